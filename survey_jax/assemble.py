@@ -1,0 +1,161 @@
+"""What training and evaluation set up alike: the data, the prompts, the model on its mesh, and prediction."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+from rich.progress import track
+
+from survey_jax.config import Config
+from survey_jax.errors import UserError
+from survey_jax.input import evaluation_batches, to_device
+from survey_jax.model.lora import LoraParam
+from survey_jax.model.weights import Pretrained, abstract_model, load_model
+from survey_jax.objective import Forward, letter_mass, predict_step
+from survey_jax.prompts import Prompt, Prompter
+from survey_jax.sharding import make_mesh
+from survey_jax.survey.splits import Splits, split
+from survey_jax.survey.table import Answer, read_table
+from survey_jax.trees import BatchShape, group_questions, tree_shape
+
+EXTRA = "data"  # the split of tables given to eval.py by --data
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The data of a run, as text and as tokens."""
+
+    splits: Splits
+    prompter: Prompter
+    prompts: dict[str, list[Prompt]]
+    letters: np.ndarray  # token ids, int32 [K]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model on its mesh, taken apart for functional steps."""
+
+    mesh: jax.sharding.Mesh
+    graphdef: Any
+    train: nnx.State
+    frozen: nnx.State
+    forward: Forward  # of training
+    shape: BatchShape
+
+
+def read_answers(config: Config) -> list[Answer]:
+    """All rows of the config's tables. Raises UserError where two tables hold the same row."""
+    answers: list[Answer] = []
+    for table in config.data.tables:
+        path = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz") if table == "demo" else table
+        answers += read_table(path, config.data.question_field)
+    seen: set[object] = set()
+    for answer in answers:
+        if answer.key in seen:
+            raise UserError(f"config.data.tables: {answer.describe()} stands in more than one table")
+        seen.add(answer.key)
+    return answers
+
+
+def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ()) -> Task:
+    """Reads tables, makes splits, tokenises; every check that can fail on data has run when this returns.
+
+    Args:
+      extra: rows to evaluate besides the config's own, as the split EXTRA.
+    """
+    splits = split(read_answers(config), config.data.splits)
+    parts = splits.rows | ({EXTRA: list(extra)} if extra else {})
+    rows = [a for part in parts.values() for a in part]
+    letters = prompter.letters([prompter.text(a) for a in rows], max(len(a.options) for a in rows))
+    prompts = {name: encode(config, prompter, part) for name, part in parts.items()}
+    for name, part in prompts.items():
+        if not part:
+            raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.row_tokens")
+    return Task(splits, prompter, prompts, letters)
+
+
+def encode(config: Config, prompter: Prompter, answers: Sequence[Answer]) -> list[Prompt]:
+    """Prompts of some rows under the config's limits."""
+    return prompter.encode(answers, config.batch.row_tokens, config.data.drop_long)
+
+
+def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
+    """Fixed batch sizes: as configured, and as many trees a row as these prompts fill it with."""
+    b = config.batch
+    typical = np.mean(
+        [len(q.trunk) + min(b.groups, len(q.branches)) * len(q.branches[0]) for q in group_questions(prompts)]
+    )
+    trees = min(b.row_answers, int(-(-b.row_tokens // typical)) + 1)
+    return BatchShape(b.rows, b.row_tokens, b.row_answers, trees, options)
+
+
+def trainable(config: Config) -> type:
+    """The kind of parameter that training updates."""
+    return LoraParam if config.lora.rank else nnx.Param
+
+
+def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
+    """Loads weights onto the mesh of the config; adapters are fresh."""
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.batch.rows % per_row:
+        raise UserError(f"config.batch.rows = {config.batch.rows}: must be a multiple of data x fsdp = {per_row}")
+    abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections)
+    kind = trainable(config)
+    model = load_model(
+        pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
+    )
+    graphdef, train, frozen = nnx.split(model, kind, ...)
+    prompts = next(iter(task.prompts.values()))
+    shape = batch_shape(config, prompts, len(task.letters))
+    forward = Forward(
+        decoder=pretrained.config,
+        dtype=config.model.dtype,
+        lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
+        remat=config.model.remat,
+    )
+    if config.model.attention == "two_part":
+        everything = [p for part in task.prompts.values() for p in part]
+        sizes = tree_shape(group_questions(everything), config.batch.groups, shape)
+        forward = dataclasses.replace(forward, tree_shape=sizes)
+    return Model(mesh, graphdef, train, frozen, forward, shape)
+
+
+class Predictor:
+    """Option probabilities of any prompts under a model's current parameters; compiled once."""
+
+    def __init__(self, model: Model, letters: np.ndarray):
+        self._model, self._letters = model, letters
+        sizes = model.forward.tree_shape
+        if sizes:  # evaluation's trees hold all the branches that a row has room for
+            sizes = dataclasses.replace(sizes, branches=model.shape.answers)
+        forward = dataclasses.replace(
+            model.forward, remat="none", tree_shape=sizes
+        )  # no backward pass, nothing to save
+        static = {"static_argnums": 0}
+        self._predict = jax.jit(functools.partial(predict_step, forward=forward), **static)
+        self._mass = jax.jit(functools.partial(letter_mass, forward=forward), **static)
+
+    def __call__(self, train: nnx.State, prompts: Sequence[Prompt], label: str = "") -> Float[np.ndarray, "n K"]:
+        """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar where labelled."""
+        m = self._model
+        result = np.zeros((len(prompts), m.shape.options), np.float64)
+        batches = evaluation_batches(prompts, m.shape)
+        for batch in track(batches, label, transient=True, disable=not label):
+            probs = self._predict(m.graphdef, train, m.frozen, to_device(batch, m.mesh, False), self._letters)
+            slots = batch["prompt"] >= 0
+            result[batch["prompt"][slots]] = np.asarray(jax.device_get(probs))[slots]
+        return result
+
+    def letter_mass(self, train: nnx.State, prompts: Sequence[Prompt]) -> float:
+        """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
+        m = self._model
+        batch = evaluation_batches(prompts, m.shape)[0]
+        mass = self._mass(m.graphdef, train, m.frozen, to_device(batch, m.mesh, False), self._letters)
+        return float(np.asarray(jax.device_get(mass))[batch["prompt"] >= 0].mean())

@@ -1,0 +1,82 @@
+"""Checkpoints of a run, with Orbax: asynchronous, the latest few and the best."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from survey_jax.errors import UserError
+
+METRIC = "kl"  # on the validation split, lower is better
+
+
+class Checkpoints:
+    """The checkpoints under WORKDIR/checkpoints.
+
+    A checkpoint holds two items: `state`, a pytree of arrays (trained parameters and optimizer state), and `run`, plain
+    JSON that says what they belong to.
+
+    Args:
+      workdir: of the run.
+      keep: how many of the latest stay; the best one by METRIC stays as well.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 1):
+        policies = ocp.training.preservation_policies
+        best = policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
+        self._orbax = ocp.training.Checkpointer(
+            workdir.resolve() / "checkpoints",
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
+            cleanup_tmp_directories=True,  # what a killed save left behind
+        )
+
+    def latest(self) -> int | None:
+        """The newest complete checkpoint's step."""
+        return None if self._orbax.latest is None else self._orbax.latest.step
+
+    def step(self, which: str) -> int:
+        """ "best", "last" or a number -> step. Raises UserError where there is no such checkpoint."""
+        found = {c.step: c.metrics for c in self._orbax.checkpoints}
+        where = self._orbax.directory
+        if not found:
+            raise UserError(f"{where}: holds no checkpoint; train first, or evaluate the base model with --zero_shot")
+        if which == "last":
+            return max(found)
+        if which == "best":
+            scored = {step: m[METRIC] for step, m in found.items() if m and METRIC in m}
+            return min(scored, key=lambda s: scored[s]) if scored else max(found)
+        if which.isdecimal() and int(which) in found:
+            return int(which)
+        raise UserError(f"--step={which}: {where} has best, last and {', '.join(map(str, sorted(found)))}")
+
+    def save(self, step: int, state: Any, run: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Starts writing; returns once the arrays are copied, so that the caller may overwrite them."""
+        self._orbax.save_checkpointables_async(step, {"state": state, "run": run}, metrics=metrics)
+
+    def run(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself."""
+        return self._orbax.load_checkpointables(step, {"run": None})["run"]
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of a step, on whatever mesh `like` (arrays or ShapeDtypeStructs with shardings) lies on."""
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        return self._orbax.load_checkpointables(step, {"state": abstract})["state"]
+
+    def close(self) -> None:
+        """Waits for the last save."""
+        self._orbax.close()
+
+
+def check_identity(run: dict[str, Any], expected: dict[str, str], workdir: Path) -> None:
+    """A checkpoint must belong to this model and this data.
+
+    Raises:
+      UserError: naming what differs.
+    """
+    for name, value in expected.items():
+        if run.get(name) != value:
+            raise UserError(
+                f"{workdir}: its checkpoint was made with another {name} (fingerprint {run.get(name)}, now {value}); "
+                f"use the {name} of that run, or another --workdir"
+            )

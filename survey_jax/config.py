@@ -1,0 +1,173 @@
+"""Every setting, its default and its meaning, once. A config file's `get_config()` returns a `Config`.
+
+Unknown names are refused by Python or by the flag parser, wrong types and values by `validate`.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import field
+from typing import Any
+
+from survey_jax.errors import UserError
+from survey_jax.model.decoder import PROJECTIONS, REMAT
+from survey_jax.prompts import TEMPLATES
+from survey_jax.survey.splits import SplitConfig
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    weights: str = ""  # a hub id, a Hugging Face directory, or a .gguf file
+    revision: str = "main"  # of a hub id: a branch, tag or commit
+    dtype: str = "float32"  # of activations and frozen weights; trained weights are float32. "bfloat16" on accelerators
+    attention: str = "dense"  # "dense" | "two_part", see model/attention.py; the same numbers
+    remat: str = "none"  # "none" | "dots" | "full": what the backward pass recomputes to save memory
+    check_parity: bool = False  # compare with transformers (torch, if installed) on real prompts at start
+
+
+@dataclasses.dataclass
+class LoraConfig:
+    rank: int = 8  # 0 = full fine-tuning
+    alpha: float = 16.0  # adapters' output is scaled by alpha / rank
+    projections: tuple[str, ...] = PROJECTIONS  # which get adapters
+
+
+@dataclasses.dataclass
+class DataConfig:
+    tables: tuple[str, ...] = ()  # survey tables, together one data set; "demo" is the one in this package
+    question_field: str = "question"  # the column with the wording
+    template: str = "question_first"  # a key of prompts.TEMPLATES
+    chat: bool = False  # wrap prompts in the tokenizer's chat template
+    drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.row_tokens, instead of stopping
+    splits: SplitConfig = field(default_factory=SplitConfig)
+
+
+@dataclasses.dataclass
+class BatchConfig:
+    rows: int = 1  # rows of a microbatch, over all devices
+    row_tokens: int = 512  # tokens a row; the longest prompt allowed
+    row_answers: int = 32  # at most so many answers a row
+    groups: int = 8  # groups of one question in one tree: more shares more, fewer mixes more questions into a step
+    microbatches: int = 1  # a step sums the gradients of this many
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    steps: int = 200
+    lr: float = 1e-4  # peak
+    warmup: int = 10  # steps of linear warm-up
+    schedule: str = "cosine"  # after warm-up, to 0: "cosine" | "linear"; or "constant"
+    b1: float = 0.9
+    b2: float = 0.999
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0  # of the gradient's global norm
+
+
+@dataclasses.dataclass
+class MeshConfig:
+    data: int = 1  # -1 in one of the three: all remaining devices
+    fsdp: int = -1
+    tensor: int = 1
+
+
+@dataclasses.dataclass
+class RunConfig:
+    seed: int = 0  # of data order and adapters
+    log_every: int = 10  # steps
+    eval_every: int = 50  # steps between evaluations on `valid`; each is followed by a checkpoint
+    keep: int = 2  # latest checkpoints kept; the best one stays as well
+    compilation_cache: str = "checkpoints/.jax_cache"  # second starts skip compilation; "" = off
+
+
+@dataclasses.dataclass
+class Config:
+    model: ModelConfig = field(default_factory=ModelConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+_CHOICES: dict[str, typing.Collection[str]] = {
+    "model.dtype": ("float32", "bfloat16"),
+    "model.attention": ("dense", "two_part"),
+    "model.remat": REMAT,
+    "data.template": TEMPLATES,
+    "optim.schedule": ("cosine", "linear", "constant"),
+}
+_POSITIVE = (
+    "batch.rows batch.row_tokens batch.row_answers batch.groups batch.microbatches "
+    "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.keep"
+)
+
+
+def validate(config: Config) -> Config:
+    """Checks types and values. Raises UserError that names the setting, its value and what it should be."""
+    _check_types(config, Config, "config")
+    for path, choices in _CHOICES.items():
+        if (value := _get(config, path)) not in choices:
+            raise UserError(f"config.{path} = {value!r}: choose from {', '.join(choices)}")
+    for path in _POSITIVE.split():
+        if (value := _get(config, path)) <= 0:
+            raise UserError(f"config.{path} = {value!r}: must be positive")
+    if config.lora.rank < 0:
+        raise UserError(f"config.lora.rank = {config.lora.rank}: must be 0 (full fine-tuning) or more")
+    if not config.data.tables:
+        raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
+    if not config.model.weights:
+        raise UserError("config.model.weights is empty: give a hub id, a Hugging Face directory or a .gguf file")
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """All values, as JSON can hold them."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config") -> Any:
+    """The inverse of `to_dict`; lists become tuples. Raises UserError on unknown settings and wrong types."""
+    hints = typing.get_type_hints(kind)
+    if unknown := set(values) - set(hints):
+        raise UserError(f"{where}: unknown setting {sorted(unknown)[0]!r}; known: {', '.join(hints)}")
+
+    def convert(name: str, value: Any) -> Any:
+        if dataclasses.is_dataclass(hints[name]):
+            return from_dict(value, hints[name], f"{where}.{name}")
+        if isinstance(value, dict):
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return tuple(value) if isinstance(value, list) else value
+
+    return kind(**{name: convert(name, value) for name, value in values.items()})
+
+
+def _get(config: Config, path: str) -> Any:
+    section, name = path.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def _check_types(value: Any, hint: Any, where: str) -> None:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, hint):  # type: ignore[arg-type]
+            raise UserError(f"{where} must be a {hint.__name__}, got {value!r}")  # type: ignore[union-attr]
+        for name, inner in typing.get_type_hints(hint).items():
+            _check_types(getattr(value, name), inner, f"{where}.{name}")
+    elif not _is(value, hint):
+        shown = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+        raise UserError(f"{where} = {value!r}: must be {shown}, not {type(value).__name__}")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, a) for a in args)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is(v, args[0]) for v in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_is(k, args[0]) and _is(v, args[1]) for k, v in value.items())
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

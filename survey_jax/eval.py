@@ -1,0 +1,132 @@
+"""Evaluates a run, or a base model, on every split of its data.
+
+    python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
+    python -m survey_jax.eval --config=configs/demo.py --zero_shot
+
+Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+
+from survey_jax import cli
+from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, encode
+from survey_jax.checkpoint import Checkpoints, check_identity
+from survey_jax.config import Config
+from survey_jax.errors import UserError
+from survey_jax.model.weights import open_pretrained
+from survey_jax.prompts import Prompt, Prompter
+from survey_jax.runlog import read_config, say, start_jax, write_json
+from survey_jax.survey import baselines, report
+from survey_jax.survey.splits import TRAIN, counts_table
+from survey_jax.survey.table import Answer, read_table
+from survey_jax.train import init_optimizer, make_optimizer
+
+CONFIG = cli.define_config(required=False)
+WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
+STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
+DATA = flags.DEFINE_list("data", [], "Other survey tables to evaluate on, instead of the run's own splits.")
+NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/eval; default: from step and data.")
+ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
+
+
+def main() -> None:
+    # ---------------------------------------------------------- config and data
+    workdir = find_workdir()
+    config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
+    start_jax(config)
+    pretrained = open_pretrained(config.model.weights, config.model.revision)
+    prompter = Prompter(pretrained.tokenizer(), config.data.template, config.data.chat)
+    extra = [a for table in DATA.value for a in read_table(table, config.data.question_field)]
+    task = build_task(config, prompter, extra)
+    say(counts_table(task.splits))
+    names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
+
+    # --------------------------------------- the base model, then the trained one
+    model = build_model(config, pretrained, task)
+    predictor = Predictor(model, task.letters)
+    systems = {"zero_shot": predict_all(predictor, model.train, task, names, "base model")}
+    step = None
+    if not ZERO_SHOT.value:
+        checkpoints = Checkpoints(workdir)
+        step = checkpoints.step(STEP.value)
+        check_identity(checkpoints.run(step), {"base model": pretrained.fingerprint()}, workdir)
+        opt_state = init_optimizer(make_optimizer(config.optim), model)
+        train, _ = checkpoints.restore(step, (model.train, opt_state))
+        checkpoints.close()
+        say(f"checkpoint of step {step}")
+        systems["model"] = predict_all(predictor, train, task, names, "model")
+        systems["group_swapped"] = predict_swapped(config, predictor, train, task, names)
+
+    # -------------------------------------------------------------------- results
+    seen = [p.answer for p in task.prompts[TRAIN]]
+    subject = "zero_shot" if ZERO_SHOT.value else "model"
+    splits = {}
+    for name in names:
+        answers = [p.answer for p in task.prompts[name]]
+        mine = {system: parts[name] for system, parts in systems.items()}
+        splits[name] = report.score_split(name, answers, mine, subject, seen, config.run.seed)
+    folder = workdir / "eval" / (NAME.value or default_name(step))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
+    report.write_predictions(splits.values(), folder / "predictions.parquet")
+    about = {
+        "model": config.model.weights,
+        "checkpoint": "none (zero-shot)" if step is None else f"{workdir} step {step}",
+    }
+    report.write_html(splits.values(), about, folder / "report.html")
+    report.print_table(splits.values())
+    say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
+
+
+def find_workdir() -> Path:
+    """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
+    if WORKDIR.value:
+        return Path(WORKDIR.value)
+    if CONFIG.value is not None:
+        return Path("checkpoints") / Path(CONFIG.config_filename).stem
+    runs = sorted(Path("checkpoints").glob("*/config.json"), key=lambda f: f.stat().st_mtime)
+    if not runs:
+        raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
+    return runs[-1].parent
+
+
+def default_name(step: int | None) -> str:
+    """E.g. "step_200", "zero_shot", "step_200_ess" for --data=ess.jsonl.gz."""
+    parts = ["zero_shot" if step is None else f"step_{step}"]
+    return "_".join(parts + [Path(table).name.split(".")[0] for table in DATA.value])
+
+
+def predict_all(
+    predictor: Predictor, train: Any, task: Task, names: Sequence[str], label: str
+) -> dict[str, Float[np.ndarray, "n K"]]:
+    """Predictions for every split."""
+    return {name: predictor(train, task.prompts[name], f"{label} on {name}") for name in names}
+
+
+def predict_swapped(
+    config: Config, predictor: Predictor, train: Any, task: Task, names: Sequence[str]
+) -> dict[str, Float[np.ndarray, "n K"]]:
+    """The control: the same questions asked of a wrong group; NaN where a survey has no other group."""
+    return {
+        name: swapped_predictions(config, predictor, train, task, task.prompts[name], f"group swapped on {name}")
+        for name in names
+    }
+
+
+def swapped_predictions(
+    config: Config, predictor: Predictor, train: Any, task: Task, prompts: Sequence[Prompt], label: str
+) -> Float[np.ndarray, "n K"]:
+    """Predictions for the prompts' questions asked of other groups; compared with the true group's answers."""
+    answers: list[Answer] = [p.answer for p in prompts]
+    swapped = baselines.swap_groups(answers, config.run.seed)
+    return predictor(train, encode(config, task.prompter, swapped), label)
+
+
+if __name__ == "__main__":
+    cli.run(main)

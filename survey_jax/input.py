@@ -1,0 +1,114 @@
+"""Batches as a pure function of (seed, step): nothing to checkpoint but the step number."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from survey_jax.prompts import Prompt
+from survey_jax.sharding import ROWS
+from survey_jax.trees import Batch, BatchShape, Tree, cut, group_questions, pack, to_batch
+
+
+class Batches:
+    """Training batches in a seeded order; every prompt once an epoch, questions mixed within a step.
+
+    Args:
+      prompts: the training rows.
+      shape: fixed sizes of one microbatch.
+      groups: how many groups of one question sit in one tree; fewer mixes more questions into a step, more shares more.
+      microbatches: of one step.
+      seed: of the order.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], shape: BatchShape, groups: int, microbatches: int, seed: int):
+        self.prompts, self.shape, self.groups, self.microbatches, self.seed = prompts, shape, groups, microbatches, seed
+        self.questions = group_questions(prompts)
+        self._epochs: dict[int, list[list[Tree]]] = {}
+        self._first_step = [0]  # of each epoch; packing differs a little between epochs, and so does their length
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: arrays of `trees.empty_batch` with a leading microbatch axis [M, B, ...]."""
+        epoch = 0
+        while step >= self.first_step(epoch + 1):
+            epoch += 1
+        size = self.shape.rows * self.microbatches
+        start = (step - self.first_step(epoch)) * size
+        rows = self._rows(epoch)[start : start + size]
+        # Strided, so that a short last batch leaves padding in all microbatches alike.
+        parts = [to_batch(rows[m :: self.microbatches], self.prompts, self.shape) for m in range(self.microbatches)]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def first_step(self, epoch: int) -> int:
+        """The step at which an epoch begins."""
+        while len(self._first_step) <= epoch:
+            rows = len(self._rows(len(self._first_step) - 1))
+            self._first_step.append(self._first_step[-1] + -(-rows // (self.shape.rows * self.microbatches)))
+        return self._first_step[epoch]
+
+    def _rows(self, epoch: int) -> list[list[Tree]]:
+        if epoch not in self._epochs:
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            trees = [
+                tree
+                for question in self.questions
+                for tree in cut(question, rng.permutation(len(question.members)), self.groups, self.shape)
+            ]
+            rows = pack([trees[i] for i in rng.permutation(len(trees))], self.shape)
+            self._epochs = {epoch: [rows[i] for i in rng.permutation(len(rows))]}
+        return self._epochs[epoch]
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a batch: tokens, targets, packing, seed."""
+        digest = hashlib.sha256(repr((self.shape, self.groups, self.microbatches, self.seed)).encode())
+        for prompt in self.prompts:
+            digest.update(prompt.tokens.tobytes())
+            digest.update(np.array(prompt.answer.probs).tobytes())
+        return digest.hexdigest()[:16]
+
+    def report(self) -> str:
+        """One line: how full rows are, and what sharing saves in the first epoch."""
+        rows = self._rows(0)
+        computed = sum(len(tree) for row in rows for tree in row)
+        separate = sum(len(prompt.tokens) for prompt in self.prompts)
+        steps = self.first_step(1)
+        return (
+            f"{len(self.prompts)} answers to {len(self.questions)} questions in {steps} steps an epoch "
+            f"({len(self.prompts) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.tokens):.1%} "
+            f"full; sharing computes {computed} of {separate} tokens ({1 - computed / separate:.1%} saved)"
+        )
+
+
+def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape) -> list[Batch]:
+    """Each prompt once, trees as large as rows allow, [B, ...]; the last batch is padded with weight 0."""
+    trees = [
+        tree
+        for question in group_questions(prompts)
+        for tree in cut(question, range(len(question.members)), shape.answers, shape)
+    ]
+    rows = pack(trees, shape)
+    return [to_batch(rows[i : i + shape.rows], prompts, shape) for i in range(0, len(rows), shape.rows)]
+
+
+def to_device(batch: Batch, mesh: Mesh, microbatched: bool) -> dict[str, jax.Array]:
+    """Puts a batch on the mesh, rows split over its data axes; each process places its own part."""
+    sharding = NamedSharding(mesh, P(None, *ROWS) if microbatched else ROWS)
+    return {
+        name: jax.make_array_from_callback(array.shape, sharding, lambda index, array=array: array[index])
+        for name, array in batch.items()
+        if name != "prompt"
+    }
+
+
+def prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) for first <= step < last, the next one made in a thread while the caller works."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(batches.batch, first)
+        for step in range(first, last):
+            batch = coming.result()
+            coming = pool.submit(batches.batch, step + 1)
+            yield step, batch

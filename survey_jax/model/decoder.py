@@ -1,0 +1,180 @@
+"""One decoder for all families: stacked, scanned layers over answer trees.
+
+Letters in shapes: B rows of a batch, T tokens of a row, D model width, H query heads, K key/value heads, E head width,
+F feed-forward width, L layers, V vocabulary, R adapter rank.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from survey_jax.model import attention
+from survey_jax.model.rotary import Rotary, apply_rotary
+from survey_jax.sharding import ROWS, constrain
+
+Batch = dict[str, Array]
+
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+REMAT = {
+    "none": None,  # keep every activation: fastest where memory allows
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep matrix products, recompute the rest
+    "full": jax.checkpoint_policies.nothing_saveable,  # keep only the layers' inputs
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Everything about an architecture that changes a logit. `families.py` makes one from a config.json."""
+
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    ff_width: int
+    norm_eps: float
+    activation: str  # "silu" | "gelu_tanh"
+    query_scale: float
+    tied_head: bool
+    rotary: Rotary  # of layers that see everything
+    local_rotary: Rotary | None = None  # of sliding-window layers, where it differs
+    window: int | None = None  # how many positions back a sliding-window layer sees, itself included
+    local_layers: tuple[bool, ...] = ()  # which layers slide; () = none
+    norm_offset: float = 0.0  # Gemma multiplies by (1 + weight)
+    qk_norm: bool = False
+    post_norms: bool = False  # normalise what attention and feed-forward give, too
+    embed_scale: float = 1.0
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
+
+
+def param(shape: tuple[int, ...], axes: tuple[str | None, ...], kind: type[nnx.Param] = nnx.Param) -> nnx.Param:
+    """A zero parameter with its logical axis names; `sharding.py` maps them to the mesh, `weights.py` fills it."""
+    return kind(jnp.zeros(shape, jnp.float32), axes=axes)
+
+
+class Block(nnx.Module):
+    """All L layers at once: every parameter has a leading layer axis, which the decoder scans over."""
+
+    def __init__(self, c: DecoderConfig):
+        n, d, f, e = c.layers, c.width, c.ff_width, c.head_width
+        self.q = param((n, d, c.heads * e), ("layers", "embed", "heads"))
+        self.k = param((n, d, c.kv_heads * e), ("layers", "embed", "kv_heads"))
+        self.v = param((n, d, c.kv_heads * e), ("layers", "embed", "kv_heads"))
+        self.o = param((n, c.heads * e, d), ("layers", "heads", "embed"))
+        self.gate = param((n, d, f), ("layers", "embed", "ff"))
+        self.up = param((n, d, f), ("layers", "embed", "ff"))
+        self.down = param((n, f, d), ("layers", "ff", "embed"))
+        self.attention_norm = param((n, d), ("layers", None))
+        self.ff_norm = param((n, d), ("layers", None))
+        if c.qk_norm:
+            self.q_norm = param((n, e), ("layers", None))
+            self.k_norm = param((n, e), ("layers", None))
+        if c.post_norms:
+            self.attention_post_norm = param((n, d), ("layers", None))
+            self.ff_post_norm = param((n, d), ("layers", None))
+
+
+class Decoder(nnx.Module):
+    """Token ids to hidden states. Built abstractly (`nnx.eval_shape`) and filled by `weights.py`."""
+
+    def __init__(self, c: DecoderConfig):
+        self.embedding = param((c.vocab_size, c.width), ("vocab", "embed"))
+        self.blocks = Block(c)
+        self.final_norm = param((c.width,), (None,))
+        if not c.tied_head:
+            self.head = param((c.vocab_size, c.width), ("vocab", "embed"))
+
+
+def linear(x: Float[Array, "B T i"], layer: Block, name: str, lora_scale: float) -> Float[Array, "B T o"]:
+    """x W, plus the low-rank update (x A) B * scale where the projection has an adapter (Hu et al. 2021, eq. 3)."""
+    y = x @ getattr(layer, name)[...].astype(x.dtype)
+    if (a := getattr(layer, f"{name}_lora_a", None)) is not None:
+        b = getattr(layer, f"{name}_lora_b")
+        y += (x @ a[...].astype(x.dtype)) @ b[...].astype(x.dtype) * lora_scale
+    return y
+
+
+def rms_norm(x: Float[Array, "... d"], weight: nnx.Param, c: DecoderConfig) -> Float[Array, "... d"]:
+    """Root-mean-square normalisation in float32 (Zhang & Sennrich 2019), back in x's dtype."""
+    y = x.astype(jnp.float32)
+    y *= jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + c.norm_eps)
+    return (y * (weight[...].astype(jnp.float32) + c.norm_offset)).astype(x.dtype)
+
+
+def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):
+    """Self-attention over answer trees: [B, T, D] -> [B, T, D]."""
+    b, t, _ = x.shape
+    q = linear(x, layer, "q", lora_scale).reshape(b, t, c.heads, c.head_width)
+    k = linear(x, layer, "k", lora_scale).reshape(b, t, c.kv_heads, c.head_width)
+    v = linear(x, layer, "v", lora_scale).reshape(b, t, c.kv_heads, c.head_width)
+    if c.qk_norm:
+        q, k = rms_norm(q, layer.q_norm, c), rms_norm(k, layer.k_norm, c)
+    q, k = apply_rotary(q, context.cos, context.sin), apply_rotary(k, context.cos, context.sin)
+    out = context.attend(q * jnp.asarray(c.query_scale, q.dtype), k, v)
+    return linear(out.reshape(b, t, -1), layer, "o", lora_scale)
+
+
+def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, lora_scale: float):
+    """Gated feed-forward (Shazeer 2020): [B, T, D] -> [B, T, D]."""
+    activate = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}[c.activation]
+    hidden = activate(linear(x, layer, "gate", lora_scale)) * linear(x, layer, "up", lora_scale)
+    return linear(hidden, layer, "down", lora_scale)
+
+
+def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):
+    """One layer: pre-norm residual attention and feed-forward, with Gemma's post-norms where the family has them."""
+    y = attend(layer, rms_norm(x, layer.attention_norm, c), context, c, lora_scale)
+    x = x + (rms_norm(y, layer.attention_post_norm, c) if c.post_norms else y)
+    y = feed_forward(layer, rms_norm(x, layer.ff_norm, c), c, lora_scale)
+    return x + (rms_norm(y, layer.ff_post_norm, c) if c.post_norms else y)
+
+
+def hidden_states(
+    model: Decoder,
+    batch: Batch,
+    c: DecoderConfig,
+    *,
+    dtype: jnp.dtype = jnp.float32,
+    lora_scale: float = 0.0,
+    tree_shape: attention.TreeShape | None = None,
+    remat: str = "none",
+) -> Float[Array, "B T D"]:
+    """Final, normalised hidden states of every token.
+
+    Args:
+      batch: `tokens`, `positions`, `trees`, `branches` of `trees.py`, int32 [B, T].
+      dtype: in which activations and matrix products are computed; norms and softmax are float32 throughout.
+      tree_shape: None for dense attention; the layout of `two_part` otherwise.
+      remat: a key of REMAT.
+    """
+    x = constrain(model.embedding[...].at[batch["tokens"]].get(mode="clip").astype(dtype), ROWS)
+    x *= jnp.asarray(c.embed_scale, dtype)
+    contexts = attention.contexts(batch, c, tree_shape)
+
+    def body(x, scanned):
+        layer, local = scanned
+        x = block(layer, x, attention.select(contexts, local), c, lora_scale)
+        return constrain(x, ROWS), None
+
+    if REMAT[remat] is not None:
+        body = jax.checkpoint(body, policy=REMAT[remat])
+    local = jnp.asarray(np.array(c.local_layers or [False] * c.layers, np.int32))
+    x, _ = jax.lax.scan(body, x, (model.blocks, local))
+    return rms_norm(x, model.final_norm, c)
+
+
+def token_logits(
+    model: Decoder, hidden: Float[Array, "... D"], ids: Int[Array, " N"], c: DecoderConfig
+) -> Float[Array, "... N"]:
+    """Logits of a few tokens only, float32: N rows of the output head instead of V."""
+    head = model.embedding if c.tied_head else model.head
+    rows = head[...].at[ids].get(mode="clip").astype(hidden.dtype)
+    logits = jnp.einsum("...d,nd->...n", hidden, rows, preferred_element_type=jnp.float32)
+    return logits if c.logit_softcap is None else jnp.tanh(logits / c.logit_softcap) * c.logit_softcap

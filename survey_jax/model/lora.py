@@ -1,0 +1,40 @@
+"""Low-rank adapters (Hu et al. 2021) on the stacked projections."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+from jaxtyping import Array
+
+from survey_jax.errors import UserError
+from survey_jax.model.decoder import PROJECTIONS, Decoder, param
+
+
+class LoraParam(nnx.Param):
+    """A trainable adapter; the filter that tells it from the frozen base."""
+
+
+def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
+    """Puts zero adapters `<projection>_lora_a` [L, i, R] and `_lora_b` [L, R, o] beside the named projections.
+
+    Raises:
+      UserError: a projection that does not exist, or none.
+    """
+    unknown = [p for p in projections if p not in PROJECTIONS]
+    if unknown or not projections:
+        raise UserError(f"lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
+    for name in projections:
+        weight = getattr(model.blocks, name)
+        layers, fan_in, fan_out = weight.shape
+        _, in_axis, out_axis = weight.get_metadata()["axes"]
+        setattr(model.blocks, f"{name}_lora_a", param((layers, fan_in, rank), ("layers", in_axis, None), LoraParam))
+        setattr(model.blocks, f"{name}_lora_b", param((layers, rank, fan_out), ("layers", None, out_axis), LoraParam))
+
+
+def initial_adapter(name: str, key: Array, shape: tuple[int, ...]) -> Array:
+    """A is uniform with bound 1/sqrt(fan in), as in PEFT; B is zero, so that training starts at the base model."""
+    if name.endswith("_lora_b"):
+        return jax.numpy.zeros(shape)
+    bound = 1 / math.sqrt(shape[1])
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)

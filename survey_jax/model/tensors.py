@@ -1,0 +1,120 @@
+"""Tensors by Hugging Face name, wherever they are stored: safetensors here, GGUF in `gguf.py`."""
+
+import contextlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Protocol
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from survey_jax.errors import UserError
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+}
+
+
+class TensorSource(Protocol):
+    """Read access to a model's tensors, under Hugging Face names and in Hugging Face layout ([out, in])."""
+
+    @property
+    def names(self) -> Collection[str]: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def dtype(self, name: str) -> np.dtype: ...
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The tensor, or the part that `index` selects: one slice of step 1 per leading axis."""
+        ...
+
+
+class SafetensorsDirectory:
+    """A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards.
+
+    Opening reads each shard's header and checks its length; `read` reads only the bytes of the part asked for.
+
+    Raises:
+      UserError: no such directory, no safetensors weights in it, a shard missing or broken, or one that lacks a tensor
+        which the index places there.
+    """
+
+    def __init__(self, directory: Path | str):
+        self.directory = Path(directory)
+        if not self.directory.is_dir():
+            raise UserError(f"{directory}: no such directory; give a Hugging Face model directory or a .gguf file")
+        self._files: dict[str, Any] = {}
+        if (single := self.directory / _SINGLE).is_file():
+            self._files = dict.fromkeys((file := _open(single)).keys(), file)
+        elif (index := self.directory / _INDEX).is_file():
+            self._open_shards(index)
+        else:
+            raise UserError(_nothing(self.directory))
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._files.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._files[name].get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> np.dtype:
+        """As stored (bfloat16 is ml_dtypes.bfloat16). Raises UserError for a type that holds no plain numbers."""
+        stored = self._files[name].get_slice(name).get_dtype()
+        if stored not in _DTYPES:
+            raise UserError(f"{self.directory}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
+        return np.dtype(_DTYPES[stored])
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """The part that `index` selects (one slice of step 1 per leading axis), as stored."""
+        shape, dtype = self.shape(name), self.dtype(name)
+        bounds = [slice(*part.indices(size)[:2]) for part, size in zip(index, shape, strict=False)]
+        if any(part.stop <= part.start for part in bounds):  # safetensors has no empty slices
+            return np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=False)], dtype)
+        if not bounds:
+            return self._files[name].get_tensor(name)
+        return self._files[name].get_slice(name)[tuple(bounds)]
+
+    def _open_shards(self, index: Path) -> None:
+        try:
+            shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            by_shard = {shard: [n for n in shards if shards[n] == shard] for shard in sorted(set(shards.values()))}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index}: not an index of safetensors shards; fetch the model again") from error
+        for shard, names in by_shard.items():
+            path = self.directory / shard
+            if not path.is_file():
+                raise UserError(f"{path}: missing; {_INDEX} places {len(names)} tensors there; fetch the model again")
+            file = _open(path)
+            if absent := sorted(set(names) - set(file.keys())):
+                raise UserError(
+                    f"{path}: has no tensor {absent[0]}, which {_INDEX} places there ({len(absent)} in all)"
+                )
+            self._files |= dict.fromkeys(names, file)
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="np")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: truncated or corrupt ({error}); fetch it again") from error
+
+
+def _nothing(directory: Path) -> str:
+    with contextlib.suppress(StopIteration):
+        pickle = next(file.name for file in sorted(directory.iterdir()) if file.suffix in _PICKLES)
+        return (
+            f"{directory}: has pickle weights only ({pickle}), which can run code when read and are refused; fetch the "
+            "safetensors revision, or convert them: load the model with transformers and call save_pretrained()"
+        )
+    return f"{directory}: has no weights; expected {_SINGLE}, or {_INDEX} and its shards"

@@ -1,0 +1,113 @@
+"""From hidden states to option probabilities, and the loss."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from survey_jax.model.attention import TreeShape
+from survey_jax.model.decoder import Batch, DecoderConfig, hidden_states, token_logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """What fixes the computation besides arrays; hashable, so that it can be a static argument of `jax.jit`."""
+
+    decoder: DecoderConfig
+    dtype: str = "float32"
+    lora_scale: float = 0.0
+    remat: str = "none"
+    tree_shape: TreeShape | None = None
+
+
+def answer_states(model: Any, batch: Batch, forward: Forward) -> Float[Array, "B A D"]:
+    """Final hidden states at the answer positions only."""
+    hidden = hidden_states(
+        model,
+        batch,
+        forward.decoder,
+        dtype=jnp.dtype(forward.dtype),
+        lora_scale=forward.lora_scale,
+        tree_shape=forward.tree_shape,
+        remat=forward.remat,
+    )
+    return jnp.take_along_axis(hidden, batch["answer_index"][..., None], axis=1)
+
+
+def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], forward: Forward) -> Float[Array, "B A K"]:
+    """Logits of the option letters at each answer position, float32.
+
+    Args:
+      batch: the arrays of `trees.py`.
+      letters: token id of each letter; the letter-token contract makes them the same for all prompts of a run.
+    """
+    return token_logits(model, answer_states(model, batch, forward), letters, forward.decoder)
+
+
+def kl_sums(logits: Float[Array, "B A K"], batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Weighted sum of KL(target || softmax over the options), in nats, and the sum of weights.
+
+    Sums, not means, so that microbatches and devices add up exactly whatever each of them holds.
+    """
+    mask = batch["option_mask"]
+    log_prediction = jax.nn.log_softmax(logits, axis=-1, where=mask)
+    log_prediction = jnp.where(mask, log_prediction, 0.0)
+    kl = optax.losses.kl_divergence(log_prediction, batch["target"], where=mask)
+    return jnp.sum(kl * batch["weight"]), jnp.sum(batch["weight"])
+
+
+def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "B A K"]:
+    """Softmax over the options that exist; 0 elsewhere."""
+    probs = jax.nn.softmax(logits, axis=-1, where=batch["option_mask"])
+    return jnp.where(batch["option_mask"], probs, 0.0)
+
+
+def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], forward: Forward):
+    """(loss, gradients) of a step: the mean KL over all answers of all microbatches.
+
+    Args:
+      graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
+      batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
+    """
+
+    def loss(train, microbatch):
+        model = nnx.merge(graphdef, train, frozen)
+        return kl_sums(option_logits(model, microbatch, letters, forward), microbatch)
+
+    def add(total, microbatch):
+        (kl, weight), grads = jax.value_and_grad(loss, has_aux=True)(train, microbatch)
+        return jax.tree.map(jnp.add, total, (kl, weight, grads)), None
+
+    zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, train))
+    (kl, weight, grads), _ = jax.lax.scan(add, zeros, batch)
+    return kl / weight, jax.tree.map(lambda g: g / weight, grads)
+
+
+def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
+    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm"}), the loss in nats per answer."""
+    loss, grads = gradients(graphdef, train, frozen, batch, letters, forward)
+    updates, opt_state = optimizer.update(grads, opt_state, train)
+    train = optax.apply_updates(train, updates)
+    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+
+
+def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:
+    """Option probabilities of a batch without microbatches."""
+    model = nnx.merge(graphdef, train, frozen)
+    return probabilities(option_logits(model, batch, letters, forward), batch)
+
+
+def letter_mass(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A"]:
+    """Probability of any of the options' letters among all tokens of the vocabulary, per answer.
+
+    A diagnostic of prompt and model; the only place where full-vocabulary logits are formed, at answer positions.
+    """
+    model = nnx.merge(graphdef, train, frozen)
+    hidden = answer_states(model, batch, forward)
+    options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, forward.decoder), -jnp.inf)
+    everything = token_logits(model, hidden, jnp.arange(forward.decoder.vocab_size), forward.decoder)
+    return jnp.exp(jax.nn.logsumexp(options, axis=-1) - jax.nn.logsumexp(everything, axis=-1))

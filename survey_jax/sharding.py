@@ -1,0 +1,64 @@
+"""The device mesh, and the one table from logical axis names to mesh axes."""
+
+import math
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from survey_jax.errors import UserError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# A parameter's logical axis -> the mesh axis that splits it. Axes not named here, and dimensions that the mesh axis
+# does not divide, stay whole on every device.
+RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
+
+ROWS = P(("data", "fsdp"))  # of a batch
+
+
+def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+    """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit."""
+    sizes = [data, fsdp, tensor]
+    devices = jax.device_count()
+    if sizes.count(-1) == 1:
+        known = math.prod(s for s in sizes if s != -1)
+        sizes[sizes.index(-1)] = devices // known if known > 0 else 0
+    if min(sizes) < 1 or math.prod(sizes) != devices:
+        asked = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, (data, fsdp, tensor), strict=True))
+        raise UserError(f"mesh: {asked} does not cover the {devices} devices here; set config.mesh to sizes that do")
+    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> NamedSharding:
+    """The layout of one parameter by RULES."""
+    names = [RULES.get(axis) if axis else None for axis in axes]
+    fits = [n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape, strict=True)]
+    return NamedSharding(mesh, P(*fits))
+
+
+def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
+    """A state's layouts, leaf by leaf, from the axes that `decoder.param` recorded."""
+
+    def one(variable: Any) -> Any:
+        return variable.replace(partition(variable.shape, variable.get_metadata()["axes"], mesh))
+
+    return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def optimizer_shardings(opt_state: Any, train: nnx.State, shardings: nnx.State, mesh: Mesh) -> Any:
+    """Layouts of an optax state: what mirrors the parameters lies as they do, the rest (counters) on every device."""
+    structure = jax.tree.structure(train)
+
+    def mirrors(node: Any) -> bool:
+        return jax.tree.structure(node) == structure
+
+    whole = NamedSharding(mesh, P())
+    return jax.tree.map(lambda node: shardings if mirrors(node) else whole, opt_state, is_leaf=mirrors)
+
+
+def constrain(x: jax.Array, spec: P) -> jax.Array:
+    """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
+    return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)

@@ -1,0 +1,173 @@
+"""Fine-tunes a language model on a survey table.
+
+    python -m survey_jax.train --config=configs/demo.py [--config.optim.lr=1e-4 ...] [--workdir=DIR]
+
+The same command again resumes where the last checkpoint left off.
+"""
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from absl import flags
+
+from survey_jax import cli
+from survey_jax.assemble import Model, Predictor, Task, build_model, build_task
+from survey_jax.checkpoint import Checkpoints, check_identity
+from survey_jax.config import OptimConfig
+from survey_jax.errors import UserError
+from survey_jax.input import Batches, prefetch, to_device
+from survey_jax.model.weights import open_pretrained
+from survey_jax.objective import train_step
+from survey_jax.parity import report_parity
+from survey_jax.prompts import Prompter
+from survey_jax.runlog import RunLog, prepare_workdir, say, start_jax
+from survey_jax.sharding import optimizer_shardings, parameter_shardings
+from survey_jax.survey import metrics
+from survey_jax.survey.splits import TRAIN, VALID, counts_table
+
+CONFIG = cli.define_config(required=True)
+LETTER_MASS_WARNING = 0.01
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default checkpoints/<config name>.")
+
+
+def main() -> None:
+    # ------------------------------------------------------------------ config
+    config = cli.read_config(CONFIG)
+    workdir = Path(WORKDIR.value or f"checkpoints/{Path(CONFIG.config_filename).stem}")
+    start_jax(config)
+
+    # -------------------------------------------------------------------- data
+    say("data")
+    pretrained = open_pretrained(config.model.weights, config.model.revision)
+    task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template, config.data.chat))
+    say(counts_table(task.splits))
+
+    # ------------------------------------------------------------------- model
+    say(f"model {config.model.weights}")
+    model = build_model(config, pretrained, task)
+    b = config.batch
+    batches = Batches(task.prompts[TRAIN], model.shape, b.groups, b.microbatches, config.run.seed)
+    say(batches.report())
+    optimizer = make_optimizer(config.optim)
+    opt_state = init_optimizer(optimizer, model)
+    train = model.train
+    say(f"{_count(train):,} trained and {_count(model.frozen):,} frozen parameters on {dict(model.mesh.shape)}")
+    if config.model.check_parity:
+        report_parity(pretrained, model, task)
+
+    # -------------------------------------------------------- resume or begin
+    identity = {"base model": pretrained.fingerprint(), "data": batches.fingerprint()}
+    prepare_workdir(workdir, config, identity)
+    checkpoints = Checkpoints(workdir, config.run.keep)
+    start = checkpoints.latest() or 0
+    if start:
+        check_identity(checkpoints.run(start), identity, workdir)
+        train, opt_state = checkpoints.restore(start, (train, opt_state))
+        say(f"resumed at step {start}")
+    log = RunLog(workdir, start, config.optim.steps)
+
+    # ----------------------------------------------------------------- compile
+    predictor = Predictor(model, task.letters)
+    step_fn = jax.jit(
+        functools.partial(train_step, forward=model.forward, optimizer=optimizer),
+        static_argnums=0,
+        donate_argnums=(1, 2),
+        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
+    )
+    if not start:
+        say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
+
+    # -------------------------------------------------------------------- loop
+    # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
+    # continues with batch n.
+    schedule = make_schedule(config.optim)
+    for step, batch in prefetch(batches, start, config.optim.steps):
+        train, opt_state, measured = step_fn(
+            model.graphdef, train, opt_state, model.frozen, to_device(batch, model.mesh, True), task.letters
+        )
+        loss, norm = float(measured["loss"]), float(measured["grad_norm"])
+        stop_if_broken(loss, norm, step, batch, task)
+        done = step + 1
+        saves = done % config.run.eval_every == 0 or done == config.optim.steps
+        log.step(done, loss, norm, float(schedule(step)), int((batch["weight"] > 0).sum()))
+        if saves or done % config.run.log_every == 0:
+            log.flush()
+        if saves:
+            scores = evaluate(predictor, train, task, VALID)
+            log.evaluation(done, VALID, scores)
+            checkpoints.save(done, (train, opt_state), {**identity, "step": done}, scores)
+
+    # ------------------------------------------------------------------ finish
+    checkpoints.close()
+    log.close()
+    say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
+
+
+def make_schedule(c: OptimConfig) -> optax.Schedule:
+    """Linear warm-up to the peak, then as configured; step -> learning rate."""
+    rest = max(1, c.steps - c.warmup)
+    after = {
+        "cosine": optax.cosine_decay_schedule(c.lr, rest),
+        "linear": optax.linear_schedule(c.lr, 0.0, rest),
+        "constant": optax.constant_schedule(c.lr),
+    }[c.schedule]
+    # The first step already learns: warm-up reaches the peak at step `warmup`, starting from lr / (warmup + 1).
+    warmup = optax.linear_schedule(c.lr / (c.warmup + 1), c.lr, c.warmup)
+    return optax.join_schedules([warmup, after], [c.warmup])
+
+
+def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019) after clipping by global norm."""
+    return optax.chain(
+        optax.clip_by_global_norm(c.clip_norm),
+        optax.adamw(make_schedule(c), b1=c.b1, b2=c.b2, weight_decay=c.weight_decay),
+    )
+
+
+def init_optimizer(optimizer: optax.GradientTransformation, model: Model) -> Any:
+    """Optimizer state, born in the layout of the parameters it mirrors."""
+    abstract = jax.eval_shape(optimizer.init, model.train)
+    shardings = optimizer_shardings(abstract, model.train, parameter_shardings(model.train, model.mesh), model.mesh)
+    return jax.jit(optimizer.init, out_shardings=shardings)(model.train)
+
+
+def evaluate(predictor: Predictor, train: Any, task: Task, name: str) -> dict[str, float]:
+    """Mean of every metric on a split."""
+    prompts = task.prompts[name]
+    answers = [p.answer for p in prompts]
+    rows = metrics.row_metrics(answers, predictor(train, prompts, f"evaluating {name}"))
+    return {metric: float(np.nanmean(values)) for metric, values in rows.items() if not np.isnan(values).all()}
+
+
+def say_letter_mass(mass: float) -> None:
+    """How much of the next token's probability the option letters hold; little of it means a misunderstood prompt."""
+    say(f"letters hold {mass:.2%} of the base model's next-token probability")
+    if mass < LETTER_MASS_WARNING:
+        say(
+            "warning: under 1 %, the model does not see that a letter is asked for; try another data.template or data.chat"
+        )
+
+
+def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndarray], task: Task) -> None:
+    """A loss or gradient that is not finite ends the run before it reaches a checkpoint."""
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    indices = np.unique(batch["prompt"][batch["prompt"] >= 0])
+    ids = sorted({"/".join(task.prompts[TRAIN][i].answer.question_key) for i in indices})
+    raise UserError(
+        f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
+        f"check these questions: {', '.join(ids)}"
+    )
+
+
+def _count(state: Any) -> int:
+    return sum(x.size for x in jax.tree.leaves(state))
+
+
+if __name__ == "__main__":
+    cli.run(main)
