@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -54,7 +55,7 @@ def read_answers(config: Config) -> list[Answer]:
     answers: list[Answer] = []
     for table in config.data.tables:
         path = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz") if table == "demo" else table
-        answers += read_table(path, config.data.question_field)
+        answers += read_table(path, config.data.question_columns)
     seen: set[object] = set()
     for answer in answers:
         if answer.key in seen:
@@ -142,12 +143,12 @@ class Predictor:
         self._predict = jax.jit(functools.partial(predict_step, forward=forward), **static)
         self._mass = jax.jit(functools.partial(letter_mass, forward=forward), **static)
 
-    def __call__(self, train: nnx.State, prompts: Sequence[Prompt], label: str = "") -> Float[np.ndarray, "n K"]:
-        """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar where labelled."""
+    def __call__(self, train: nnx.State, prompts: Sequence[Prompt], label: str) -> Float[np.ndarray, "n K"]:
+        """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal."""
         m = self._model
         result = np.zeros((len(prompts), m.shape.options), np.float64)
         batches = evaluation_batches(prompts, m.shape)
-        for batch in track(batches, label, transient=True, disable=not label):
+        for batch in track(batches, label, transient=True, disable=not sys.stdout.isatty()):
             probs = self._predict(m.graphdef, train, m.frozen, to_device(batch, m.mesh, False), self._letters)
             slots = batch["prompt"] >= 0
             result[batch["prompt"][slots]] = np.asarray(jax.device_get(probs))[slots]

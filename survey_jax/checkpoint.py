@@ -14,8 +14,8 @@ METRIC = "kl"  # on the validation split, lower is better
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints.
 
-    A checkpoint holds two items: `state`, a pytree of arrays (trained parameters and optimizer state), and `run`, plain
-    JSON that says what they belong to.
+    A checkpoint holds two pytrees of arrays, the trained `parameters` and the `optimizer` state, and in its metadata the
+    identity of what they belong to: fingerprints of the base model and of the data.
 
     Args:
       workdir: of the run.
@@ -50,33 +50,41 @@ class Checkpoints:
             return int(which)
         raise UserError(f"--step={which}: {where} has best, last and {', '.join(map(str, sorted(found)))}")
 
-    def save(self, step: int, state: Any, run: dict[str, Any], metrics: dict[str, float]) -> None:
+    def save(self, step: int, parameters: Any, optimizer: Any, identity: dict[str, str], metrics: dict[str, float]):
         """Starts writing; returns once the arrays are copied, so that the caller may overwrite them."""
-        self._orbax.save_checkpointables_async(step, {"state": state, "run": run}, metrics=metrics)
+        items = {"parameters": parameters, "optimizer": optimizer}
+        self._orbax.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=dict(identity))
 
-    def run(self, step: int) -> dict[str, Any]:
-        """What a checkpoint says of itself."""
-        return self._orbax.load_checkpointables(step, {"run": None})["run"]
+    def identity(self, step: int) -> dict[str, str]:
+        """What a checkpoint belongs to, by name of the part: its fingerprint."""
+        return dict(self._orbax.checkpointables_metadata(step).custom_metadata or {})
 
-    def restore(self, step: int, like: Any) -> Any:
-        """The state of a step, on whatever mesh `like` (arrays or ShapeDtypeStructs with shardings) lies on."""
+    def restore_parameters(self, step: int, like: Any) -> Any:
+        """The trained parameters of a step, on whatever mesh `like` lies on."""
+        return self._restore(step, "parameters", like)
+
+    def restore_optimizer(self, step: int, like: Any) -> Any:
+        """The optimizer state of a step, on whatever mesh `like` lies on."""
+        return self._restore(step, "optimizer", like)
+
+    def _restore(self, step: int, item: str, like: Any) -> Any:
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        return self._orbax.load_checkpointables(step, {"state": abstract})["state"]
+        return self._orbax.load_checkpointables(step, {item: abstract})[item]
 
     def close(self) -> None:
         """Waits for the last save."""
         self._orbax.close()
 
 
-def check_identity(run: dict[str, Any], expected: dict[str, str], workdir: Path) -> None:
+def check_identity(found: dict[str, str], expected: dict[str, str], workdir: Path) -> None:
     """A checkpoint must belong to this model and this data.
 
     Raises:
       UserError: naming what differs.
     """
     for name, value in expected.items():
-        if run.get(name) != value:
+        if found.get(name) != value:
             raise UserError(
-                f"{workdir}: its checkpoint was made with another {name} (fingerprint {run.get(name)}, now {value}); "
+                f"{workdir}: its checkpoint was made with another {name} (fingerprint {found.get(name)}, now {value}); "
                 f"use the {name} of that run, or another --workdir"
             )

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from survey_jax.config import Config, validate
@@ -51,6 +51,7 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(argv: list[str]) -> None:
         del argv
+        logging.set_verbosity(logging.WARNING)  # orbax and jax narrate at INFO
         try:
             main()
         except UserError as error:

@@ -35,7 +35,7 @@ class LoraConfig:
 @dataclasses.dataclass
 class DataConfig:
     tables: tuple[str, ...] = ()  # survey tables, together one data set; "demo" is the one in this package
-    question_field: str = "question"  # the column with the wording
+    question_columns: tuple[str, ...] = ("question",)  # where the wording stands: the first that a row has
     template: str = "question_first"  # a key of prompts.TEMPLATES
     chat: bool = False  # wrap prompts in the tokenizer's chat template
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.row_tokens, instead of stopping

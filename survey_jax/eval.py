@@ -20,12 +20,11 @@ from survey_jax.checkpoint import Checkpoints, check_identity
 from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
-from survey_jax.prompts import Prompt, Prompter
+from survey_jax.prompts import Prompter
 from survey_jax.runlog import read_config, say, start_jax, write_json
 from survey_jax.survey import baselines, report
 from survey_jax.survey.splits import TRAIN, counts_table
-from survey_jax.survey.table import Answer, read_table
-from survey_jax.train import init_optimizer, make_optimizer
+from survey_jax.survey.table import read_table
 
 CONFIG = cli.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
@@ -42,7 +41,7 @@ def main() -> None:
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     prompter = Prompter(pretrained.tokenizer(), config.data.template, config.data.chat)
-    extra = [a for table in DATA.value for a in read_table(table, config.data.question_field)]
+    extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
@@ -55,9 +54,8 @@ def main() -> None:
     if not ZERO_SHOT.value:
         checkpoints = Checkpoints(workdir)
         step = checkpoints.step(STEP.value)
-        check_identity(checkpoints.run(step), {"base model": pretrained.fingerprint()}, workdir)
-        opt_state = init_optimizer(make_optimizer(config.optim), model)
-        train, _ = checkpoints.restore(step, (model.train, opt_state))
+        check_identity(checkpoints.identity(step), {"base model": pretrained.fingerprint()}, workdir)
+        train = checkpoints.restore_parameters(step, model.train)
         checkpoints.close()
         say(f"checkpoint of step {step}")
         systems["model"] = predict_all(predictor, train, task, names, "model")
@@ -106,26 +104,28 @@ def predict_all(
     predictor: Predictor, train: Any, task: Task, names: Sequence[str], label: str
 ) -> dict[str, Float[np.ndarray, "n K"]]:
     """Predictions for every split."""
-    return {name: predictor(train, task.prompts[name], f"{label} on {name}") for name in names}
+    predictions = {}
+    for name in names:
+        predictions[name] = predictor(train, task.prompts[name], f"{label} on {name}")
+        say(f"{label}: {name} done")
+    return predictions
 
 
 def predict_swapped(
     config: Config, predictor: Predictor, train: Any, task: Task, names: Sequence[str]
 ) -> dict[str, Float[np.ndarray, "n K"]]:
-    """The control: the same questions asked of a wrong group; NaN where a survey has no other group."""
-    return {
-        name: swapped_predictions(config, predictor, train, task, task.prompts[name], f"group swapped on {name}")
-        for name in names
-    }
+    """The control: the same questions asked of a wrong group, compared with the true group's answers.
 
-
-def swapped_predictions(
-    config: Config, predictor: Predictor, train: Any, task: Task, prompts: Sequence[Prompt], label: str
-) -> Float[np.ndarray, "n K"]:
-    """Predictions for the prompts' questions asked of other groups; compared with the true group's answers."""
-    answers: list[Answer] = [p.answer for p in prompts]
-    swapped = baselines.swap_groups(answers, config.run.seed)
-    return predictor(train, encode(config, task.prompter, swapped), label)
+    NaN where a survey has no other group to ask.
+    """
+    predictions = {}
+    for name in names:
+        answers = [p.answer for p in task.prompts[name]]
+        swapped = baselines.swap_groups(answers, config.run.seed)
+        predictions[name] = predictor(train, encode(config, task.prompter, swapped), f"group swapped on {name}")
+        predictions[name][[new.group == old.group for new, old in zip(swapped, answers, strict=True)]] = np.nan
+        say(f"group swapped: {name} done")
+    return predictions
 
 
 if __name__ == "__main__":

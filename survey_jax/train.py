@@ -12,21 +12,19 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.assemble import Model, Predictor, Task, build_model, build_task
+from survey_jax.assemble import Predictor, Task, build_model, build_task
 from survey_jax.checkpoint import Checkpoints, check_identity
-from survey_jax.config import OptimConfig
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
+from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
 from survey_jax.prompts import Prompter
 from survey_jax.runlog import RunLog, prepare_workdir, say, start_jax
-from survey_jax.sharding import optimizer_shardings, parameter_shardings
 from survey_jax.survey import metrics
 from survey_jax.survey.splits import TRAIN, VALID, counts_table
 
@@ -54,8 +52,8 @@ def main() -> None:
     batches = Batches(task.prompts[TRAIN], model.shape, b.groups, b.microbatches, config.run.seed)
     say(batches.report())
     optimizer = make_optimizer(config.optim)
-    opt_state = init_optimizer(optimizer, model)
     train = model.train
+    opt_state = init_optimizer(optimizer, train, model.mesh)
     say(f"{_count(train):,} trained and {_count(model.frozen):,} frozen parameters on {dict(model.mesh.shape)}")
     if config.model.check_parity:
         report_parity(pretrained, model, task)
@@ -66,8 +64,8 @@ def main() -> None:
     checkpoints = Checkpoints(workdir, config.run.keep)
     start = checkpoints.latest() or 0
     if start:
-        check_identity(checkpoints.run(start), identity, workdir)
-        train, opt_state = checkpoints.restore(start, (train, opt_state))
+        check_identity(checkpoints.identity(start), identity, workdir)
+        train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
     log = RunLog(workdir, start, config.optim.steps)
 
@@ -100,40 +98,12 @@ def main() -> None:
         if saves:
             scores = evaluate(predictor, train, task, VALID)
             log.evaluation(done, VALID, scores)
-            checkpoints.save(done, (train, opt_state), {**identity, "step": done}, scores)
+            checkpoints.save(done, train, opt_state, identity, scores)
 
     # ------------------------------------------------------------------ finish
     checkpoints.close()
     log.close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
-
-
-def make_schedule(c: OptimConfig) -> optax.Schedule:
-    """Linear warm-up to the peak, then as configured; step -> learning rate."""
-    rest = max(1, c.steps - c.warmup)
-    after = {
-        "cosine": optax.cosine_decay_schedule(c.lr, rest),
-        "linear": optax.linear_schedule(c.lr, 0.0, rest),
-        "constant": optax.constant_schedule(c.lr),
-    }[c.schedule]
-    # The first step already learns: warm-up reaches the peak at step `warmup`, starting from lr / (warmup + 1).
-    warmup = optax.linear_schedule(c.lr / (c.warmup + 1), c.lr, c.warmup)
-    return optax.join_schedules([warmup, after], [c.warmup])
-
-
-def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) after clipping by global norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(c.clip_norm),
-        optax.adamw(make_schedule(c), b1=c.b1, b2=c.b2, weight_decay=c.weight_decay),
-    )
-
-
-def init_optimizer(optimizer: optax.GradientTransformation, model: Model) -> Any:
-    """Optimizer state, born in the layout of the parameters it mirrors."""
-    abstract = jax.eval_shape(optimizer.init, model.train)
-    shardings = optimizer_shardings(abstract, model.train, parameter_shardings(model.train, model.mesh), model.mesh)
-    return jax.jit(optimizer.init, out_shardings=shardings)(model.train)
 
 
 def evaluate(predictor: Predictor, train: Any, task: Task, name: str) -> dict[str, float]:
@@ -148,9 +118,7 @@ def say_letter_mass(mass: float) -> None:
     """How much of the next token's probability the option letters hold; little of it means a misunderstood prompt."""
     say(f"letters hold {mass:.2%} of the base model's next-token probability")
     if mass < LETTER_MASS_WARNING:
-        say(
-            "warning: under 1 %, the model does not see that a letter is asked for; try another data.template or data.chat"
-        )
+        say("warning: under 1 %, the model does not see that a letter is asked for; try another data.template or chat")
 
 
 def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndarray], task: Task) -> None:

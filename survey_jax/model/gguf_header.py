@@ -121,7 +121,7 @@ class _Header:
         except ValueError as error:
             raise UserError(unsupported(self.path, name, f"type {number}")) from error
         elements, size = gguf.GGML_QUANT_SIZES[kind]
-        if not shape or shape[-1] % elements:
+        if not shape or not all(shape) or shape[-1] % elements:
             raise UserError(f"{self.path}: tensor {name} has shape {shape}, which {kind.name} cannot hold")
         return Stored(name, shape, kind, offset, math.prod(shape) // elements * size)
 

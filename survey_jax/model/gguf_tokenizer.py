@@ -77,7 +77,10 @@ def _byte_level(file: GGUF, tokens: list[str]) -> Tokenizer:
             f"{file.path}: pre-tokenizer {pre!r} is not supported; supported: smollm, gpt-2, llama-bpe, qwen2"
         )
     merges = [tuple(merge.split(" ")) for merge in _field(file, "merges")]
-    tokenizer = Tokenizer(models.BPE(_ids(tokens), merges, ignore_merges=whole_words))
+    try:
+        tokenizer = Tokenizer(models.BPE(_ids(tokens), merges, ignore_merges=whole_words))
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise UserError(f"{file.path}: tokenizer.ggml.merges is broken ({error}); fetch the file again") from error
     if pre == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = words
@@ -89,7 +92,7 @@ def _sentencepiece(file: GGUF, tokens: list[str]) -> Tokenizer:
     """SentencePiece BPE: spaces become U+2581, unknown characters bytes, and merges follow from the pieces' scores."""
     types = _types(file, tokens)
     pieces = [token if types[i] != _USER_DEFINED else _spaces(token) for i, token in enumerate(tokens)]
-    merges = merges_from_scores(pieces, np.asarray(_field(file, "scores")), types)
+    merges = merges_from_scores(pieces, _per_token(file, tokens, "scores", _field(file, "scores")), types)
     unknown = _special(file, tokens, "unknown_token_id")
     tokenizer = Tokenizer(models.BPE(_ids(pieces), merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     replace = normalizers.Replace(" ", _SPACE)
@@ -162,8 +165,14 @@ def _post_processor(
 
 
 def _types(file: GGUF, tokens: list[str]) -> np.ndarray:
-    types = file.metadata.get("tokenizer.ggml.token_type")
-    return np.full(len(tokens), _NORMAL) if types is None else np.asarray(types)
+    types = file.metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+    return _per_token(file, tokens, "token_type", types)
+
+
+def _per_token(file: GGUF, tokens: list[str], key: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    if len(values) != len(tokens):
+        raise UserError(f"{file.path}: tokenizer.ggml.{key} has {len(values)} values for {len(tokens)} tokens")
+    return np.asarray(values)
 
 
 def _special(file: GGUF, tokens: list[str], key: str) -> str | None:

@@ -77,21 +77,22 @@ class SafetensorsDirectory:
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The part that `index` selects (one slice of step 1 per leading axis), as stored."""
-        shape, dtype = self.shape(name), self.dtype(name)
-        bounds = [slice(*part.indices(size)[:2]) for part, size in zip(index, shape, strict=False)]
-        if any(part.stop <= part.start for part in bounds):  # safetensors has no empty slices
-            return np.empty([len(range(size)[part]) for part, size in zip(index, shape, strict=False)], dtype)
-        if not bounds:
+        dtype, shape = self.dtype(name), self.shape(name)
+        if not shape:
             return self._files[name].get_tensor(name)
-        return self._files[name].get_slice(name)[tuple(bounds)]
+        index += (slice(None),) * (len(shape) - len(index))
+        parts = [range(size)[part] for part, size in zip(index, shape, strict=True)]
+        if not all(parts):  # safetensors has no empty slices
+            return np.empty([len(part) for part in parts], dtype)
+        return self._files[name].get_slice(name)[tuple(slice(part.start, part.stop) for part in parts)]
 
     def _open_shards(self, index: Path) -> None:
         try:
-            shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            by_shard = {shard: [n for n in shards if shards[n] == shard] for shard in sorted(set(shards.values()))}
+            shard_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = {Path(shard): [n for n in shard_of if shard_of[n] == shard] for shard in set(shard_of.values())}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index}: not an index of safetensors shards; fetch the model again") from error
-        for shard, names in by_shard.items():
+        for shard, names in sorted(shards.items()):
             path = self.directory / shard
             if not path.is_file():
                 raise UserError(f"{path}: missing; {_INDEX} places {len(names)} tensors there; fetch the model again")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from survey_jax.survey.splits import fold, wording
+from survey_jax.survey.splits import fold
 from survey_jax.survey.table import Answer, Group
 
 # How `seen_group_mean` filled a row, best first.
@@ -16,6 +16,8 @@ SAME_OPTIONS = "same options"
 SAME_SCALE = "same number of options and scale"
 SAME_NUMBER = "same number of options"
 UNIFORM = "uniform"
+
+Key = Callable[[Answer], Hashable]
 
 
 def uniform(answers: Sequence[Answer]) -> list[Float[np.ndarray, " k"]]:
@@ -28,9 +30,9 @@ def seen_group_mean(
 ) -> tuple[list[Float[np.ndarray, " k"]], list[str]]:
     """What the groups of train answer on average: the bar on seen questions.
 
-    A question of train with the same options: the mean of its groups, each counting once. Any other question: the mean
+    A question of train with the same options: the mean of its rows there, one a group. Any other question: the mean
     over the questions of train (each counting once) that have the same option texts in order; failing that, the same
-    number of options and scale, where the scale is known; failing that, the same number; failing that, uniform.
+    number of options and the same known scale; failing that, the same number; failing that, uniform.
     Letter case and spacing of options are ignored. A row that is itself in train is part of its own mean.
 
     Args:
@@ -41,18 +43,82 @@ def seen_group_mean(
       n distributions, and how each was come by: SAME_QUESTION, SAME_OPTIONS, SAME_SCALE, SAME_NUMBER or UNIFORM.
       Tables must show the counts of these beside the scores.
     """
-    # Keyed with the wording, options included: a question whose options changed is not the same question.
-    questions = _means([((a.question_key, _options(a)), np.array(a.probs)) for a in train])
-    example = {(a.question_key, _options(a)): a for a in train}
-    steps: list[tuple[str, dict[Hashable, np.ndarray], Callable[[Answer], Hashable]]] = [
-        (SAME_QUESTION, questions, lambda a: (a.question_key, _options(a)))
-    ]
+    questions = _means([(_question(a), np.array(a.probs)) for a in train])
+    examples = {_question(a): a for a in train}
+    steps: list[tuple[str, Key, dict[Hashable, np.ndarray]]] = [(SAME_QUESTION, _question, questions)]
     for source, key in ((SAME_OPTIONS, _options), (SAME_SCALE, _number_and_scale), (SAME_NUMBER, _number)):
-        steps.append((source, _means([(key(example[q]), mean) for q, mean in questions.items()]), key))
-    predictions, sources = [], []
-    for answer, fallback in zip(answers, uniform(answers), strict=True):
-        found = next(((means[key(answer)], source) for source, means, key in steps if key(answer) in means), None)
-        prediction, source = found or (fallback, UNIFORM)
-        predictions.append(prediction)
-        sources.append(source)
-    return predictions, sources
+        steps.append((source, key, _means([(key(examples[q]), mean) for q, mean in questions.items()])))
+    filled = [_fill(answer, steps) for answer in answers]
+    return [prediction for prediction, _ in filled], [source for _, source in filled]
+
+
+def swap_groups(answers: Sequence[Answer], seed: int) -> list[Answer]:
+    """The group-swapped control: every row asks a wrong group and keeps the right group's answers as target.
+
+    A model that uses the group does worse on these rows than on the originals; one that does not is indifferent.
+    Each group stands in for another of its survey in a seeded derangement (no group for itself), among those described
+    by the same attributes where there are two, else by any other group of the survey.
+
+    Returns:
+      n rows in the order of `answers`. Where a survey has one group only, its rows come back as they were: they are
+      no control, so whoever predicts them must set the prediction to NaN where `group` has not changed.
+    """
+    substitute = _derangement(answers, seed)
+    return [replace(a, group=substitute.get((a.survey, a.group), a.group)) for a in answers]
+
+
+def _derangement(answers: Sequence[Answer], seed: int) -> dict[tuple[str, Group], Group]:
+    """(survey, group) -> another group of that survey, where it has one."""
+    rng = np.random.default_rng(seed)
+    groups: dict[str, set[Group]] = defaultdict(set)
+    for answer in answers:
+        groups[answer.survey].add(answer.group)
+    result: dict[tuple[str, Group], Group] = {}
+    for survey in sorted(groups):
+        alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+        for group in sorted(groups[survey]):
+            alike[tuple(attribute for attribute, _ in group)].append(group)
+        for attributes in sorted(alike):
+            members = alike[attributes]
+            others = sorted(groups[survey] - set(members))
+            if len(members) > 1:  # a cycle through a random order leaves nobody in place
+                order = [members[i] for i in rng.permutation(len(members))]
+                result |= {(survey, g): order[i - 1] for i, g in enumerate(order)}
+            elif others:
+                result[survey, members[0]] = others[rng.integers(len(others))]
+    return result
+
+
+def _fill(
+    answer: Answer, steps: Sequence[tuple[str, Key, dict[Hashable, np.ndarray]]]
+) -> tuple[Float[np.ndarray, " k"], str]:
+    """The first step that knows this row's key."""
+    for source, key, means in steps:
+        if key(answer) in means:
+            return means[key(answer)], source
+    return uniform([answer])[0], UNIFORM
+
+
+def _means(items: Sequence[tuple[Hashable, np.ndarray]]) -> dict[Hashable, np.ndarray]:
+    """Mean distribution per key; items whose key is None belong to none."""
+    members: dict[Hashable, list[np.ndarray]] = defaultdict(list)
+    for key, probs in items:
+        if key is not None:
+            members[key].append(probs)
+    return {key: np.mean(probs, axis=0) for key, probs in members.items()}
+
+
+def _question(answer: Answer) -> Hashable:
+    return (answer.question_key, _options(answer))  # a question whose options changed is another question
+
+
+def _options(answer: Answer) -> Hashable:
+    return tuple(map(fold, answer.options))
+
+
+def _number_and_scale(answer: Answer) -> Hashable:
+    return (len(answer.options), answer.scale) if answer.scale else None
+
+
+def _number(answer: Answer) -> Hashable:
+    return len(answer.options)

@@ -20,6 +20,7 @@ Array = np.ndarray
 Shares = Float[Array, "n k"]
 Scores = Float[Array, " n"]
 Counts = Int[Array, " n"]
+Distributions = Sequence[Sequence[float] | Array] | Array  # one a row, ragged or padded
 Interval = dict[str, float]  # "value", and the 95 % interval "low", "high"
 
 CLIP = 1e-12  # least predicted share in KL: finite where a model rules out what somebody answered
@@ -133,7 +134,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def row_metrics(answers: Sequence[Answer], predictions: Sequence[Array] | Array) -> dict[str, Scores]:
+def row_metrics(answers: Sequence[Answer], predictions: Distributions) -> dict[str, Scores]:
     """Every metric of every row.
 
     Args:
@@ -181,7 +182,7 @@ def summarise(
 
 
 def between_group_variance_ratio(
-    answers: Sequence[Answer], predictions: Sequence[Array] | Array, seed: int = 0, samples: int = 1000
+    answers: Sequence[Answer], predictions: Distributions, seed: int = 0, samples: int = 1000
 ) -> Interval:
     """Variance collapse: how much the groups differ in the prediction, relative to how much they differ in truth.
 
@@ -245,8 +246,8 @@ class _Bootstrap:
         """Ratio of weighted sums over all rows, and the mean of the questions' own ratios, with intervals."""
         one_each = (np.ones((self.shape[0], 1)), np.ones((self.shape[1], 1)))
         values = self._ratios(numerator, denominator, *one_each)
-        rows, questions = self._ratios(numerator, denominator, self.questions, self.groups)
-        return self._interval(values[0][0], rows), self._interval(values[1][0], questions)
+        sampled = self._ratios(numerator, denominator, self.questions, self.groups)
+        return self._interval(values[0][0], sampled[0]), self._interval(values[1][0], sampled[1])
 
     def _ratios(self, numerator: Array, denominator: Array, questions: Array, groups: Array) -> tuple[Array, Array]:
         """Both ratios for each sample; questions, groups: Float[Q samples], Float[G samples] multiplicities."""
@@ -256,9 +257,8 @@ class _Bootstrap:
         )
         answered = questions * (below > 0)
         own = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-        return _ratio((questions * above).sum(0), (questions * below).sum(0)), _ratio(
-            (answered * own).sum(0), answered.sum(0)
-        )
+        over_rows = _ratio((questions * above).sum(0), (questions * below).sum(0))
+        return over_rows, _ratio((answered * own).sum(0), answered.sum(0))
 
     def _interval(self, value: float, sampled: Array) -> Interval:
         sampled = sampled[np.isfinite(sampled)]  # a sparse table's sample can miss every row
@@ -281,7 +281,7 @@ def _targets(answers: Sequence[Answer]) -> tuple[Shares, Counts]:
     return _stack(answers, [a.probs for a in answers]), np.array([len(a.options) for a in answers])
 
 
-def _stack(answers: Sequence[Answer], distributions: Sequence[Sequence[float] | Array] | Array) -> Shares:
+def _stack(answers: Sequence[Answer], distributions: Distributions) -> Shares:
     """Pads to the longest row's number of options; checks every row; rows that sum to 1 within 1e-3 are normalised."""
     if len(distributions) != len(answers) or not len(answers):
         raise UserError(f"{len(distributions)} predictions for {len(answers)} rows")

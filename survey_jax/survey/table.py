@@ -15,6 +15,7 @@ Columns of a file (JSON Lines, optionally gzipped, or Parquet):
 
 import contextlib
 import dataclasses
+import datetime
 import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,12 +84,12 @@ def group_name(group: Group) -> str:
     return ", ".join(value for _, value in group)
 
 
-def read_table(path: str | Path, question_field: str = "question") -> list[Answer]:
+def read_table(path: str | Path, question_columns: Sequence[str] = ("question",)) -> list[Answer]:
     """Reads and validates a survey table.
 
     Args:
       path: a .jsonl, .jsonl.gz or .parquet file.
-      question_field: the column that holds the question's wording, for files that carry several.
+      question_columns: where the question's wording stands, for files that carry several: the first that a row has.
 
     Returns:
       The rows, in file order, with `probs` normalised to sum to 1 exactly.
@@ -108,21 +109,23 @@ def read_table(path: str | Path, question_field: str = "question") -> list[Answe
                 builder, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True
             ).to_list()
     except Exception as error:  # datasets raises many kinds; all mean that the file cannot be read as a table
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        cause = (str(error.__cause__ or error).strip() or "no rows").splitlines()[0]
         raise UserError(f"{path}: cannot be read as a {builder} table: {cause}") from error
     if not rows:
         raise UserError(f"{path}: has no rows")
-    return parse_rows(rows, str(path), question_field)
+    return parse_rows(rows, str(path), question_columns)
 
 
-def parse_rows(rows: Iterable[Mapping[str, Any]], where: str, question_field: str = "question") -> list[Answer]:
+def parse_rows(
+    rows: Iterable[Mapping[str, Any]], where: str, question_columns: Sequence[str] = ("question",)
+) -> list[Answer]:
     """Validates plain dictionaries into `Answer`s; `where` names their origin in messages. Raises UserError."""
     answers: list[Answer] = []
     seen: dict[tuple[Any, ...], int] = {}
     problems: list[str] = []
     for number, row in enumerate(rows, start=1):
         try:
-            answer = _parse_row(row, question_field)
+            answer = _parse_row(row, question_columns)
             if answer.key in seen:
                 raise ValueError(f"same question and group as row {seen[answer.key]} ({answer.describe()})")
         except ValueError as error:
@@ -171,7 +174,7 @@ def _row(answer: Answer) -> dict[str, Any]:
     return row | dict(answer.extra)
 
 
-def _parse_row(row: Mapping[str, Any], question_field: str) -> Answer:
+def _parse_row(row: Mapping[str, Any], question_columns: Sequence[str]) -> Answer:
     """One dictionary -> Answer; raises ValueError with the reason."""
     options = tuple(_text(o, "option") for o in _sequence(row, "options"))
     _check_options(options)
@@ -195,10 +198,11 @@ def _parse_row(row: Mapping[str, Any], question_field: str) -> Answer:
         raise ValueError("has neither counts nor probs")
     if math.fsum(probs) <= 0:
         raise ValueError("nobody answered: counts sum to 0")
+    wording = next((row[c] for c in question_columns if row.get(c) not in (None, "")), None)
     return Answer(
         survey=_text(row.get("survey"), "survey"),
         question_id=_text(row.get("question_id"), "question_id"),
-        question=_text(row.get(question_field), question_field),
+        question=_text(wording, " / ".join(question_columns)),
         options=options,
         group=group,
         probs=_normalised(probs),
@@ -252,7 +256,9 @@ def _normalised(probs: Sequence[float]) -> tuple[float, ...]:
 
 
 def _text(value: Any, what: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, datetime.datetime):  # datasets reads "2021-03-01" as a date
+        value = value.date() if value.time() == datetime.time() else value
+    if isinstance(value, bool) or not isinstance(value, str | int | float | datetime.date):
         raise ValueError(f"{what} is missing" if value is None else f"{what} must be text, got {value!r}")
     text = str(value).strip()
     if not text:
@@ -276,6 +282,8 @@ def _number(row: Mapping[str, Any], column: str) -> float | None:
 def _scale(row: Mapping[str, Any]) -> str | None:
     scale = row.get("scale")
     if scale is None and row.get("ordinal") is not None:
+        if not isinstance(row["ordinal"], bool):
+            raise ValueError(f"ordinal must be true or false, got {row['ordinal']!r}")
         scale = "ordinal" if row["ordinal"] else "nominal"
     if scale not in (None, "ordinal", "nominal"):
         raise ValueError(f'scale must be "ordinal" or "nominal", got {scale!r}')

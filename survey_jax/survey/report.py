@@ -1,0 +1,206 @@
+"""What an evaluation says: scores of the model, of baselines and controls, as data, as a table and as one HTML page."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import jinja2
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+
+from survey_jax.survey import baselines, metrics
+from survey_jax.survey.table import Answer
+
+SHOWN = ("paper_1_minus_jsd", "kl", "jsd", "tv", "emd", "mode_accuracy", "entropy_ratio")
+TITLES = {"paper_1_minus_jsd": "1-√JSD", "kl": "KL", "jsd": "JSD", "tv": "TV", "emd": "EMD", "mode_accuracy": "mode",
+          "entropy_ratio": "entropy ratio"}  # fmt: skip
+_HEADLINE = ("paper_1_minus_jsd", "kl")  # the metrics of the verdict
+_SEEN_MEAN = "seen_group_mean"
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitScore:
+    """One split's evaluation.
+
+    Attributes:
+      predictions: of the subject (the model, or the base model where that is what is evaluated).
+      rows: the subject's metrics per row.
+      summary: the split's entry in metrics.json.
+      verdicts: plain sentences on what the subject beats and does not.
+    """
+
+    name: str
+    answers: list[Answer]
+    predictions: Float[np.ndarray, "n K"]
+    rows: dict[str, np.ndarray]
+    summary: dict[str, Any]
+    verdicts: list[str]
+
+
+def score_split(
+    name: str,
+    answers: list[Answer],
+    systems: Mapping[str, Float[np.ndarray, "n K"]],
+    subject: str,
+    seen: Sequence[Answer],
+    seed: int,
+) -> SplitScore:
+    """Scores one split.
+
+    Args:
+      systems: predictions by system; `subject` is the one under evaluation, the others are controls.
+      seen: the training rows, all that baselines may use.
+      seed: of the bootstrap and of the sampling ceiling.
+    """
+    mean, sources = baselines.seen_group_mean(seen, answers)
+    others: dict[str, Any] = {"uniform": baselines.uniform(answers), _SEEN_MEAN: mean}
+    others |= {system: p for system, p in systems.items() if system != subject}
+    rows = metrics.row_metrics(answers, systems[subject])
+    ceiling = metrics.sampling_ceiling(answers, np.random.default_rng(seed))
+    summary = {
+        "n": len(answers),
+        "questions": len({a.question_key for a in answers}),
+        "groups": len({a.group for a in answers}),
+        "model": _summary(answers, systems[subject], seed),
+        "baselines": {system: _summary(answers, p, seed) for system, p in others.items()},
+        "ceiling": metrics.summarise(answers, ceiling, seed),
+        "ceiling_n": int(sum(a.n is not None or a.n_effective is not None for a in answers)),
+        "seen_group_mean_from": dict(Counter(sources)),
+    }
+    verdicts = _verdicts(answers, rows, others, seed)
+    return SplitScore(name, answers, systems[subject], rows, _plain(summary), verdicts)
+
+
+def _summary(answers: Sequence[Answer], predictions: Any, seed: int) -> dict[str, metrics.Interval]:
+    scores = metrics.summarise(answers, metrics.row_metrics(answers, predictions), seed)
+    ratio = metrics.between_group_variance_ratio(answers, predictions, seed)
+    return scores | {metrics.BETWEEN_GROUP_VARIANCE_RATIO: ratio}
+
+
+def _verdicts(answers: Sequence[Answer], rows: dict[str, np.ndarray], others: dict[str, Any], seed: int) -> list[str]:
+    """Where the subject stands against each other system, by paired differences on the same rows."""
+    sentences = []
+    for system, predictions in others.items():
+        theirs = metrics.row_metrics(answers, predictions)
+        parts = []
+        for metric in _HEADLINE:
+            sign = 1 if metrics.METRICS[metric].better == "higher" else -1
+            gain = metrics.summarise(answers, {metric: sign * (rows[metric] - theirs[metric])}, seed)[metric]
+            word = "better than" if gain["value"] > 0 else "NOT better than"
+            sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", within the uncertainty"
+            parts.append(f"{TITLES[metric]} {word} {system} by {gain['value']:+.3f}{sure}")
+        sentences.append("; ".join(parts))
+    return sentences
+
+
+def _plain(value: Any) -> Any:
+    """As strict JSON can hold it: NaN (no such value) becomes null."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
+    return value
+
+
+def systems_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The lines of a split's table, the subject first and the ceiling last."""
+    return {"model": summary["model"], **summary["baselines"], "sampling ceiling": summary["ceiling"]}
+
+
+def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
+    """A number for people: value, and its 95 % interval where asked for."""
+    entry = scores.get(metric)
+    if entry is None or entry["value"] is None:
+        return "-"
+    shown = f"{entry['value']:.3f}"
+    return f"{shown} [{entry['low']:.3f}, {entry['high']:.3f}]" if interval and entry["low"] is not None else shown
+
+
+def print_table(splits: Iterable[SplitScore]) -> None:
+    """One table for all splits, and a verdict below it."""
+    splits = list(splits)
+    table = Table(title="Predicted against human distributions (95 % intervals clustered by question and group)")
+    table.add_column("split", no_wrap=True)
+    table.add_column("system", no_wrap=True)
+    for metric in SHOWN:
+        table.add_column(TITLES[metric], justify="right", no_wrap=True)
+    for split in splits:
+        for number, (system, scores) in enumerate(systems_of(split.summary).items()):
+            head = {0: split.name, 1: f"n = {split.summary['n']}"}.get(number, "")
+            table.add_row(head, system, *(cell(scores, m, interval=m in _HEADLINE) for m in SHOWN))
+        table.add_section()
+    # Wide enough for every column, whatever the terminal: a log must not lose digits.
+    Console(width=150).print(table)
+    for split in splits:
+        for sentence in split.verdicts:
+            print(f"{split.name}: {sentence}", flush=True)
+
+
+def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
+    """predictions.parquet: one row an answer."""
+    rows = []
+    for split in splits:
+        for i, answer in enumerate(split.answers):
+            row = {
+                "survey": answer.survey,
+                "wave": answer.wave,
+                "question_id": answer.question_id,
+                "question": answer.question,
+                "options": list(answer.options),
+                "group": dict(answer.group),
+                "target": list(answer.probs),
+                "prediction": split.predictions[i, : len(answer.probs)].tolist(),
+                "n": answer.n,
+                "split": split.name,
+            }
+            rows.append(row | {metric: float(values[i]) for metric, values in split.rows.items()})
+    partial = path.with_name(f".partial-{path.name}")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_list(rows).to_parquet(str(partial))
+    partial.replace(path)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Survey prediction report</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } tr.model td { font-weight: 600; }
+</style>
+<h1>Predicted against human distributions</h1>
+<dl>{% for key, value in about.items() %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
+<p>Brackets hold 95&nbsp;% intervals from a bootstrap clustered by question and group. The sampling ceiling is what a
+second sample of the same size would score.</p>
+{% for split in splits %}
+<h2>{{ split.name }}</h2>
+<p>{{ split.summary.n }} answers, {{ split.summary.questions }} questions, {{ split.summary.groups }} groups.</p>
+<div class="scroll"><table>
+<tr><th scope="col">system</th>{% for m in shown %}<th scope="col">{{ titles[m] }}</th>{% endfor %}</tr>
+{% for system, scores in systems_of(split.summary).items() %}
+<tr{% if system == "model" %} class="model"{% endif %}><td>{{ system }}</td>
+{% for m in shown %}<td>{{ cell(scores, m, True) }}</td>{% endfor %}</tr>
+{% endfor %}
+</table></div>
+<ul>{% for sentence in split.verdicts %}<li>{{ sentence }}</li>{% endfor %}</ul>
+{% endfor %}
+</html>
+"""
+
+
+def write_html(splits: Iterable[SplitScore], about: Mapping[str, str], path: Path) -> None:
+    """report.html: one self-contained page; every text from outside is escaped."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(_PAGE).render(
+        splits=list(splits), about=about, shown=SHOWN, titles=TITLES, systems_of=systems_of, cell=cell
+    )
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
