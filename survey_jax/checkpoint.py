@@ -14,8 +14,8 @@ METRIC = "kl"  # on the validation split, lower is better
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints.
 
-    A checkpoint holds two pytrees of arrays, the trained `parameters` and the `optimizer` state, and in its metadata the
-    identity of what they belong to: fingerprints of the base model and of the data.
+    A checkpoint holds two pytrees of arrays, the trained `parameters` and the `optimizer` state, and in its metadata
+    the identity of what they belong to: fingerprints of the base model and of the data.
 
     Args:
       workdir: of the run.

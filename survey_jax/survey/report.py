@@ -91,11 +91,15 @@ def _verdicts(answers: Sequence[Answer], rows: dict[str, np.ndarray], others: di
         parts = []
         for metric in _HEADLINE:
             sign = 1 if metrics.METRICS[metric].better == "higher" else -1
-            gain = metrics.summarise(answers, {metric: sign * (rows[metric] - theirs[metric])}, seed)[metric]
+            difference = sign * (rows[metric] - theirs[metric])
+            if np.isnan(difference).all():  # nobody to swap groups with
+                continue
+            gain = metrics.summarise(answers, {metric: difference}, seed)[metric]
             word = "better than" if gain["value"] > 0 else "NOT better than"
             sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", within the uncertainty"
             parts.append(f"{TITLES[metric]} {word} {system} by {gain['value']:+.3f}{sure}")
-        sentences.append("; ".join(parts))
+        if parts:
+            sentences.append("; ".join(parts))
     return sentences
 
 

@@ -1,0 +1,108 @@
+"""A tiny model directory, tokenizer and survey table: a whole run takes seconds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GROUPS = ["Kenya", "Peru", "Japan", "Norway", "New Zealand", "Egypt", "Viet Nam", "Canada"]
+QUESTIONS = 12
+
+SIZES = {
+    "vocab_size": 320,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", "rope_theta": 10000.0},
+    "gemma3": {"model_type": "gemma3_text", "sliding_window": 24, "sliding_window_pattern": 3},
+}
+
+
+def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
+    """A Hugging Face directory with random float32 weights and a byte-level tokenizer; no torch needed."""
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from survey_jax.model.families import decoder_config
+    from survey_jax.model.weights import abstract_model
+
+    directory.mkdir(parents=True, exist_ok=True)
+    hf = SIZES | FAMILIES[family]
+    (directory / "config.json").write_text(json.dumps(hf))
+    config, names = decoder_config(hf, "tiny")
+    from flax import nnx
+
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for path, variable in nnx.to_flat_state(nnx.state(abstract_model(config, 0, ()))):
+        name, transposed = names[".".join(map(str, path))]
+        for layer in range(config.layers if "{}" in name else 1):
+            shape = variable.shape[1:] if "{}" in name else variable.shape
+            scale = 0.3 if "norm" in name else 0.15
+            tensors[name.format(layer)] = rng.normal(0, scale, shape[::-1] if transposed else shape).astype(np.float32)
+    save_file(tensors, directory / "model.safetensors")
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
+    return directory
+
+
+def rows(
+    questions: int = QUESTIONS, groups: list[str] = GROUPS, survey: str = "Tiny", seed: int = 0
+) -> list[dict[str, Any]]:
+    """Survey rows with counts; questions have 2 to 5 options."""
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "survey": survey,
+            "question_id": f"q{q}",
+            "question": f"Is {survey.lower()} thing number {q} good?",
+            "options": [f"option {k} of {q % 3}" for k in range(2 + q % 4)],
+            "scale": "ordinal",
+            "group": {"country": group},
+            "counts": rng.integers(1, 200, 2 + q % 4).tolist(),
+        }
+        for q in range(questions)
+        for group in groups
+    ]
+
+
+def write_rows(path: Path, values: list[dict[str, Any]]) -> Path:
+    """Rows as JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in values))
+    return path
+
+
+def write_config(directory: Path, model: Path, table: Path, **overrides: str) -> Path:
+    """A config file for a tiny run; overrides are `section__name="python expression"`."""
+    changes = "".join(f"    c.{key.replace('__', '.')} = {value}\n" for key, value in overrides.items())
+    file = directory / "tiny_config.py"
+    file.write_text(f"""
+from survey_jax.config import *
+from survey_jax.survey.splits import SplitConfig
+
+def get_config():
+    c = Config(
+        model=ModelConfig(weights={str(model)!r}),
+        lora=LoraConfig(rank=4),
+        data=DataConfig(tables=({str(table)!r},), splits=SplitConfig(
+            unseen_questions=("q1", "q6"), unseen_groups={{"country": ("Peru",)}}, valid_questions=("q3",))),
+        batch=BatchConfig(rows=2, row_tokens=384, row_answers=16, groups=3),
+        optim=OptimConfig(steps=40, lr=1e-2, warmup=2),
+        run=RunConfig(eval_every=20, log_every=5, compilation_cache={str(directory / "cache")!r}),
+    )
+{changes}    return c
+""")
+    return file
