@@ -1,12 +1,12 @@
 """The demo: Gemma 3 270M on survey answers of many countries and groups; minutes on two CPU cores.
 
-    make demo, or
-    python -m survey_jax.fetch gemma3-270m
-    python -m survey_jax.train --config=configs/demo.py
-    python -m survey_jax.eval --workdir=checkpoints/demo
+make demo, or
+python -m survey_jax.fetch gemma3-270m
+python -m survey_jax.train --config=configs/demo.py
+python -m survey_jax.eval --workdir=checkpoints/demo
 """
 
-from survey_jax.config import BatchConfig, Config, DataConfig, ModelConfig, OptimConfig, RunConfig
+from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
 from survey_jax.survey.splits import SplitConfig
 
 
@@ -14,17 +14,18 @@ def get_config() -> Config:
     """Unseen: some questions, some groups by attribute, and one whole survey."""
     return Config(
         model=ModelConfig(weights="checkpoints/weights/gemma3-270m.gguf"),
+        lora=LoraConfig(projections=("q", "v")),
         data=DataConfig(
             tables=("demo",),
             splits=SplitConfig(
                 unseen_question_fraction=0.2,
-                unseen_groups={"race": ("Black",)},
+                unseen_groups={"age": ("65 or older",)},
                 unseen_surveys=("World Values Survey",),
                 valid_question_fraction=0.1,
                 max_rows=300,
             ),
         ),
-        batch=BatchConfig(rows=1, row_tokens=512, groups=8),
-        optim=OptimConfig(steps=150, lr=3e-4, warmup=10),
+        batch=BatchConfig(rows=2, row_tokens=512, groups=3),
+        optim=OptimConfig(steps=200, lr=2e-4, warmup=10),
         run=RunConfig(eval_every=50),
     )

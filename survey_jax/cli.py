@@ -1,8 +1,9 @@
 """What the binaries share: flags, and bad input as one line and exit code 2."""
 
 import sys
+import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -15,12 +16,16 @@ def define_config(required: bool) -> Any:
     """The --config=FILE flag with its --config.section.name=value overrides."""
     flag = config_flags.DEFINE_config_file("config", None, "Python file whose get_config() returns a Config.")
     if required:
-        flags.mark_flag_as_required("config")
+        flags.register_validator(
+            "config", lambda value: value is not None, "give a Python file whose get_config() returns a Config"
+        )
     return flag
 
 
 def read_config(flag: Any) -> Config:
     """The config of the flag, validated."""
+    if unread := getattr(type(flag.value), "__name__", "") == "_ErrorConfig" and vars(flag.value)["_error"]:
+        raise UserError(f"--config: {_explain(unread)}")
     if not isinstance(flag.value, Config):
         raise UserError(
             f"--config: get_config() must return a survey_jax.config.Config, got {type(flag.value).__name__}"
@@ -32,19 +37,11 @@ def run(main: Callable[[], None]) -> None:
     """Parses flags and calls main. UserError and flag mistakes become one line on stderr and exit code 2."""
 
     def parse(argv: list[str]) -> list[str]:
+        logging.set_verbosity(logging.ERROR)
         try:
             rest = flags.FLAGS(argv)
-        except (
-            flags.Error,
-            KeyError,
-            AttributeError,
-            TypeError,
-            ValueError,
-            OSError,
-            SyntaxError,
-            ImportError,
-        ) as error:
-            fail(_first_line(error))
+        except Exception as error:  # a config file may raise anything
+            fail(_explain(error))
         if len(rest) > 1:
             fail(f"unexpected argument {rest[1]!r}; flags start with --")
         return rest
@@ -60,12 +57,16 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Prints one line and exits with code 2."""
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
     sys.exit(2)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    return (text.splitlines() or [type(error).__name__])[0]
+def _explain(error: Exception) -> str:
+    """One line about bad flags or a config file that does not load; says where in the file, if it is Python's."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    head, _, trace = text.partition("Traceback (most recent call last):")  # ml_collections puts one into its message
+    message = " ".join([*head.split(), *(trace.splitlines() or [""])[-1].split()]) or type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name in ("<module>", "get_config")]
+    return f"{frames[-1].filename} line {frames[-1].lineno}: {message}" if frames else message

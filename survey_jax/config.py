@@ -4,6 +4,7 @@ Unknown names are refused by Python or by the flag parser, wrong types and value
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import field
@@ -101,6 +102,8 @@ _POSITIVE = (
     "batch.rows batch.row_tokens batch.row_answers batch.groups batch.microbatches "
     "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.keep"
 )
+_NOT_NEGATIVE = "optim.warmup optim.weight_decay run.seed"
+_SHARES = "optim.b1 optim.b2"
 
 
 def validate(config: Config) -> Config:
@@ -112,10 +115,18 @@ def validate(config: Config) -> Config:
     for path in _POSITIVE.split():
         if (value := _get(config, path)) <= 0:
             raise UserError(f"config.{path} = {value!r}: must be positive")
+    for path in _NOT_NEGATIVE.split():
+        if (value := _get(config, path)) < 0:
+            raise UserError(f"config.{path} = {value!r}: must not be negative")
+    for path in _SHARES.split():
+        if not 0 <= (value := _get(config, path)) < 1:
+            raise UserError(f"config.{path} = {value!r}: must be at least 0 and less than 1")
     if config.lora.rank < 0:
         raise UserError(f"config.lora.rank = {config.lora.rank}: must be 0 (full fine-tuning) or more")
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
+    if not config.data.question_columns:
+        raise UserError("config.data.question_columns is empty: name at least one column")
     if not config.model.weights:
         raise UserError("config.model.weights is empty: give a hub id, a Hugging Face directory or a .gguf file")
     return config
@@ -128,6 +139,8 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config") -> Any:
     """The inverse of `to_dict`; lists become tuples. Raises UserError on unknown settings and wrong types."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where} = {values!r}: must be a JSON object")
     hints = typing.get_type_hints(kind)
     if unknown := set(values) - set(hints):
         raise UserError(f"{where}: unknown setting {sorted(unknown)[0]!r}; known: {', '.join(hints)}")
@@ -139,7 +152,9 @@ def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config")
             return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         return tuple(value) if isinstance(value, list) else value
 
-    return kind(**{name: convert(name, value) for name, value in values.items()})
+    result = kind(**{name: convert(name, value) for name, value in values.items()})
+    _check_types(result, kind, where)
+    return result
 
 
 def _get(config: Config, path: str) -> Any:
@@ -156,6 +171,8 @@ def _check_types(value: Any, hint: Any, where: str) -> None:
     elif not _is(value, hint):
         shown = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
         raise UserError(f"{where} = {value!r}: must be {shown}, not {type(value).__name__}")
+    elif hint is float and not math.isfinite(value):
+        raise UserError(f"{where} = {value!r}: must be finite")
 
 
 def _is(value: Any, hint: Any) -> bool:

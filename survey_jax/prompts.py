@@ -51,7 +51,6 @@ _PHRASES = {
     "country": "from {}",
     "state": "living in {}",
     "region": "living in the region {}",
-    "year": "asked in {}",
     "age": "aged {}",
     "sex": "who is {}",
     "race": "who is {}",
@@ -59,6 +58,7 @@ _PHRASES = {
     "degree": "whose highest degree is {}",
     "party": "who identifies as {}",
     "ideology": "who is politically {}",
+    "year": "asked in {}",
 }
 
 
@@ -158,7 +158,8 @@ class Prompter:
                     self._breach(letter, f"is not one token of its own after the stem (tokens end {shown})")
             ids = [extended_ids[-1] for extended_ids in extended]
             if len(set(ids)) < len(ids):
-                self._breach(LETTERS[len(set(ids))], "shares its token with another letter")
+                second = next(i for i, token in enumerate(ids) if token in ids[:i])
+                self._breach(LETTERS[second], f"shares its token with {LETTERS[ids.index(ids[second])]}")
             if found is not None and ids != found:
                 self._breach(
                     LETTERS[[a == b for a, b in zip(ids, found, strict=True)].index(False)], "varies by prompt"

@@ -1,0 +1,31 @@
+"""SmolLM2 135M Instruct on the demo's data, asked as a user's turn in its own chat format.
+
+python -m survey_jax.fetch smollm2
+python -m survey_jax.train --config=configs/smollm2.py
+python -m survey_jax.eval --workdir=checkpoints/smollm2
+"""
+
+from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
+from survey_jax.survey.splits import SplitConfig
+
+
+def get_config() -> Config:
+    """The demo's splits; another model family and a chat template."""
+    return Config(
+        model=ModelConfig(weights="checkpoints/weights/smollm2.gguf"),
+        lora=LoraConfig(projections=("q", "v")),
+        data=DataConfig(
+            tables=("demo",),
+            chat=True,
+            splits=SplitConfig(
+                unseen_question_fraction=0.2,
+                unseen_groups={"age": ("65 or older",)},
+                unseen_surveys=("World Values Survey",),
+                valid_question_fraction=0.1,
+                max_rows=300,
+            ),
+        ),
+        batch=BatchConfig(rows=2, row_tokens=512, groups=3),
+        optim=OptimConfig(steps=200, lr=2e-4, warmup=10),
+        run=RunConfig(eval_every=50),
+    )

@@ -1,0 +1,230 @@
+"""Tree batches are the separate prompts, computed once: same loss, same gradient, and nothing leaks between branches."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+import tiny
+from flax import nnx
+
+from survey_jax.input import Batches
+from survey_jax.model.decoder import PROJECTIONS, hidden_states, low_rank, token_logits
+from survey_jax.model.lora import LoraParam
+from survey_jax.model.weights import abstract_model, load_model, open_pretrained
+from survey_jax.objective import Forward, gradients, kl_sums, option_logits
+from survey_jax.prompts import Prompt, Prompter
+from survey_jax.sharding import make_mesh
+from survey_jax.survey.table import parse_rows
+from survey_jax.trees import BatchShape, group_questions, tree_shape
+
+# Soft caps are Gemma 2's; with them a wrong merge of attention's two parts cannot cancel out.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "gemma3": {"attention_softcap": 2.0, "logit_softcap": 3.0},
+}
+SHAPE = BatchShape(rows=8, tokens=640, answers=8, trees=4, options=5)
+GROUPS = 3
+STEP = jax.jit(gradients, static_argnums=(0, 5))
+
+
+class Setup(NamedTuple):
+    forward: Forward
+    graphdef: Any
+    train: Any
+    frozen: Any
+    letters: np.ndarray
+    prompts: dict[str, list[Prompt]]  # by template
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def setup(request, tmp_path_factory) -> Setup:
+    """A random model whose adapters all matter, and the prompts of an uneven table under both templates."""
+    return make_setup(request.param, tmp_path_factory.mktemp(request.param), LoraParam)
+
+
+def make_setup(family: str, directory: Path, trainable: type) -> Setup:
+    pretrained = open_pretrained(str(tiny.write_model(directory, family)))
+    config = dataclasses.replace(pretrained.config, **VARIANTS[family])
+    abstract = abstract_model(pretrained.config, 4 if trainable is LoraParam else 0, PROJECTIONS)
+    model = load_model(pretrained, abstract, make_mesh(1, 1, 1), frozen_dtype="float32", trainable=trainable, seed=0)
+    graphdef, train, frozen = nnx.split(model, trainable, ...)
+    if trainable is LoraParam:  # B starts at zero, and then the gradient of A is zero too
+        rng = np.random.default_rng(1)
+        train = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), train)
+    rows = tiny.rows(4, tiny.GROUPS[:4])[:-3]  # the last question is asked of one group: its branch is one token
+    prompts = {}
+    for template in ("paper", "question_first"):
+        prompter = Prompter(pretrained.tokenizer(), template)
+        prompts[template] = prompter.encode(parse_rows(rows, "tiny"), SHAPE.tokens)
+        prompts[template][0].tokens[0] += 1  # the first question's prompts share nothing: its trunk is empty
+    letters = prompter.letters([prompter.text(prompts["paper"][0].answer)], SHAPE.options)
+    forward = Forward(config, lora_scale=2.0 if trainable is LoraParam else 0.0)
+    return Setup(forward, graphdef, train, frozen, letters, prompts)
+
+
+def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
+    """The reference: every prompt a plain causal row of its own; the mean KL written out, and its gradient."""
+    length = max(len(p.tokens) for p in prompts)
+    tokens = np.stack([np.pad(p.tokens, (0, length - len(p.tokens))) for p in prompts])
+    ends = np.array([len(p.tokens) - 1 for p in prompts])
+    plain = {
+        "tokens": tokens,
+        "positions": np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape),
+        "trees": np.ones_like(tokens),
+        "branches": np.zeros_like(tokens),
+    }
+    options = [len(p.answer.probs) for p in prompts]
+
+    def loss(train):
+        model = nnx.merge(s.graphdef, train, s.frozen)
+        hidden = hidden_states(model, plain, s.forward.decoder, lora_scale=s.forward.lora_scale)
+        logits = token_logits(model, hidden[np.arange(len(prompts)), ends], s.letters, s.forward.decoder)
+        total = 0.0
+        for row, k, prompt in zip(logits, options, prompts, strict=True):
+            p = np.array(prompt.answer.probs)
+            total += jnp.sum(p * (np.log(p) - jax.nn.log_softmax(row[:k])))
+        return total / len(prompts)
+
+    value, grads = jax.jit(jax.value_and_grad(loss))(s.train)
+    return float(value), grads
+
+
+def in_trees(
+    s: Setup, prompts: list[Prompt], two_part: bool = False, microbatches: int = 1, remat: str = "none"
+) -> tuple[float, Any]:
+    """Loss and gradient of one step that holds all prompts, packed."""
+    shape = dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches)
+    batches = Batches(prompts, shape, GROUPS, microbatches, seed=0)
+    assert batches.first_step(1) == 1
+    batch = batches.batch(0)
+    assert sorted(batch.pop("prompt")[batch["weight"] > 0]) == list(range(len(prompts)))
+    assert (batch["trees"].max((0, 1)) > 1).any(), "rows hold several trees"
+    sizes = tree_shape(batches.questions, GROUPS, shape) if two_part else None
+    forward = dataclasses.replace(s.forward, tree_shape=sizes, remat=remat)
+    loss, grads = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
+    return float(loss), grads
+
+
+def assert_equal(ours: tuple[float, Any], theirs: tuple[float, Any]) -> None:
+    """Loss to 1e-5, every gradient to 1e-4 of its norm."""
+    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+    flat = zip(jax.tree.leaves_with_path(ours[1]), jax.tree.leaves(theirs[1]), strict=True)
+    worst = {}
+    for (path, a), b in flat:
+        norm = np.linalg.norm(b)
+        assert norm > 1e-6, f"{jax.tree_util.keystr(path)}: a zero gradient proves nothing"
+        worst[jax.tree_util.keystr(path)] = np.linalg.norm(a - b) / norm
+    print(f"loss {abs(ours[0] / theirs[0] - 1):.1e}, gradient {max(worst.values()):.1e}")
+    assert max(worst.values()) < 1e-4, worst
+
+
+@pytest.mark.parametrize("template", ["paper", "question_first"])
+def test_trees_equal_separate_prompts(setup: Setup, template: str) -> None:
+    prompts = setup.prompts[template]
+    reference = separate(setup, prompts)
+    assert_equal(in_trees(setup, prompts), reference)
+    assert_equal(in_trees(setup, prompts, two_part=True), reference)
+
+
+def test_full_fine_tuning_equals_separate_prompts(tmp_path: Path) -> None:
+    s = make_setup("gemma3", tmp_path, nnx.Param)
+    prompts = s.prompts["question_first"]
+    assert_equal(in_trees(s, prompts, two_part=True), separate(s, prompts))
+
+
+@pytest.mark.parametrize("microbatches", [2, 4])
+def test_microbatches_weigh_answers_not_microbatches(setup: Setup, microbatches: int) -> None:
+    prompts = setup.prompts["question_first"]
+    batch = Batches(prompts, dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches), GROUPS, microbatches, 0)
+    assert len(set(batch.batch(0)["weight"].sum((1, 2)))) > 1, "microbatches hold different numbers of answers"
+    assert_equal(in_trees(setup, prompts, microbatches=microbatches), in_trees(setup, prompts))
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_remat_changes_no_number(setup: Setup, remat: str) -> None:
+    prompts = setup.prompts["question_first"]
+    assert_equal(in_trees(setup, prompts, remat=remat), in_trees(setup, prompts))
+
+
+@pytest.mark.parametrize("two_part", [False, True])
+def test_nothing_leaks_between_trees_and_branches(setup: Setup, two_part: bool) -> None:
+    """Other tokens in one trunk change that tree's answers only; other tokens in one branch, that answer only."""
+    prompts = setup.prompts["question_first"]
+    batch = Batches(prompts, SHAPE, GROUPS, 1, seed=0).batch(0)
+    batch = {name: array[0] for name, array in batch.items()}
+    sizes = tree_shape(group_questions(prompts), GROUPS, SHAPE) if two_part else None
+    forward = dataclasses.replace(setup.forward, tree_shape=sizes)
+    model = nnx.merge(setup.graphdef, setup.train, setup.frozen)
+    run = jax.jit(lambda tokens: option_logits(model, batch | {"tokens": tokens}, setup.letters, forward))
+    before = np.asarray(run(batch["tokens"]))
+    row = int(np.argmax(batch["trees"].max(-1)))  # the row with most trees
+    at = (np.arange(SHAPE.rows)[:, None], batch["answer_index"])
+    real, tree, branch = batch["weight"] > 0, batch["trees"][at], batch["branches"][at]
+    assert (batch["trees"][row].max(), branch[row].max()) >= (2, 2)
+
+    def changed(where: np.ndarray) -> np.ndarray:
+        tokens = np.where(where, (batch["tokens"] + 7) % tiny.SIZES["vocab_size"], batch["tokens"])
+        return real & (np.asarray(run(tokens)) != before).any(-1)
+
+    here = np.arange(SHAPE.rows)[:, None] == row
+    trunk = here & (batch["trees"] == 1) & (batch["branches"] == 0)
+    np.testing.assert_array_equal(changed(trunk), real & here & (tree == 1))
+    twig = here & (batch["trees"] == 1) & (batch["branches"] == 1)
+    np.testing.assert_array_equal(changed(twig), real & here & (tree == 1) & (branch == 1))
+
+
+def test_kl_is_scipys() -> None:
+    """Zero shares, masked options, weights and empty slots; the gradient stays finite."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (2, 4, 6)).astype(np.float32)
+    count = np.array([[6, 2, 3, 0], [4, 5, 0, 0]])  # 0: an empty slot
+    mask = np.arange(6) < count[..., None]
+    target = np.where(mask, rng.random((2, 4, 6)), 0)
+    target[0, 0, :5] = 0  # all but one answer never given
+    target[1, 1, 2] = 0
+    target = (target / np.maximum(target.sum(-1, keepdims=True), 1e-9)).astype(np.float32)
+    weight = np.where(count > 0, rng.random((2, 4)), 0).astype(np.float32)
+    batch = {"option_mask": mask, "target": target, "weight": weight}
+    expected = sum(
+        weight[i, j] * scipy.stats.entropy(target[i, j, :k], np.exp(logits[i, j, :k]) / np.exp(logits[i, j, :k]).sum())
+        for (i, j), k in np.ndenumerate(count)
+        if k
+    )
+    (kl, total), gradient = jax.value_and_grad(kl_sums, has_aux=True)(logits, batch)
+    assert float(kl) == pytest.approx(expected, rel=1e-5)
+    assert float(total) == pytest.approx(weight.sum(), rel=1e-6)
+    # d KL / d logit = prediction - target on the options that exist, nothing elsewhere
+    prediction = np.where(mask, np.exp(logits), 0)
+    prediction /= np.maximum(prediction.sum(-1, keepdims=True), 1e-9)
+    np.testing.assert_allclose(gradient, weight[..., None] * (prediction - target), atol=1e-6)
+
+
+@pytest.mark.parametrize("shapes", [((3, 5, 32), (32, 4)), ((3, 5, 4), (4, 32))], ids=["down", "up"])
+def test_low_rank_gradient_is_that_of_a_matrix_product(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+
+    def gradient(product: Callable) -> Any:
+        return jax.grad(lambda x, w: jnp.sum(jnp.sin(product(x, w))), argnums=(0, 1))(x, w)
+
+    np.testing.assert_allclose(low_rank(x, w), x @ w, rtol=1e-6)
+    for ours, plain in zip(gradient(low_rank), gradient(jnp.matmul), strict=True):
+        np.testing.assert_allclose(ours, plain, atol=1e-5)
+
+
+def test_letter_logits_are_rows_of_all_logits(setup: Setup) -> None:
+    """hidden @ head, soft-capped where the family caps, then gathered."""
+    c = setup.forward.decoder
+    model = nnx.merge(setup.graphdef, setup.train, setup.frozen)
+    hidden = np.random.default_rng(0).normal(0, 2, (2, 3, c.width)).astype(np.float32)
+    everything = hidden.astype(np.float64) @ np.asarray(model.embedding[...], np.float64).T
+    if c.logit_softcap:
+        everything = np.tanh(everything / c.logit_softcap) * c.logit_softcap
+    ours = token_logits(model, jnp.asarray(hidden), setup.letters, c)
+    np.testing.assert_allclose(ours, everything[..., setup.letters], atol=1e-5)
