@@ -112,7 +112,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     model = load_model(
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
     )
-    graphdef, train, frozen = nnx.split(model, kind, ...)
+    graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     prompts = next(iter(task.prompts.values()))
     shape = batch_shape(config, prompts, len(task.letters))
     forward = Forward(
@@ -139,9 +139,8 @@ class Predictor:
         forward = dataclasses.replace(
             model.forward, remat="none", tree_shape=sizes
         )  # no backward pass, nothing to save
-        static = {"static_argnums": 0}
-        self._predict = jax.jit(functools.partial(predict_step, forward=forward), **static)
-        self._mass = jax.jit(functools.partial(letter_mass, forward=forward), **static)
+        self._predict = jax.jit(functools.partial(predict_step, forward=forward), static_argnums=0)
+        self._mass = jax.jit(functools.partial(letter_mass, forward=forward), static_argnums=0)
 
     def __call__(self, train: nnx.State, prompts: Sequence[Prompt], label: str) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal."""

@@ -24,8 +24,10 @@ def define_config(required: bool) -> Any:
 
 def read_config(flag: Any) -> Config:
     """The config of the flag, validated."""
-    if unread := getattr(type(flag.value), "__name__", "") == "_ErrorConfig" and vars(flag.value)["_error"]:
-        raise UserError(f"--config: {_explain(unread)}")
+    try:
+        getattr(flag.value, "model", None)  # here ml_collections tells of a file that it could not open
+    except OSError as error:
+        raise UserError(f"--config: {_explain(error)}") from error
     if not isinstance(flag.value, Config):
         raise UserError(
             f"--config: get_config() must return a survey_jax.config.Config, got {type(flag.value).__name__}"

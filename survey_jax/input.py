@@ -98,7 +98,7 @@ def to_device(batch: Batch, mesh: Mesh, microbatched: bool) -> dict[str, jax.Arr
     """Puts a batch on the mesh, rows split over its data axes; each process places its own part."""
     sharding = NamedSharding(mesh, P(None, *ROWS) if microbatched else ROWS)
     return {
-        name: jax.make_array_from_callback(array.shape, sharding, lambda index, array=array: array[index])
+        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
         for name, array in batch.items()
         if name != "prompt"
     }

@@ -106,7 +106,8 @@ class RunLog:
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         self._begin = self._mark = time.monotonic()
-        self._start, self._answers, self._losses, self._last = start, 0, [], (start, 0.0, 0.0)
+        self._start, self._answers, self._last = start, 0, (start, 0.0, 0.0)
+        self._losses: list[float] = []
 
     def step(self, step: int, loss: float, grad_norm: float, lr: float, answers: int) -> None:
         """Collects a step."""

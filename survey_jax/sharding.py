@@ -53,7 +53,7 @@ def optimizer_shardings(opt_state: Any, train: nnx.State, shardings: nnx.State, 
     structure = jax.tree.structure(train)
 
     def mirrors(node: Any) -> bool:
-        return jax.tree.structure(node) == structure
+        return structure == jax.tree.structure(node)  # type: ignore[operator]  # jax types it as optional
 
     whole = NamedSharding(mesh, P())
     return jax.tree.map(lambda node: shardings if mirrors(node) else whole, opt_state, is_leaf=mirrors)

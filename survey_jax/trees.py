@@ -7,7 +7,7 @@ is the rest of one prompt and ends at the answer position. Nothing here knows ab
 import dataclasses
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def group_questions(prompts: Sequence[Prompt]) -> list[Question]:
     return questions
 
 
-def cut(question: Question, order: Sequence[int], groups: int, shape: BatchShape) -> list[Tree]:
+def cut(question: Question, order: Iterable[int], groups: int, shape: BatchShape) -> list[Tree]:
     """Cuts a question's branches, in the given order, into trees of at most `groups` branches that fit a row."""
     trees: list[Tree] = []
     picks: list[int] = []

@@ -5,7 +5,6 @@ F feed-forward width, L layers, V vocabulary, R adapter rank.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -142,9 +141,9 @@ def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c
 
 def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, lora_scale: float):
     """Gated feed-forward (Shazeer 2020): [B, T, D] -> [B, T, D]."""
-    activate = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}[c.activation]
-    hidden = activate(linear(x, layer, "gate", lora_scale)) * linear(x, layer, "up", lora_scale)
-    return linear(hidden, layer, "down", lora_scale)
+    gate = linear(x, layer, "gate", lora_scale)
+    gate = jax.nn.silu(gate) if c.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+    return linear(gate * linear(x, layer, "up", lora_scale), layer, "down", lora_scale)
 
 
 def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):

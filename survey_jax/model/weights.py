@@ -35,7 +35,7 @@ class Pretrained:
 
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
         """The model's own tokenizer."""
-        if self.path.suffix == ".gguf":
+        if isinstance(self.source, GGUF):
             return gguf_tokenizer(self.source)
         return transformers.AutoTokenizer.from_pretrained(self.path)
 
@@ -167,7 +167,8 @@ def _read(pretrained: Pretrained, name: str, shape: tuple[int, ...], dtype, shar
         value = pretrained.source.read(tensor, index[::-1] if transposed else index)
         return np.asarray(value.T if transposed else value, dtype)
 
-    def part(index: tuple[slice, ...]) -> np.ndarray:
+    def part(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         if not stacked:
             return one(hf_name, index)
         return np.stack([one(hf_name.format(i), index[1:]) for i in range(shape[0])[index[0]]])
