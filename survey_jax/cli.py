@@ -3,6 +3,7 @@
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
@@ -33,6 +34,11 @@ def read_config(flag: Any) -> Config:
             f"--config: get_config() must return a survey_jax.config.Config, got {type(flag.value).__name__}"
         )
     return validate(flag.value)
+
+
+def default_workdir() -> Path:
+    """checkpoints/<config name>, for the file given by --config."""
+    return Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
 
 
 def run(main: Callable[[], None]) -> None:

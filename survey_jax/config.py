@@ -103,6 +103,7 @@ _POSITIVE = (
     "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.keep"
 )
 _NOT_NEGATIVE = "optim.warmup optim.weight_decay run.seed"
+_MAX_SEED = 2**63 - 1  # of jax
 _SHARES = "optim.b1 optim.b2"
 
 
@@ -121,6 +122,8 @@ def validate(config: Config) -> Config:
     for path in _SHARES.split():
         if not 0 <= (value := _get(config, path)) < 1:
             raise UserError(f"config.{path} = {value!r}: must be at least 0 and less than 1")
+    if config.run.seed > _MAX_SEED:
+        raise UserError(f"config.run.seed = {config.run.seed}: must be at most {_MAX_SEED}")
     if config.lora.rank < 0:
         raise UserError(f"config.lora.rank = {config.lora.rank}: must be 0 (full fine-tuning) or more")
     if not config.data.tables:

@@ -87,7 +87,7 @@ def find_workdir() -> Path:
     if WORKDIR.value:
         return Path(WORKDIR.value)
     if CONFIG.value is not None:
-        return Path("checkpoints") / Path(CONFIG.config_filename).stem
+        return cli.default_workdir()
     runs = sorted(Path("checkpoints").glob("*/config.json"), key=lambda f: f.stat().st_mtime)
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")

@@ -36,7 +36,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default c
 def main() -> None:
     # ------------------------------------------------------------------ config
     config = cli.read_config(CONFIG)
-    workdir = Path(WORKDIR.value or f"checkpoints/{Path(CONFIG.config_filename).stem}")
+    workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     start_jax(config)
 
     # -------------------------------------------------------------------- data
