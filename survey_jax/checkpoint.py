@@ -19,16 +19,17 @@ class Checkpoints:
 
     Args:
       workdir: of the run.
-      keep: how many of the latest stay; the best one by METRIC stays as well.
+      keep: how many of the latest stay; the best one by METRIC stays as well. None: for reading only, beside a training
+        that may be writing.
     """
 
-    def __init__(self, workdir: Path, keep: int = 1):
+    def __init__(self, workdir: Path, keep: int | None = None):
         policies = ocp.training.preservation_policies
         best = policies.BestN(get_metric_fn=lambda metrics: metrics[METRIC], reverse=True, n=1)
         self._orbax = ocp.training.Checkpointer(
             workdir.resolve() / "checkpoints",
             preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), best]),
-            cleanup_tmp_directories=True,  # what a killed save left behind
+            cleanup_tmp_directories=keep is not None,  # what a killed save left behind
         )
 
     def latest(self) -> int | None:
@@ -53,7 +54,8 @@ class Checkpoints:
     def save(self, step: int, parameters: Any, optimizer: Any, identity: dict[str, str], metrics: dict[str, float]):
         """Starts writing; returns once the arrays are copied, so that the caller may overwrite them."""
         items = {"parameters": parameters, "optimizer": optimizer}
-        self._orbax.save_checkpointables_async(step, items, metrics=metrics, custom_metadata=dict(identity))
+        # force: wait for a save that is still under way; by default Orbax would leave this one out without a word.
+        self._orbax.save_checkpointables_async(step, items, force=True, metrics=metrics, custom_metadata=dict(identity))
 
     def identity(self, step: int) -> dict[str, str]:
         """What a checkpoint belongs to, by name of the part: its fingerprint."""

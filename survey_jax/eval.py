@@ -40,6 +40,7 @@ def main() -> None:
     config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
+    checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, pretrained.fingerprint())
     prompter = Prompter(pretrained.tokenizer(), config.data.template, config.data.chat)
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
@@ -50,11 +51,7 @@ def main() -> None:
     model = build_model(config, pretrained, task)
     predictor = Predictor(model, task.letters)
     systems = {"zero_shot": predict_all(predictor, model.train, task, names, "base model")}
-    step = None
-    if not ZERO_SHOT.value:
-        checkpoints = Checkpoints(workdir)
-        step = checkpoints.step(STEP.value)
-        check_identity(checkpoints.identity(step), {"base model": pretrained.fingerprint()}, workdir)
+    if checkpoints is not None and step is not None:
         train = checkpoints.restore_parameters(step, model.train)
         checkpoints.close()
         say(f"checkpoint of step {step}")
@@ -92,6 +89,15 @@ def find_workdir() -> Path:
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
     return runs[-1].parent
+
+
+def find_checkpoint(workdir: Path, base_model: str) -> tuple[Checkpoints, int]:
+    """The run's checkpoints and the step that --step names. Raises UserError if there is none for this base model."""
+    read_config(workdir)  # says so where there is no run; Checkpoints would make its folder
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.step(STEP.value)
+    check_identity(checkpoints.identity(step), {"base model": base_model}, workdir)
+    return checkpoints, step
 
 
 def default_name(step: int | None) -> str:

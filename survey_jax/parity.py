@@ -1,5 +1,6 @@
 """Are these the same logits as transformers'? A check on the user's own prompts, where torch is installed."""
 
+import dataclasses
 import functools
 import importlib
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from survey_jax.model.weights import Pretrained
 from survey_jax.objective import Forward, option_logits
 from survey_jax.prompts import Prompt
 from survey_jax.runlog import say
+from survey_jax.trees import group_questions, tree_shape
 
 TOLERANCE = 1e-3  # of float32 logits on real weights
 
@@ -58,7 +60,11 @@ def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> 
     def logits(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, forward: Forward) -> jax.Array:
         return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
 
-    run = jax.jit(functools.partial(logits, forward=model.forward), static_argnums=0)
+    forward = model.forward
+    if forward.tree_shape:  # these prompts make other trees than training's
+        sizes = tree_shape(group_questions(prompts), model.shape.answers, model.shape)
+        forward = dataclasses.replace(forward, tree_shape=sizes)
+    run = jax.jit(functools.partial(logits, forward=forward), static_argnums=0)
     result = np.zeros((len(prompts), len(letters)), np.float32)
     for batch in evaluation_batches(prompts, model.shape):
         out = run(model.graphdef, model.train, model.frozen, to_device(batch, model.mesh, False), letters)

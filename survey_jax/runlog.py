@@ -37,6 +37,17 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(partial, path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError if the file holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not a JSON object")
+    return value
+
+
 def prepare_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> None:
     """Makes the run's folder with config.json and manifest.json, or checks that it is this run's.
 
@@ -45,7 +56,7 @@ def prepare_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> 
     """
     manifest_file = workdir / "manifest.json"
     if manifest_file.is_file():
-        before = json.loads(manifest_file.read_text(encoding="utf-8"))["identity"]
+        before = read_json(manifest_file).get("identity", {})
         for name, value in identity.items():
             if before.get(name) != value:
                 raise UserError(
@@ -83,7 +94,7 @@ def read_config(workdir: Path) -> Config:
     file = workdir / "config.json"
     if not file.is_file():
         raise UserError(f"{workdir}: no run here (config.json is missing)")
-    return from_dict(json.loads(file.read_text(encoding="utf-8")), where=str(file))
+    return from_dict(read_json(file), where=str(file))
 
 
 class RunLog:

@@ -44,6 +44,8 @@ def main() -> None:
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template, config.data.chat))
     say(counts_table(task.splits))
+    if VALID not in task.prompts:
+        raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
 
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")
@@ -59,7 +61,11 @@ def main() -> None:
         report_parity(pretrained, model, task)
 
     # -------------------------------------------------------- resume or begin
-    identity = {"base model": pretrained.fingerprint(), "data": batches.fingerprint()}
+    identity = {
+        "base model": pretrained.fingerprint(),
+        "data": batches.fingerprint(),
+        "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
+    }
     prepare_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
     start = checkpoints.latest() or 0

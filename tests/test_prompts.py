@@ -150,6 +150,13 @@ def test_letter_that_merges_with_the_stem_is_refused(template):
     assert "\n" not in message
 
 
+def test_letter_that_recuts_the_prompt_is_refused():
+    # " (" is a token until an A takes the bracket: one token more, but the prompt's own last token has changed.
+    tokenizer = byte_tokenizer(merges=[("(", "A"), ("Ġ", "(")])
+    with pytest.raises(UserError, match="letter A is not one token of its own"):
+        Prompter(tokenizer, "paper").encode([answer()], max_tokens=1000)
+
+
 def test_letter_of_two_tokens_is_refused_where_it_is_used():
     tokenizer = byte_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("C", "cc")

@@ -1,4 +1,4 @@
-"""Tree batches are the separate prompts, computed once: same loss, same gradient, and nothing leaks between branches."""
+"""Tree batches are the separate prompts, computed once: same loss, same gradient, nothing leaks between branches."""
 
 import dataclasses
 from collections.abc import Callable

@@ -37,7 +37,12 @@ class Pretrained:
         """The model's own tokenizer."""
         if isinstance(self.source, GGUF):
             return gguf_tokenizer(self.source)
-        return transformers.AutoTokenizer.from_pretrained(self.path)
+        try:
+            return transformers.AutoTokenizer.from_pretrained(self.path)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.path}: has no tokenizer that transformers can load ({_first_line(error)})"
+            ) from error
 
     def fingerprint(self) -> str:
         """Hash of the architecture and each weight file's name, size, head and tail: tells models apart in a blink."""
@@ -90,11 +95,15 @@ def locate(weights: str, revision: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(weights, revision=revision, allow_patterns=_HUB_FILES))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
         raise UserError(
             f"{weights}: cannot be fetched from the hub ({reason}); accept its licence there and run `hf auth login`, "
             f"or get it elsewhere (`hf download {weights} --local-dir DIR`) and set --config.model.weights=DIR"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...]) -> Decoder:

@@ -1,0 +1,216 @@
+"""Answer trees against a reading of the arrays one token at a time: what goes in comes out, once, within limits."""
+
+import jax
+import numpy as np
+import pytest
+
+from survey_jax.model.attention import tree_layout, visible
+from survey_jax.prompts import Prompt
+from survey_jax.survey.table import Answer
+from survey_jax.trees import BatchShape, cut, empty_batch, group_questions, pack, to_batch, tree_shape
+
+SEEDS = range(20)
+
+
+def make_prompt(tokens, question: str = "q", group: str = "g", probs=(0.25, 0.75)) -> Prompt:
+    options = tuple(f"o{k}" for k in range(len(probs)))
+    row = Answer("S", question, "text", options, (("country", group),), tuple(probs))
+    return Prompt(row, np.array(tokens, np.int32))
+
+
+def random_prompts(seed: int, questions: int = 7) -> list[Prompt]:
+    """Shuffled prompts of up to 25 tokens and 5 options; few token ids, so that prefixes often agree by chance."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for q in range(questions):
+        start, options = rng.integers(1, 4, rng.integers(0, 18)), rng.integers(2, 6)
+        for g in range(rng.integers(1, 9)):
+            tokens = [*start, *rng.integers(1, 4, rng.integers(1, 8))]
+            prompts.append(make_prompt(tokens, f"q{q}", f"g{g}", rng.dirichlet(np.ones(options))))
+    return [prompts[i] for i in rng.permutation(len(prompts))]
+
+
+def random_shape(seed: int) -> BatchShape:
+    rng = np.random.default_rng([seed, 1])
+    return BatchShape(3, int(rng.integers(25, 60)), int(rng.integers(1, 9)), int(rng.integers(1, 5)), 5)
+
+
+def read_batch(batch: dict[str, np.ndarray], prompts: list[Prompt]) -> list[int]:
+    """Checks every answer and every padding of a batch [B, ...]; returns the indices of its prompts."""
+    found = []
+    for b, slot in np.ndindex(batch["weight"].shape):
+        index, last = batch["prompt"][b, slot], batch["answer_index"][b, slot]
+        if index < 0:
+            assert not any(batch[name][b, slot].any() for name in ("weight", "target", "option_mask", "answer_index"))
+            continue
+        found.append(int(index))
+        tree, branch = batch["trees"][b, last], batch["branches"][b, last]
+        path = [
+            i for i, (t, r) in enumerate(zip(batch["trees"][b], batch["branches"][b], strict=True))
+            if t == tree and r in (0, branch)
+        ]  # fmt: skip
+        assert tree > 0
+        assert branch > 0
+        assert path[-1] == last
+        assert batch["tokens"][b, path].tolist() == prompts[index].tokens.tolist()
+        assert batch["positions"][b, path].tolist() == list(range(len(path)))
+        probs = prompts[index].answer.probs
+        rest = [0] * (batch["target"].shape[-1] - len(probs))
+        np.testing.assert_array_equal(batch["target"][b, slot], np.array([*probs, *rest], np.float32))
+        assert batch["option_mask"][b, slot].tolist() == [True] * len(probs) + [False] * len(rest)
+        assert batch["weight"][b, slot] == 1
+    padding = batch["trees"] == 0
+    assert not any(batch[name][padding].any() for name in ("tokens", "positions", "branches"))
+    # No token belongs to nobody: a branch a prompt, a tree at least one branch.
+    branches = {
+        (b, batch["trees"][b, t], batch["branches"][b, t])
+        for b, t in np.argwhere(batch["branches"] > 0)  # [row, token]
+    }
+    trees = {(b, batch["trees"][b, t]) for b, t in np.argwhere(batch["trees"] > 0)}
+    assert len(branches) == len(found)
+    assert trees == {(b, tree) for b, tree, _ in branches}
+    return found
+
+
+def packed(prompts: list[Prompt], shape: BatchShape, groups: int):
+    """(questions, rows, batches)."""
+    questions = group_questions(prompts)
+    trees = [t for q in questions for t in cut(q, range(len(q.members)), groups, shape)]
+    rows = pack(trees, shape, open_rows=2)
+    batches = [to_batch(rows[i : i + shape.rows], prompts, shape) for i in range(0, len(rows), shape.rows)]
+    return questions, rows, batches
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_prompt_comes_out_once_and_within_limits(seed):
+    prompts, shape, groups = random_prompts(seed), random_shape(seed), 1 + seed % 5
+    _, _, batches = packed(prompts, shape, groups)
+    found = [i for batch in batches for i in read_batch(batch, prompts)]
+    assert sorted(found) == list(range(len(prompts)))
+    neutral = empty_batch(shape)
+    for batch in batches:
+        assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {n: (a.shape, a.dtype) for n, a in neutral.items()}
+        assert batch["trees"].max() <= shape.trees
+        assert batch["branches"].max() <= groups
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_trunk_is_the_longest_common_start(seed):
+    prompts = random_prompts(seed)
+    questions = group_questions(prompts)
+    assert sorted(i for q in questions for i in q.members) == list(range(len(prompts)))
+    for question in questions:
+        own = [prompts[i] for i in question.members]
+        assert len({p.answer.question_key for p in own}) == 1
+        most = min(len(p.tokens) for p in own) - 1  # a branch is never empty
+        shared = next((n for n in range(most) if len({int(p.tokens[n]) for p in own}) > 1), most)
+        assert question.trunk.tolist() == own[0].tokens[:shared].tolist()
+        for branch, p in zip(question.branches, own, strict=True):
+            assert [*question.trunk, *branch] == p.tokens.tolist()
+
+
+def test_a_single_prompt_is_a_trunk_and_a_branch_of_one_token():
+    prompts = [make_prompt([5, 6, 7, 8])]
+    _, _, [batch] = packed(prompts, BatchShape(1, 6, 2, 1, 2), groups=4)
+    assert batch["tokens"].tolist() == [[5, 6, 7, 8, 0, 0]]
+    assert batch["positions"].tolist() == [[0, 1, 2, 3, 0, 0]]
+    assert batch["trees"].tolist() == [[1, 1, 1, 1, 0, 0]]
+    assert batch["branches"].tolist() == [[0, 0, 0, 1, 0, 0]]
+    assert batch["answer_index"].tolist() == [[3, 0]]
+    assert batch["weight"].tolist() == [[1, 0]]
+    assert batch["prompt"].tolist() == [[0, -1]]
+
+
+def test_equal_prompts_keep_a_branch_each():
+    prompts = [make_prompt([5, 6, 7], group=g) for g in "ab"] + [make_prompt([5], group="c")]
+    _, _, [batch] = packed(prompts, BatchShape(1, 9, 4, 1, 2), groups=4)
+    assert sorted(read_batch(batch, prompts)) == [0, 1, 2]
+
+
+def test_trees_share_a_row_and_the_trunk_is_written_once():
+    prompts = [make_prompt([1, 2, 3, g], "q", str(g)) for g in (7, 8)]
+    prompts += [make_prompt([4, g], "r", str(g)) for g in (7, 8)]
+    _, _, [batch] = packed(prompts, BatchShape(1, 9, 4, 2, 2), groups=2)
+    assert batch["tokens"].tolist() == [[1, 2, 3, 7, 8, 4, 7, 8, 0]]
+    assert batch["positions"].tolist() == [[0, 1, 2, 3, 3, 0, 1, 1, 0]]
+    assert batch["trees"].tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 0]]
+    assert batch["branches"].tolist() == [[0, 0, 0, 1, 2, 0, 1, 2, 0]]
+    assert batch["answer_index"].tolist() == [[3, 4, 6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "answers", "groups", "sizes"),
+    [
+        (40, 99, 99, [4, 4, 2]),  # 20 + 4 * 5 tokens fill a row
+        (39, 99, 99, [3, 3, 3, 1]),
+        (99, 6, 99, [6, 4]),
+        (99, 99, 7, [7, 3]),
+        (25, 99, 99, [1] * 10),
+    ],
+)
+def test_trees_that_do_not_fit_are_split(tokens, answers, groups, sizes):
+    prompts = [make_prompt([*range(100, 120), *[g] * 5], group=str(g)) for g in range(10)]
+    [question] = group_questions(prompts)
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    trees = cut(question, order, groups, BatchShape(1, tokens, answers, 4, 2))
+    assert [len(tree.picks) for tree in trees] == sizes
+    assert [i for tree in trees for i in tree.picks] == order
+    assert [len(tree) for tree in trees] == [20 + 5 * n for n in sizes]
+
+
+@pytest.mark.parametrize("limit", ["tokens", "answers", "trees"])
+def test_a_row_is_full_when_any_limit_is_reached(limit):
+    prompts = [make_prompt([q, q, g], str(q), str(g)) for q in range(6) for g in range(3)]  # 6 trees of 5 tokens
+    limits = {"tokens": 99, "answers": 99, "trees": 99} | {limit: {"tokens": 14, "answers": 8, "trees": 2}[limit]}
+    _, rows, _ = packed(prompts, BatchShape(1, **limits, options=2), groups=3)
+    assert [len(row) for row in rows] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("seed", SEEDS[:5])
+def test_tree_layout_finds_every_token(seed):
+    prompts, shape, groups = random_prompts(seed), random_shape(seed), 1 + seed % 5
+    questions, _, batches = packed(prompts, shape, groups)
+    sizes = tree_shape(questions, groups, shape)
+    assert sizes.trunk == max(len(q.trunk) for q in questions)
+    assert sizes.branch == max(len(b) for q in questions for b in q.branches)
+    layout = jax.jit(tree_layout, static_argnums=1)
+    for batch in batches:
+        trunk = np.full((shape.rows, sizes.trees, sizes.trunk), shape.tokens)
+        branch = np.full((shape.rows, sizes.trees, sizes.branches, sizes.branch), shape.tokens)
+        for b in range(shape.rows):
+            for n in range(sizes.trees):
+                for r in range(sizes.branches + 1):
+                    at = np.flatnonzero((batch["trees"][b] == n + 1) & (batch["branches"][b] == r))
+                    (trunk[b, n] if r == 0 else branch[b, n, r - 1])[: len(at)] = at
+        ours = layout({name: batch[name] for name in ("trees", "branches", "positions")}, sizes)
+        np.testing.assert_array_equal(ours[0], trunk)
+        np.testing.assert_array_equal(ours[1], branch)
+
+
+@pytest.mark.parametrize("window", [1, 4, 2**30])
+def test_visible_follows_the_rule(window):
+    prompts = random_prompts(3)
+    _, _, batches = packed(prompts, BatchShape(3, 30, 6, 3, 5), groups=4)
+    batch = batches[0]
+    rows, tokens = batch["trees"].shape
+    expected = np.zeros((rows, tokens, tokens), bool)
+    for b, query, key in np.ndindex(expected.shape):
+        tree, branch, position = (batch[name][b] for name in ("trees", "branches", "positions"))
+        expected[b, query, key] = (
+            key <= query
+            and tree[query] == tree[key] != 0
+            and branch[key] in (0, branch[query])
+            and position[query] - position[key] < window
+        )
+    assert expected[batch["trees"] > 0].any(-1).all()  # a token sees at least itself
+    np.testing.assert_array_equal(visible(batch, window), expected)
+
+
+def test_what_an_answer_sees_is_its_prompt():
+    prompts = random_prompts(4)
+    _, _, batches = packed(prompts, BatchShape(2, 40, 8, 3, 5), groups=4)
+    for batch in batches:
+        mask = np.asarray(visible(batch, 2**30))
+        for b, slot in np.argwhere(batch["prompt"] >= 0):
+            seen = batch["tokens"][b, mask[b, batch["answer_index"][b, slot]]]
+            assert seen.tolist() == prompts[batch["prompt"][b, slot]].tokens.tolist()
