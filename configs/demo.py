@@ -26,6 +26,6 @@ def get_config() -> Config:
             ),
         ),
         batch=BatchConfig(rows=2, row_tokens=512, groups=3),
-        optim=OptimConfig(steps=200, lr=2e-4, warmup=10),
+        optim=OptimConfig(steps=150, lr=2e-4, warmup=10),
         run=RunConfig(eval_every=50),
     )

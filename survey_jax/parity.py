@@ -77,9 +77,8 @@ def their_logits(reference: Any, prompts: Sequence[Prompt], letters: np.ndarray)
     """Letter logits of transformers, one prompt at a time, [n, K]."""
     torch = _torch()
     with torch.no_grad():
-        rows = [
-            reference(torch.tensor(p.tokens[None].astype("int64"))).logits[0, -1, letters.tolist()] for p in prompts
-        ]
+        tokens = [torch.tensor(p.tokens[None].astype("int64")) for p in prompts]
+        rows = [reference(t, logits_to_keep=1).logits[0, -1, letters.tolist()] for t in tokens]
     return torch.stack(rows).float().numpy()
 
 

@@ -20,7 +20,16 @@ from survey_jax.prompts import Prompt, Prompter
 from survey_jax.sharding import make_mesh
 from survey_jax.trees import group_questions
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_torch_thread():
+    """On few and busy cores torch's threads spend their time waiting for one another: ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def demo_prompts(prompter_of, config: Config) -> list[Prompt]:
