@@ -10,18 +10,26 @@ from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, Model
 from survey_jax.survey.splits import SplitConfig
 
 
+# Some of every topic and scale, from all surveys but the unseen one.
+UNSEEN = (
+    "gss_natenvir gss_natroad gss_natchld gss_natsci gss_abrape gss_abnomore gss_polviews "
+    "cces_whiteadv cces_church wvs_leftright wvs_authority ess_imwbcnt ces_religion"
+)
+VALID = "gss_natcrime gss_natpark gss_abpoor gss_happy cces_racerare cces_religimp wvs_finances ess_imueclt"
+
+
 def get_config() -> Config:
-    """Unseen: some questions, some groups by attribute, and one whole survey."""
+    """Unseen: thirteen questions, everybody of 65 or older, and one whole survey."""
     return Config(
         model=ModelConfig(weights="checkpoints/weights/gemma3-270m.gguf"),
         lora=LoraConfig(projections=("q", "v")),
         data=DataConfig(
             tables=("demo",),
             splits=SplitConfig(
-                unseen_question_fraction=0.2,
+                unseen_questions=tuple(UNSEEN.split()),
                 unseen_groups={"age": ("65 or older",)},
-                unseen_surveys=("World Values Survey",),
-                valid_question_fraction=0.1,
+                unseen_surveys=("American National Election Studies",),
+                valid_questions=tuple(VALID.split()),
                 max_rows=300,
             ),
         ),

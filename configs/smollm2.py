@@ -10,7 +10,7 @@ from survey_jax.survey.splits import SplitConfig
 
 
 def get_config() -> Config:
-    """The demo's splits; another model family and a chat template."""
+    """Another model family than the demo's, a chat template, and held-out questions drawn by seed."""
     return Config(
         model=ModelConfig(weights="checkpoints/weights/smollm2.gguf"),
         lora=LoraConfig(projections=("q", "v")),
@@ -20,7 +20,7 @@ def get_config() -> Config:
             splits=SplitConfig(
                 unseen_question_fraction=0.2,
                 unseen_groups={"age": ("65 or older",)},
-                unseen_surveys=("World Values Survey",),
+                unseen_surveys=("American National Election Studies",),
                 valid_question_fraction=0.1,
                 max_rows=300,
             ),
