@@ -9,17 +9,16 @@ python -m survey_jax.eval --workdir=checkpoints/demo
 from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
 from survey_jax.survey.splits import SplitConfig
 
-
 # Some of every topic and scale, from all surveys but the unseen one.
 UNSEEN = (
-    "gss_natenvir gss_natroad gss_natchld gss_natsci gss_abrape gss_abnomore gss_polviews "
-    "cces_whiteadv cces_church wvs_leftright wvs_authority ess_imwbcnt ces_religion"
+    "gss_natenvir gss_natroad gss_natchld gss_natsci gss_abrape gss_abnomore anes_ab_incest anes_interests "
+    "cces_whiteadv cces_church cces_pid7 wvs_leftright wvs_authority ess_imwbcnt"
 )
-VALID = "gss_natcrime gss_natpark gss_abpoor gss_happy cces_racerare cces_religimp wvs_finances ess_imueclt"
+VALID = "gss_natcrime gss_natpark gss_abpoor anes_ab_defect anes_crooked cces_ideology wvs_finances ess_imueclt"
 
 
 def get_config() -> Config:
-    """Unseen: thirteen questions, everybody of 65 or older, and one whole survey."""
+    """Unseen: fourteen questions, everybody of 65 or older, and the one survey from Canada."""
     return Config(
         model=ModelConfig(weights="checkpoints/weights/gemma3-270m.gguf"),
         lora=LoraConfig(projections=("q", "v")),
@@ -28,12 +27,12 @@ def get_config() -> Config:
             splits=SplitConfig(
                 unseen_questions=tuple(UNSEEN.split()),
                 unseen_groups={"age": ("65 or older",)},
-                unseen_surveys=("American National Election Studies",),
+                unseen_surveys=("Canadian Election Study",),
                 valid_questions=tuple(VALID.split()),
                 max_rows=300,
             ),
         ),
         batch=BatchConfig(rows=2, row_tokens=512, groups=3),
         optim=OptimConfig(steps=150, lr=2e-4, warmup=10),
-        run=RunConfig(eval_every=50),
+        run=RunConfig(eval_every=30),
     )

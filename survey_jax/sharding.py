@@ -17,10 +17,14 @@ MESH_AXES = ("data", "fsdp", "tensor")
 RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
 
 ROWS = P(("data", "fsdp"))  # of a batch
+LOOKUP = P("tensor")  # of the embedding [V, D] while it is looked up: whole rows, since `ROWS` leaves D whole
 
 
 def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
-    """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit."""
+    """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit.
+
+    It becomes the current mesh, which `constrain` goes by.
+    """
     sizes = [data, fsdp, tensor]
     devices = jax.device_count()
     if sizes.count(-1) == 1:
@@ -29,7 +33,9 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     if min(sizes) < 1 or math.prod(sizes) != devices:
         asked = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, (data, fsdp, tensor), strict=True))
         raise UserError(f"mesh: {asked} does not cover the {devices} devices here; set config.mesh to sizes that do")
-    return jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    mesh = jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    jax.set_mesh(mesh)
+    return mesh
 
 
 def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> NamedSharding:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
 from survey_jax.model.rotary import Rotary, apply_rotary
-from survey_jax.sharding import ROWS, constrain
+from survey_jax.sharding import LOOKUP, ROWS, constrain
 
 Batch = dict[str, Array]
 
@@ -172,7 +172,8 @@ def hidden_states(
       tree_shape: None for dense attention; the layout of `two_part` otherwise.
       remat: a key of REMAT.
     """
-    x = constrain(model.embedding[...].at[batch["tokens"]].get(mode="clip").astype(dtype), ROWS)
+    table = constrain(model.embedding[...], LOOKUP)
+    x = constrain(table.at[batch["tokens"]].get(mode="clip").astype(dtype), ROWS)
     x *= jnp.asarray(c.embed_scale, dtype)
     contexts = attention.contexts(batch, c, tree_shape)
 

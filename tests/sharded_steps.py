@@ -1,0 +1,71 @@
+"""Three training steps of a tiny model on a mesh; run by test_sharding.py, each time with its own number of devices.
+
+    python tests/sharded_steps.py CONFIG OUTPUT DATA FSDP TENSOR [DATA FSDP TENSOR ...]
+
+Each mesh leaves OUTPUT/DATA_FSDP_TENSOR.npz.
+"""
+
+import functools
+import runpy
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from survey_jax.assemble import build_model, build_task
+from survey_jax.config import MeshConfig
+from survey_jax.input import Batches, to_device
+from survey_jax.model.weights import open_pretrained
+from survey_jax.objective import gradients, train_step
+from survey_jax.optim import init_optimizer, make_optimizer
+from survey_jax.prompts import Prompter
+
+
+def run(config, pretrained, task) -> dict[str, np.ndarray]:
+    """Everything that must not depend on the mesh, and how the mesh was used."""
+    model = build_model(config, pretrained, task)
+    batches = Batches(task.prompts["train"], model.shape, config.batch.groups, config.batch.microbatches, 0)
+    optimizer = make_optimizer(config.optim)
+    # B starts at zero, and then A has no gradient.
+    train = jax.tree.map(lambda x: jax.device_put(np.asarray(x) + 0.05, x.sharding), model.train)
+    opt_state = init_optimizer(optimizer, train, model.mesh)
+    batch = to_device(batches.batch(0), model.mesh, True)
+    compiled = (
+        jax.jit(gradients, static_argnums=(0, 5))
+        .lower(model.graphdef, train, model.frozen, batch, task.letters, model.forward)
+        .compile()
+    )
+    loss, grads = compiled(train, model.frozen, batch, task.letters)
+    result = {"loss": loss, "temporary": compiled.memory_analysis().temp_size_in_bytes}
+    result |= {f"gradient{jax.tree_util.keystr(path)}": g for path, g in jax.tree.leaves_with_path(grads)}
+    step = jax.jit(
+        functools.partial(train_step, forward=model.forward, optimizer=optimizer),
+        static_argnums=0,
+        donate_argnums=(1, 2),
+        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
+    )
+    losses = []
+    for number in range(3):
+        batch = to_device(batches.batch(number), model.mesh, True)
+        train, opt_state, measured = step(model.graphdef, train, opt_state, model.frozen, batch, task.letters)
+        losses.append(measured["loss"])
+    result |= {"losses": np.array(losses), "compilations": step._cache_size()}
+    result |= {f"parameter{jax.tree_util.keystr(p)}": x for p, x in jax.tree.leaves_with_path(train)}
+    leaves = jax.tree.leaves((train, opt_state, model.frozen))
+    result["held"] = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
+    return {name: np.asarray(value) for name, value in result.items()}
+
+
+def main() -> None:
+    config_file, output, *sizes = sys.argv[1:]
+    config = runpy.run_path(config_file)["get_config"]()
+    pretrained = open_pretrained(config.model.weights)
+    task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template))
+    for mesh in zip(*[iter(sizes)] * 3, strict=True):
+        config.mesh = MeshConfig(*map(int, mesh))
+        np.savez(Path(output) / "_".join(mesh), **run(config, pretrained, task))
+
+
+if __name__ == "__main__":
+    main()

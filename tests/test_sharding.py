@@ -1,0 +1,77 @@
+"""One device = eight devices, on every kind of mesh; and the eight really share the work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from survey_jax.errors import UserError
+from survey_jax.sharding import make_mesh
+
+MESHES = {"fsdp": (1, 8, 1), "data": (8, 1, 1), "all": (2, 2, 2), "tensor": (1, 2, 4)}
+DRIVER = Path(__file__).parent / "sharded_steps.py"
+
+Results = dict[str, dict[str, np.ndarray]]
+
+
+def drive(config: Path, output: Path, devices: int, *meshes: tuple[int, int, int]) -> str:
+    """Runs the driver on virtual CPU devices; returns what it wrote to stderr."""
+    sizes = [str(size) for mesh in meshes for size in mesh]
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, str(DRIVER), str(config), str(output), *sizes]
+    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Results, str]:
+    """Results by mesh, "one" device included, and the eight devices' stderr; of Gemma 3, which has all parts."""
+    directory = tmp_path_factory.mktemp("sharding")
+    model = tiny.write_model(directory / "model", "gemma3")
+    table = tiny.write_rows(directory / "rows.jsonl", tiny.rows())
+    config = tiny.write_config(directory, model, table, batch__rows="8", batch__microbatches="2")
+    drive(config, directory, 1, (1, 1, 1))
+    stderr = drive(config, directory, 8, *MESHES.values())
+    files = {"one": (1, 1, 1)} | MESHES
+    return {name: dict(np.load(directory / f"{'_'.join(map(str, m))}.npz")) for name, m in files.items()}, stderr
+
+
+def test_eight_devices_equal_one(runs: tuple[Results, str]) -> None:
+    """Loss and gradient of a step, losses of three, and the parameters after them."""
+    results, _ = runs
+    one = results["one"]
+    names = [n for n in one if n in ("loss", "losses") or n.startswith(("gradient", "parameter"))]
+    assert len(names) == 2 + 2 * 14  # A and B of seven projections
+    for mesh in MESHES:
+        off = {n: np.linalg.norm(results[mesh][n] - one[n]) / np.linalg.norm(one[n]) for n in names}
+        print(f"{mesh}: {max(off, key=off.__getitem__)} differs by {max(off.values()):.1e}")
+        assert all(value < 1e-5 for value in off.values()), off
+
+
+def test_devices_share_the_work(runs: tuple[Results, str]) -> None:
+    results, stderr = runs
+    for mesh in MESHES:
+        memory = results[mesh]["temporary"] / results["one"]["temporary"]
+        print(f"{mesh}: a device holds {results[mesh]['held']:.2f} of the arrays, {memory:.3f} of the activations")
+        assert memory < 1.35 / 8
+        assert results[mesh]["compilations"] == 1
+    # Norms and what a mesh axis does not divide stay whole.
+    assert results["data"]["held"] == 1.0
+    assert max(results[mesh]["held"] for mesh in ("fsdp", "all", "tensor")) < 0.4
+    assert "Involuntary full rematerialization" not in stderr
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 1), (1, -1, 2), (0, 1, 1), (-1, -1, 1), (1, 1, -2)])
+def test_a_mesh_that_does_not_cover_the_devices(sizes: tuple[int, int, int]) -> None:
+    """One device here."""
+    with pytest.raises(UserError, match=r"mesh: data=.* does not cover the 1 devices here"):
+        make_mesh(*sizes)
+
+
+def test_the_rest_of_a_mesh() -> None:
+    assert dict(make_mesh(1, -1, 1).shape) == {"data": 1, "fsdp": 1, "tensor": 1}
