@@ -1,0 +1,102 @@
+"""A whole small run, trained and evaluated by the real binaries: what a user finds in the files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import tiny
+from scipy.spatial.distance import jensenshannon
+
+SPLITS = ("valid", "unseen_question", "unseen_group", "unseen_both")
+EVIL = "<script>alert(1)</script> thing"
+
+
+def run(world: Path, module: str, *flags: str) -> str:
+    """A binary's output; it must succeed."""
+    command = [sys.executable, "-m", f"survey_jax.{module}", *flags]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=world, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A folder with a trained and evaluated run under checkpoints/tiny_config."""
+    directory = tmp_path_factory.mktemp("eval")
+    rows = tiny.rows()
+    for row in rows:
+        row["survey"] = EVIL
+    table = tiny.write_rows(directory / "table.jsonl", rows)
+    tiny.write_config(directory, tiny.write_model(directory / "model"), table, optim__steps="20", run__eval_every="10")
+    run(directory, "train", "--config=tiny_config.py")
+    run(directory, "eval", "--step=last", "--name=last")
+    return directory
+
+
+def results(world: Path, name: str) -> dict:
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    text = (world / "checkpoints" / "tiny_config" / "eval" / name / "metrics.json").read_text()
+    return json.loads(text, parse_constant=refuse)["splits"]
+
+
+def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
+    splits = results(world, "last")
+    assert tuple(splits) == SPLITS
+    for split in splits.values():
+        assert set(split) >= {"n", "model", "baselines", "ceiling"}
+        assert set(split["baselines"]) == {"uniform", "seen_group_mean", "zero_shot", "group_swapped"}
+        for metric in ("paper_1_minus_jsd", "kl", "tv", "emd"):
+            entry = split["model"][metric]
+            assert set(entry) == {"value", "low", "high"}
+            assert entry["low"] is None or entry["low"] <= entry["value"] <= entry["high"]
+
+
+def test_predictions_are_distributions_and_carry_their_metrics(world: Path) -> None:
+    file = world / "checkpoints" / "tiny_config" / "eval" / "last" / "predictions.parquet"
+    rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(world / "cache")).to_list()
+    splits = results(world, "last")
+    for name in SPLITS:
+        mine = [row for row in rows if row["split"] == name]
+        assert len(mine) == splits[name]["n"]
+        scores = [1 - jensenshannon(row["target"], row["prediction"]) for row in mine]
+        assert np.mean(scores) == pytest.approx(splits[name]["model"]["paper_1_minus_jsd"]["value"], abs=1e-6)
+    for row in rows:
+        assert len(row["prediction"]) == len(row["options"]) == len(row["target"])
+        assert sum(row["prediction"]) == pytest.approx(1, abs=1e-5)
+        assert {"survey", "question_id", "question", "group", "n", "kl"} <= row.keys()
+
+
+def test_report_escapes_and_stands_alone(world: Path) -> None:
+    page = (world / "checkpoints" / "tiny_config" / "eval" / "last" / "report.html").read_text()
+    assert all(name in page for name in SPLITS)
+    assert "<script" not in page
+    assert "http" not in page
+
+
+def test_zero_shot_is_the_trained_run_s_baseline(world: Path) -> None:
+    run(world, "eval", "--config=tiny_config.py", "--zero_shot", "--name=zero")
+    zero, trained = results(world, "zero"), results(world, "last")
+    for name in SPLITS:
+        for metric in ("paper_1_minus_jsd", "kl"):
+            expected = trained[name]["baselines"]["zero_shot"][metric]["value"]
+            assert zero[name]["model"][metric]["value"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_another_table_with_more_options(world: Path) -> None:
+    other = tiny.rows(questions=3, survey="Other", seed=1)
+    for row in other:
+        row["options"], row["counts"] = [f"choice {k}" for k in range(9)], list(range(1, 10))
+    tiny.write_rows(world / "other.jsonl", other)
+    output = run(world, "eval", "--workdir=checkpoints/tiny_config", "--data=other.jsonl", "--step=20")
+    assert "step_20_other" in output
+    splits = results(world, "step_20_other")
+    assert set(splits) == {"data"}
+    assert splits["data"]["n"] == len(other)
