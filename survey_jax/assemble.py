@@ -1,7 +1,6 @@
 """What training and evaluation set up alike: the data, the prompts, the model on its mesh, and prediction."""
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Sequence
 from importlib import resources
@@ -122,33 +121,40 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
         remat=config.model.remat,
     )
     if config.model.attention == "two_part":
-        everything = [p for part in task.prompts.values() for p in part]
-        sizes = tree_shape(group_questions(everything), config.batch.groups, shape)
+        sizes = tree_shape(group_questions(prompts), config.batch.groups, shape)
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return Model(mesh, graphdef, train, frozen, forward, shape)
 
 
+def evaluation_forward(model: Model, prompts: Sequence[Prompt]) -> Forward:
+    """The computation for `evaluation_batches` of these prompts.
+
+    Two-part attention is laid out for them: what prompts of a question share depends on which of them there are.
+    """
+    forward = dataclasses.replace(model.forward, remat="none")  # no backward pass, nothing to save
+    if forward.tree_shape is None:
+        return forward
+    sizes = tree_shape(group_questions(prompts), model.shape.answers, model.shape)
+    return dataclasses.replace(forward, tree_shape=sizes)
+
+
 class Predictor:
-    """Option probabilities of any prompts under a model's current parameters; compiled once."""
+    """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once."""
 
     def __init__(self, model: Model, letters: np.ndarray):
         self._model, self._letters = model, letters
-        sizes = model.forward.tree_shape
-        if sizes:  # evaluation's trees hold all the branches that a row has room for
-            sizes = dataclasses.replace(sizes, branches=model.shape.answers)
-        forward = dataclasses.replace(
-            model.forward, remat="none", tree_shape=sizes
-        )  # no backward pass, nothing to save
-        self._predict = jax.jit(functools.partial(predict_step, forward=forward), static_argnums=0)
-        self._mass = jax.jit(functools.partial(letter_mass, forward=forward), static_argnums=0)
+        self._predict = jax.jit(predict_step, static_argnums=0, static_argnames="forward")
+        self._mass = jax.jit(letter_mass, static_argnums=0, static_argnames="forward")
 
     def __call__(self, train: nnx.State, prompts: Sequence[Prompt], label: str) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal."""
         m = self._model
         result = np.zeros((len(prompts), m.shape.options), np.float64)
+        forward = evaluation_forward(m, prompts)
         batches = evaluation_batches(prompts, m.shape)
         for batch in track(batches, label, transient=True, disable=not sys.stdout.isatty()):
-            probs = self._predict(m.graphdef, train, m.frozen, to_device(batch, m.mesh, False), self._letters)
+            on_mesh = to_device(batch, m.mesh, False)
+            probs = self._predict(m.graphdef, train, m.frozen, on_mesh, self._letters, forward=forward)
             slots = batch["prompt"] >= 0
             result[batch["prompt"][slots]] = np.asarray(jax.device_get(probs))[slots]
         return result
@@ -157,5 +163,6 @@ class Predictor:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
         m = self._model
         batch = evaluation_batches(prompts, m.shape)[0]
-        mass = self._mass(m.graphdef, train, m.frozen, to_device(batch, m.mesh, False), self._letters)
+        on_mesh, forward = to_device(batch, m.mesh, False), evaluation_forward(m, prompts)
+        mass = self._mass(m.graphdef, train, m.frozen, on_mesh, self._letters, forward=forward)
         return float(np.asarray(jax.device_get(mass))[batch["prompt"] >= 0].mean())

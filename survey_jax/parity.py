@@ -1,6 +1,5 @@
 """Are these the same logits as transformers'? A check on the user's own prompts, where torch is installed."""
 
-import dataclasses
 import functools
 import importlib
 from collections.abc import Sequence
@@ -11,14 +10,13 @@ import numpy as np
 import transformers
 from flax import nnx
 
-from survey_jax.assemble import Model, Task
+from survey_jax.assemble import Model, Task, evaluation_forward
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, to_device
 from survey_jax.model.weights import Pretrained
 from survey_jax.objective import Forward, option_logits
 from survey_jax.prompts import Prompt
 from survey_jax.runlog import say
-from survey_jax.trees import group_questions, tree_shape
 
 TOLERANCE = 1e-3  # of float32 logits on real weights
 
@@ -60,10 +58,7 @@ def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> 
     def logits(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, forward: Forward) -> jax.Array:
         return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
 
-    forward = model.forward
-    if forward.tree_shape:  # these prompts make other trees than training's
-        sizes = tree_shape(group_questions(prompts), model.shape.answers, model.shape)
-        forward = dataclasses.replace(forward, tree_shape=sizes)
+    forward = evaluation_forward(model, prompts)
     run = jax.jit(functools.partial(logits, forward=forward), static_argnums=0)
     result = np.zeros((len(prompts), len(letters)), np.float32)
     for batch in evaluation_batches(prompts, model.shape):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import scipy.stats
 import tiny
 from scipy.spatial.distance import jensenshannon
 
@@ -33,7 +35,8 @@ def world(tmp_path_factory) -> Path:
     for row in rows:
         row["survey"] = EVIL
     table = tiny.write_rows(directory / "table.jsonl", rows)
-    tiny.write_config(directory, tiny.write_model(directory / "model"), table, optim__steps="20", run__eval_every="10")
+    model = tiny.write_model(directory / EVIL.split("/")[0])  # the report names it
+    tiny.write_config(directory, model, table, optim__steps="20", run__eval_every="10")
     run(directory, "train", "--config=tiny_config.py")
     run(directory, "eval", "--step=last", "--name=last")
     return directory
@@ -71,12 +74,19 @@ def test_predictions_are_distributions_and_carry_their_metrics(world: Path) -> N
     for row in rows:
         assert len(row["prediction"]) == len(row["options"]) == len(row["target"])
         assert sum(row["prediction"]) == pytest.approx(1, abs=1e-5)
-        assert {"survey", "question_id", "question", "group", "n", "kl"} <= row.keys()
+        assert {"survey", "question_id", "question", "group", "n"} <= row.keys()
+        target, prediction = np.array(row["target"]), np.array(row["prediction"])
+        assert row["kl"] == pytest.approx(scipy.stats.entropy(target, prediction), rel=1e-5)
+        assert row["tv"] == pytest.approx(np.abs(target - prediction).sum() / 2, rel=1e-5)
+        steps = len(target) - 1  # between the first option and the last
+        distance = scipy.stats.wasserstein_distance(range(steps + 1), range(steps + 1), target, prediction)
+        assert row["emd"] == pytest.approx(distance / steps, rel=1e-4)
 
 
 def test_report_escapes_and_stands_alone(world: Path) -> None:
     page = (world / "checkpoints" / "tiny_config" / "eval" / "last" / "report.html").read_text()
     assert all(name in page for name in SPLITS)
+    assert "&lt;script&gt;alert(1)&lt;" in page
     assert "<script" not in page
     assert "http" not in page
 
@@ -88,6 +98,28 @@ def test_zero_shot_is_the_trained_run_s_baseline(world: Path) -> None:
         for metric in ("paper_1_minus_jsd", "kl"):
             expected = trained[name]["baselines"]["zero_shot"][metric]["value"]
             assert zero[name]["model"][metric]["value"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_attention_back_ends_evaluate_alike(world: Path) -> None:
+    run(world, "eval", "--config=tiny_config.py", "--zero_shot", "--config.model.attention=two_part", "--name=two_part")
+    dense, two_part = results(world, "last"), results(world, "two_part")
+    for name in SPLITS:
+        expected = dense[name]["baselines"]["zero_shot"]["kl"]["value"]
+        assert two_part[name]["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_alone_it_takes_the_newest_run_and_its_best_step(world: Path) -> None:
+    older = world / "checkpoints" / "older"
+    older.mkdir()
+    shutil.copy(world / "checkpoints" / "tiny_config" / "config.json", older)
+    os.utime(older / "config.json", (0, 0))
+    lines = (world / "checkpoints" / "tiny_config" / "metrics.jsonl").read_text().splitlines()
+    losses = {line["step"]: line["eval/valid/kl"] for line in map(json.loads, lines) if "eval/valid/kl" in line}
+    assert set(losses) == {10, 20}
+    best = min(losses, key=losses.__getitem__)
+    assert f"results: checkpoints/tiny_config/eval/step_{best}/metrics.json" in run(world, "eval")
+    score = results(world, f"step_{best}")["valid"]["model"]["kl"]["value"]
+    assert score == pytest.approx(losses[best], rel=1e-5)
 
 
 def test_another_table_with_more_options(world: Path) -> None:
