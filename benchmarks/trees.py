@@ -75,7 +75,7 @@ def prepare(
         longest = max(len(p.tokens) for p in prompts)
         shape = dataclasses.replace(model.shape, rows=8, tokens=longest, answers=1, trees=1)
         model, groups = dataclasses.replace(model, shape=shape), 1
-    batches = Batches(prompts, model.shape, groups, 1, seed=0)
+    batches = Batches(prompts, model.shape, groups=groups)
     run = jax.jit(functools.partial(gradients, forward=model.forward), static_argnums=0)
     letters = task.letters
     return lambda batch: run(model.graphdef, model.train, model.frozen, batch, letters), batches, model

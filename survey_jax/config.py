@@ -39,6 +39,7 @@ class DataConfig:
     question_columns: tuple[str, ...] = ("question",)  # where the wording stands: the first that a row has
     template: str = "question_first"  # a key of prompts.TEMPLATES
     chat: bool = False  # wrap prompts in the tokenizer's chat template
+    reverse_options: bool = False  # train on each question in both orders of its options: letters lose any bias
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.row_tokens, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 
@@ -49,6 +50,7 @@ class BatchConfig:
     row_tokens: int = 512  # tokens a row; the longest prompt allowed
     row_answers: int = 32  # at most so many answers a row
     groups: int = 8  # groups of one question in one tree: more shares more, fewer mixes more questions into a step
+    question_answers: int = 0  # if > 0: at most so many answers to one question an epoch, drawn anew for each epoch
     microbatches: int = 1  # a step sums the gradients of this many
 
 
@@ -102,7 +104,7 @@ _POSITIVE = (
     "batch.rows batch.row_tokens batch.row_answers batch.groups batch.microbatches "
     "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.keep"
 )
-_NOT_NEGATIVE = "optim.warmup optim.weight_decay run.seed"
+_NOT_NEGATIVE = "batch.question_answers optim.warmup optim.weight_decay run.seed"
 _MAX_SEED = 2**63 - 1  # of jax
 _SHARES = "optim.b1 optim.b2"
 

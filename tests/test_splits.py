@@ -127,6 +127,14 @@ def test_a_surveys_draw_ignores_other_surveys():
     assert len({a.question_id for a in beside if a.survey == "T"}) == 6
 
 
+def test_small_surveys_give_questions_in_proportion():
+    rows = [row for number in range(20) for row in grid(2, survey=f"T{number:02}")] + grid(30)
+    drawn = split(rows, SplitConfig(unseen_question_fraction=0.1)).rows["unseen_question"]
+    questions = {a.question_key for a in drawn}
+    assert len(questions) == 7
+    assert sum(survey == "S" for survey, _ in questions) == 3
+
+
 def test_column():
     rows = [*grid(3, split="train"), *grid(2, "XY", "T", split="new"), answer(50, split="bad"), answer(51)]
     result = split(rows, SplitConfig(column="split", rename={"train": "train", "new": "unseen_survey"}))

@@ -102,7 +102,7 @@ def in_trees(
 ) -> tuple[float, Any]:
     """Loss and gradient of one step that holds all prompts, packed."""
     shape = dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches)
-    batches = Batches(prompts, shape, GROUPS, microbatches, seed=0)
+    batches = Batches(prompts, shape, groups=GROUPS, microbatches=microbatches)
     assert batches.first_step(1) == 1
     batch = batches.batch(0)
     assert sorted(batch.pop("prompt")[batch["weight"] > 0]) == list(range(len(prompts)))
@@ -144,7 +144,8 @@ def test_full_fine_tuning_equals_separate_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("microbatches", [2, 4])
 def test_microbatches_weigh_answers_not_microbatches(setup: Setup, microbatches: int) -> None:
     prompts = setup.prompts["question_first"]
-    batch = Batches(prompts, dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches), GROUPS, microbatches, 0)
+    shape = dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches)
+    batch = Batches(prompts, shape, groups=GROUPS, microbatches=microbatches)
     assert len(set(batch.batch(0)["weight"].sum((1, 2)))) > 1, "microbatches hold different numbers of answers"
     assert_equal(in_trees(setup, prompts, microbatches=microbatches), in_trees(setup, prompts))
 
@@ -160,7 +161,7 @@ def test_remat_changes_no_number(setup: Setup, remat: str) -> None:
 def test_nothing_leaks_between_trees_and_branches(setup: Setup, two_part: bool) -> None:
     """Other tokens in one trunk change that tree's answers only; other tokens in one branch, that answer only."""
     prompts = setup.prompts["question_first"]
-    batch = Batches(prompts, SHAPE, GROUPS, 1, seed=0).batch(0)
+    batch = Batches(prompts, SHAPE, groups=GROUPS).batch(0)
     batch = {name: array[0] for name, array in batch.items()}
     sizes = tree_shape(group_questions(prompts), GROUPS, SHAPE) if two_part else None
     forward = dataclasses.replace(setup.forward, tree_shape=sizes)

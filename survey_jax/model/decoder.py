@@ -20,7 +20,7 @@ Batch = dict[str, Array]
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 REMAT = {
-    "none": None,  # keep every activation: fastest where memory allows
+    "none": None,  # keep every activation
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep matrix products, recompute the rest
     "full": jax.checkpoint_policies.nothing_saveable,  # keep only the layers' inputs
 }

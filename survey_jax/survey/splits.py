@@ -10,6 +10,7 @@ unseen_survey    any         of a survey that training never saw
 """
 
 import dataclasses
+import math
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,13 +42,13 @@ class SplitConfig:
     rename: dict[str, str] = dataclasses.field(default_factory=dict)
     unseen_surveys: tuple[str, ...] = ()  # surveys held out whole, whatever the other fields say of them
     unseen_questions: tuple[str, ...] = ()  # question ids held out, in any survey
-    unseen_question_fraction: float = 0.0  # in addition, this share of each survey's questions, drawn by seed
+    unseen_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
     # Attribute -> values; a group is held out if any of its attributes has one of them.
     unseen_groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     # Validation picks the checkpoint. By questions, to select for questions never seen (the paper's way). By rows,
     # when what counts is new groups or gaps in a table: cheaper in data, but blind to overfitting the questions.
     valid_questions: tuple[str, ...] = ()  # question ids for validation, seen groups only
-    valid_question_fraction: float = 0.0  # in addition, this share of each survey's questions, drawn by seed
+    valid_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
     valid_row_fraction: float = 0.0  # this share of the remaining training rows, drawn by seed
     max_rows: int = 0  # if > 0: each split but train is cut to at most this many rows, drawn by seed
     seed: int = 0  # of every draw above; draws do not depend on the order of rows in the file
@@ -205,13 +206,23 @@ def _by_holding_out(answers: Sequence[Answer], config: SplitConfig) -> Callable[
 def _draw_questions(
     questions: set[tuple[str, str]], taken: set[tuple[str, str]], fraction: float, seed: int, purpose: str
 ) -> set[tuple[str, str]]:
-    """A share of each survey's questions, from those not taken; at least one. A survey's draw ignores the others."""
+    """A share of all questions, at least one, in proportion to each survey's; from those not taken.
+
+    Shares are rounded in the running total, so that of many small surveys only some lose a question.
+    """
     drawn: set[tuple[str, str]] = set()
+    passed = 0  # questions of the surveys so far
     for survey in sorted({s for s, _ in questions}) if fraction else ():
         own = [q for q in questions if q[0] == survey]
-        size = max(1, round(fraction * len(own)))
+        size = _share(fraction, passed + len(own)) - _share(fraction, passed)
+        passed += len(own)
         drawn.update(_draw([q for q in own if q not in taken], size, repr, seed, f"{purpose} of {survey}"))
     return drawn
+
+
+def _share(fraction: float, count: int) -> int:
+    """fraction x count, rounded up; but 0.1 x 30 is 3, whatever floats say."""
+    return math.ceil(round(fraction * count, 9))
 
 
 def _draw(items: Sequence[T], size: int, name: Callable[[T], str], seed: int, purpose: str) -> list[T]:
