@@ -17,7 +17,6 @@ def get_config() -> Config:
         lora=LoraConfig(projections=("q", "v")),
         data=DataConfig(
             tables=("demo",),
-            reverse_options=True,
             splits=SplitConfig(
                 unseen_question_fraction=0.15,
                 unseen_groups={"age": ("65 or older",)},
@@ -26,7 +25,7 @@ def get_config() -> Config:
                 max_rows=300,
             ),
         ),
-        batch=BatchConfig(rows=4, row_tokens=256, row_answers=16, groups=2, question_answers=30),
-        optim=OptimConfig(steps=150, lr=2e-4, warmup=10),
-        run=RunConfig(eval_every=30),
+        batch=BatchConfig(rows=4, row_tokens=256, row_answers=16, groups=3, question_answers=30),
+        optim=OptimConfig(steps=80, lr=3e-4, warmup=10),
+        run=RunConfig(eval_every=20),
     )

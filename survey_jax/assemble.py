@@ -20,7 +20,7 @@ from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
 from survey_jax.prompts import Prompt, Prompter
 from survey_jax.sharding import make_mesh
-from survey_jax.survey.splits import TRAIN, Splits, split
+from survey_jax.survey.splits import Splits, split
 from survey_jax.survey.table import Answer, read_table
 from survey_jax.trees import BatchShape, group_questions, tree_shape
 
@@ -33,8 +33,7 @@ class Task:
 
     splits: Splits
     prompter: Prompter
-    prompts: dict[str, list[Prompt]]  # of every split
-    training: list[Prompt]  # of the split TRAIN, and with data.reverse_options its rows a second time
+    prompts: dict[str, list[Prompt]]
     letters: np.ndarray  # token ids, int32 [K]
 
 
@@ -78,10 +77,7 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     for name, part in prompts.items():
         if not part:
             raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.row_tokens")
-    training = prompts[TRAIN]
-    if config.data.reverse_options:
-        training = training + encode(config, prompter, [a.reversed() for a in splits.rows[TRAIN]])
-    return Task(splits, prompter, prompts, training, letters)
+    return Task(splits, prompter, prompts, letters)
 
 
 def encode(config: Config, prompter: Prompter, answers: Sequence[Answer]) -> list[Prompt]:
@@ -116,7 +112,8 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
     )
     graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
-    shape = batch_shape(config, task.training, len(task.letters))
+    prompts = next(iter(task.prompts.values()))
+    shape = batch_shape(config, prompts, len(task.letters))
     forward = Forward(
         decoder=pretrained.config,
         dtype=config.model.dtype,
@@ -124,7 +121,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
         remat=config.model.remat,
     )
     if config.model.attention == "two_part":
-        sizes = tree_shape(group_questions(task.training), config.batch.groups, shape)
+        sizes = tree_shape(group_questions(prompts), config.batch.groups, shape)
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return Model(mesh, graphdef, train, frozen, forward, shape)
 

@@ -39,7 +39,6 @@ class DataConfig:
     question_columns: tuple[str, ...] = ("question",)  # where the wording stands: the first that a row has
     template: str = "question_first"  # a key of prompts.TEMPLATES
     chat: bool = False  # wrap prompts in the tokenizer's chat template
-    reverse_options: bool = False  # train on each question in both orders of its options: letters lose any bias
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.row_tokens, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 

@@ -52,7 +52,7 @@ def main() -> None:
     model = build_model(config, pretrained, task)
     b = config.batch
     batches = Batches(
-        task.training,
+        task.prompts[TRAIN],
         model.shape,
         groups=b.groups,
         question_answers=b.question_answers,
@@ -139,7 +139,7 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
     if math.isfinite(loss) and math.isfinite(norm):
         return
     indices = np.unique(batch["prompt"][batch["prompt"] >= 0])
-    ids = sorted({"/".join(task.training[i].answer.question_key) for i in indices})
+    ids = sorted({"/".join(task.prompts[TRAIN][i].answer.question_key) for i in indices})
     raise UserError(
         f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"

@@ -25,7 +25,8 @@ from survey_jax.prompts import Prompter
 def run(config, pretrained, task) -> dict[str, np.ndarray]:
     """Everything that must not depend on the mesh, and how the mesh was used."""
     model = build_model(config, pretrained, task)
-    batches = Batches(task.training, model.shape, groups=config.batch.groups, microbatches=config.batch.microbatches)
+    b = config.batch
+    batches = Batches(task.prompts["train"], model.shape, groups=b.groups, microbatches=b.microbatches)
     optimizer = make_optimizer(config.optim)
     # B starts at zero, and then A has no gradient.
     train = jax.tree.map(lambda x: jax.device_put(np.asarray(x) + 0.05, x.sharding), model.train)

@@ -130,7 +130,6 @@ def everything_changed() -> Config:
             question_columns=("asked", "question"),
             template="paper",
             chat=True,
-            reverse_options=True,
             drop_long=True,
             splits=SplitConfig(
                 "part", {"dev": "valid"}, ("S",), ("q1",), 0.1, {"country": ("Peru", "Kenya"), "age": ()}, ("q2",),

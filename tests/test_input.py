@@ -2,21 +2,16 @@
 
 import dataclasses
 import re
-import runpy
 from collections import Counter
 
 import numpy as np
 import pytest
-import tiny
-from test_prompts import byte_tokenizer
 from test_trees import make_prompt, random_prompts, read_batch
 
-from survey_jax.assemble import build_task
 from survey_jax.input import Batches, evaluation_batches, prefetch, to_device
-from survey_jax.prompts import Prompt, Prompter
+from survey_jax.prompts import Prompt
 from survey_jax.sharding import make_mesh
-from survey_jax.survey.splits import TRAIN
-from survey_jax.trees import BatchShape, group_questions
+from survey_jax.trees import BatchShape
 
 SHAPE = BatchShape(rows=2, tokens=40, answers=6, trees=3, options=5)
 PROMPTS = random_prompts(0, questions=15)
@@ -198,28 +193,3 @@ def test_device_gets_everything_but_the_prompts_numbers():
     placed = to_device(batch, make_mesh(1, -1, 1), microbatched=True)
     assert set(batch) - set(placed) == {"prompt"}
     assert_equal({name: np.asarray(array) for name, array in placed.items()}, {n: batch[n] for n in placed})
-
-
-def test_reverse_options_trains_on_both_orders_and_changes_nothing_else(tmp_path):
-    table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows())
-    config = runpy.run_path(str(tiny.write_config(tmp_path, tmp_path, table)))["get_config"]()
-    prompter = Prompter(byte_tokenizer(), "question_first")
-    plain = build_task(config, prompter)
-    config.data.reverse_options = True
-    both = build_task(config, prompter)
-
-    def answers(prompts):
-        return [p.answer for p in prompts]
-
-    rows = answers(plain.training)
-    assert answers(plain.prompts[TRAIN]) == answers(both.prompts[TRAIN]) == answers(both.training)[: len(rows)] == rows
-    turned = both.training[len(plain.training) :]
-    for prompt, mirror in zip(plain.training, turned, strict=True):
-        shares, mirrored = (dict(zip(p.answer.options, p.answer.probs, strict=True)) for p in (prompt, mirror))
-        assert mirrored == shares
-        last = chr(ord("A") + len(shares) - 1)
-        assert f"(A) {prompt.answer.options[-1]}" in prompter.text(mirror.answer)
-        assert f"({last}) {prompt.answer.options[0]}" in prompter.text(mirror.answer)
-        assert mirror.answer.group == prompt.answer.group
-    # The two orders are two trees: each shares its options with its own kind.
-    assert len(group_questions(both.training)) == 2 * len(group_questions(plain.training))

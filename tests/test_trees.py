@@ -109,6 +109,11 @@ def test_trunk_is_the_longest_common_start(seed):
             assert [*question.trunk, *branch] == p.tokens.tolist()
 
 
+def test_a_question_whose_options_differ_between_rows_is_a_tree_for_each():
+    prompts = [make_prompt([5, 6, 7], group="a"), make_prompt([5, 9, 7], group="b", probs=(0.2, 0.3, 0.5))]
+    assert [q.members.tolist() for q in group_questions([*prompts, prompts[0]])] == [[0, 2], [1]]
+
+
 def test_a_single_prompt_is_a_trunk_and_a_branch_of_one_token():
     prompts = [make_prompt([5, 6, 7, 8])]
     _, _, [batch] = packed(prompts, BatchShape(1, 6, 2, 1, 2), groups=4)

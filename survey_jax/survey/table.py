@@ -73,11 +73,6 @@ class Answer:
         """What makes a row unique in a table."""
         return (self.survey, self.wave, self.question_id, self.group)
 
-    def reversed(self) -> "Answer":
-        """The same answer with the options in reverse order."""
-        counts = None if self.counts is None else self.counts[::-1]
-        return dataclasses.replace(self, options=self.options[::-1], probs=self.probs[::-1], counts=counts)
-
     def describe(self) -> str:
         """Names the row in a message."""
         group = ", ".join(f"{a}={v}" for a, v in self.group)
