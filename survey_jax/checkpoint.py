@@ -8,7 +8,9 @@ from orbax.checkpoint import v1 as ocp
 
 from survey_jax.errors import UserError
 
-METRIC = "kl"  # on the validation split, lower is better
+# Scores on the validation split that are saved with a checkpoint.
+METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
+TEMPERATURE = "temperature"  # of predictions, see survey/calibration.py
 
 
 class Checkpoints:
@@ -60,6 +62,10 @@ class Checkpoints:
     def identity(self, step: int) -> dict[str, str]:
         """What a checkpoint belongs to, by name of the part: its fingerprint."""
         return dict(self._orbax.checkpointables_metadata(step).custom_metadata or {})
+
+    def temperature(self, step: int) -> float:
+        """What the logits of a step are divided by."""
+        return float(next(c.metrics[TEMPERATURE] for c in self._orbax.checkpoints if c.step == step))
 
     def restore_parameters(self, step: int, like: Any) -> Any:
         """The trained parameters of a step, on whatever mesh `like` lies on."""

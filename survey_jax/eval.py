@@ -23,6 +23,7 @@ from survey_jax.model.weights import open_pretrained
 from survey_jax.prompts import Prompter
 from survey_jax.runlog import read_config, say, start_jax, write_json
 from survey_jax.survey import baselines, report
+from survey_jax.survey.calibration import with_temperature
 from survey_jax.survey.splits import TRAIN, counts_table
 from survey_jax.survey.table import read_table
 
@@ -52,11 +53,14 @@ def main() -> None:
     predictor = Predictor(model, task.letters)
     systems = {"zero_shot": predict_all(predictor, model.train, task, names, "base model")}
     if checkpoints is not None and step is not None:
-        train = checkpoints.restore_parameters(step, model.train)
+        train, temperature = checkpoints.restore_parameters(step, model.train), checkpoints.temperature(step)
         checkpoints.close()
-        say(f"checkpoint of step {step}")
-        systems["model"] = predict_all(predictor, train, task, names, "model")
-        systems["group_swapped"] = predict_swapped(config, predictor, train, task, names)
+        say(f"checkpoint of step {step}, temperature {temperature:.2f}")
+        raw = predict_all(predictor, train, task, names, "model")
+        swapped = predict_swapped(config, predictor, train, task, names)
+        systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
+        systems["uncalibrated"] = raw
+        systems["group_swapped"] = {name: with_temperature(p, temperature) for name, p in swapped.items()}
 
     # -------------------------------------------------------------------- results
     seen = [p.answer for p in task.prompts[TRAIN]]

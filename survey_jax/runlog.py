@@ -143,7 +143,10 @@ class RunLog:
     def evaluation(self, step: int, split: str, scores: dict[str, float]) -> None:
         """Writes the means of an evaluation."""
         self._write(step, {f"eval/{split}/{name}": value for name, value in scores.items()})
-        say(f"step {step}/{self._total}  {split}: kl {scores['kl']:.4f}  1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}")
+        say(
+            f"step {step}/{self._total}  {split}: kl {scores['kl']:.4f} (by question {scores['kl_by_question']:.4f})  "
+            f"1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}  at temperature {scores['temperature']:.2f}"
+        )
         self._mark = time.monotonic()  # examples per second count training alone
 
     def _write(self, step: int, values: dict[str, float]) -> None:

@@ -16,7 +16,7 @@ from absl import flags
 
 from survey_jax import cli
 from survey_jax.assemble import Predictor, Task, build_model, build_task
-from survey_jax.checkpoint import Checkpoints, check_identity
+from survey_jax.checkpoint import TEMPERATURE, Checkpoints, check_identity
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
@@ -26,6 +26,7 @@ from survey_jax.parity import report_parity
 from survey_jax.prompts import Prompter
 from survey_jax.runlog import RunLog, prepare_workdir, say, start_jax
 from survey_jax.survey import metrics
+from survey_jax.survey.calibration import fit_temperature, with_temperature
 from survey_jax.survey.splits import TRAIN, VALID, counts_table
 
 CONFIG = cli.define_config(required=True)
@@ -120,11 +121,14 @@ def main() -> None:
 
 
 def evaluate(predictor: Predictor, train: Any, task: Task, name: str) -> dict[str, float]:
-    """Mean of every metric on a split."""
+    """Mean of every metric on a split, over rows and by question, at the temperature that suits the split best."""
     prompts = task.prompts[name]
     answers = [p.answer for p in prompts]
-    rows = metrics.row_metrics(answers, predictor(train, prompts, f"evaluating {name}"))
-    return {metric: float(np.nanmean(values)) for metric, values in rows.items() if not np.isnan(values).all()}
+    predictions = predictor(train, prompts, f"evaluating {name}")
+    temperature = fit_temperature(answers, predictions)
+    rows = metrics.row_metrics(answers, with_temperature(predictions, temperature))
+    means = {metric: entry["value"] for metric, entry in metrics.summarise(answers, rows, samples=0).items()}
+    return means | {TEMPERATURE: temperature}
 
 
 def say_letter_mass(mass: float) -> None:

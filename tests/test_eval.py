@@ -55,7 +55,13 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
     assert tuple(splits) == SPLITS
     for split in splits.values():
         assert set(split) >= {"n", "model", "baselines", "ceiling"}
-        assert set(split["baselines"]) == {"uniform", "seen_group_mean", "zero_shot", "group_swapped"}
+        assert set(split["baselines"]) == {
+            "uniform",
+            "seen_group_mean",
+            "zero_shot",
+            "uncalibrated",
+            "group_swapped",
+        }
         for metric in ("paper_1_minus_jsd", "kl", "tv", "emd"):
             entry = split["model"][metric]
             assert set(entry) == {"value", "low", "high"}
@@ -114,11 +120,12 @@ def test_alone_it_takes_the_newest_run_and_its_best_step(world: Path) -> None:
     shutil.copy(world / "checkpoints" / "tiny_config" / "config.json", older)
     os.utime(older / "config.json", (0, 0))
     lines = (world / "checkpoints" / "tiny_config" / "metrics.jsonl").read_text().splitlines()
-    losses = {line["step"]: line["eval/valid/kl"] for line in map(json.loads, lines) if "eval/valid/kl" in line}
+    scored = "eval/valid/kl_by_question"
+    losses = {line["step"]: line[scored] for line in map(json.loads, lines) if scored in line}
     assert set(losses) == {10, 20}
     best = min(losses, key=losses.__getitem__)
     assert f"results: checkpoints/tiny_config/eval/step_{best}/metrics.json" in run(world, "eval")
-    score = results(world, f"step_{best}")["valid"]["model"]["kl"]["value"]
+    score = results(world, f"step_{best}")["valid"]["model"]["kl_by_question"]["value"]
     assert score == pytest.approx(losses[best], rel=1e-5)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tiny
 
-from survey_jax.checkpoint import Checkpoints
+from survey_jax.checkpoint import METRIC, Checkpoints
 from survey_jax.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")  # final_state reads what is there
@@ -148,7 +148,7 @@ def test_resumed_on_another_mesh(config: Path, whole: Path, killed: Path, tmp_pa
 
 
 def tiny_save(checkpoints: Checkpoints, step: int, kl: float) -> None:
-    checkpoints.save(step, {"x": jnp.full(1000, step)}, {"m": jnp.zeros(3)}, {"data": "abc"}, {"kl": kl})
+    checkpoints.save(step, {"x": jnp.full(1000, step)}, {"m": jnp.zeros(3)}, {"data": "abc"}, {METRIC: kl})
 
 
 def test_latest_and_best_are_kept(tmp_path: Path) -> None:
