@@ -1,8 +1,8 @@
 """Country names as surveys write them, ISO 3166 codes, and one English name a country.
 
-Names are looked up, never guessed: ISO's own names and codes come from pycountry, the surveys' spellings from `ALIASES`.
-(country_converter knows more spellings, but by patterns: it takes "England" for the United Kingdom, "Somaliland" for
-Somalia and "Michael Jordan" for Jordan.)
+Names are looked up, never guessed: ISO's names and codes come from pycountry, the surveys' spellings from `ALIASES`.
+country_converter knows more spellings, but by patterns: it takes "England" for the United Kingdom, "Somaliland" for
+Somalia and "Michael Jordan" for Jordan.
 """
 
 import dataclasses

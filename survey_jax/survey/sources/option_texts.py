@@ -1,6 +1,7 @@
 """Answer options as published files write them: quotes, bare numbers, non-answers, lists split at commas."""
 
 import ast
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +41,7 @@ def scale(options: Sequence[str]) -> str | None:
     """ "ordinal" for a scale of numbers whose ends alone may have names ("Never", "2", ..., "10"); else unknown."""
     inner = options[1:-1]
     numbers = [int(o) for o in inner if o.isdigit()]
-    rising = all(b - a == 1 for a, b in zip(numbers, numbers[1:], strict=False))
+    rising = all(b - a == 1 for a, b in itertools.pairwise(numbers))
     return "ordinal" if len(inner) > 2 and len(numbers) == len(inner) and rising else None
 
 
