@@ -210,7 +210,7 @@ def test_unknown_countries_are_dropped_and_named(tmp_path):
 
 
 BROKEN = {
-    "code": ({"selections": "defaultdict(<class 'list'>, {'Kenya': [__import__('os').getpid()]})"}, "no Python literal|malformed"),
+    "code": ({"selections": "defaultdict(<class 'list'>, {'Kenya': [print('run')]})"}, "no Python literal|malformed"),
     "no dictionary": ({"selections": "[0.5, 0.5]"}, "selections must hold a dictionary"),
     "options": ({"options": "'Yes', 'No'"}, "options must hold a list"),
     "source": ({"source": "ESS"}, "source is 'ESS', not GAS or WVS"),
@@ -247,7 +247,7 @@ def test_unreachable_hub_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(
-        UserError, match="did not give it: Couldn't reach .*download it and give the file's path"
+        UserError, match=r"did not give it: Couldn't reach .*download it and give the file's path"
     ) as error:
         sources.load("global_opinion_qa", sources.Request("Anthropic/llm_global_opinions"))
     assert "\n" not in str(error.value)
