@@ -210,7 +210,7 @@ def test_unknown_countries_are_dropped_and_named(tmp_path):
 
 
 BROKEN = {
-    "code": ({"selections": "defaultdict(<class 'list'>, {'Kenya': [print('run')]})"}, "no Python literal|malformed"),
+    "code": ({"selections": "defaultdict(<class 'list'>, {'Kenya': [print('run')]})"}, "is no Python literal"),
     "no dictionary": ({"selections": "[0.5, 0.5]"}, "selections must hold a dictionary"),
     "options": ({"options": "'Yes', 'No'"}, "options must hold a list"),
     "source": ({"source": "ESS"}, "source is 'ESS', not GAS or WVS"),

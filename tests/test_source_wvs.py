@@ -43,7 +43,8 @@ def respondents(size=600, seed=0) -> pd.DataFrame:
         "Q223": rng.choice([404001, 158002, -1], size),
         "Q241": rng.choice([0, 1, 2, 3, 4, -1], size),
         "Q259": rng.choice([1, 2, -2], size),
-        "Q260": rng.choice([1, 2, -5], size, p=[0.48, 0.48, 0.04]), "Q262": rng.choice([17, 29, 30, 64, 65, 90, -2], size),
+        "Q260": rng.choice([1, 2, -5], size, p=[0.48, 0.48, 0.04]),
+        "Q262": rng.choice([17, 29, 30, 64, 65, 90, -2], size),
         "Q275": rng.choice([0, 2, 3, 4, 5, 8, -1], size), "Q290": 1,
     }  # fmt: skip
     return pd.DataFrame(columns)

@@ -36,7 +36,7 @@ def count(
     """
     valid = (groups >= 0) & (options >= 0)
     group, weight = groups[valid], weights[valid]
-    cells = np.bincount(group * size[1] + options[valid], weight, size[0] * size[1]).reshape(size)
+    cells = np.bincount(group * size[1] + options[valid], weight, size[0] * size[1]).reshape(size).astype(float)
     total, squares = (np.bincount(group, w, size[0]) for w in (weight, weight**2))
-    effective = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
+    effective = np.divide(total**2, squares, out=np.zeros(size[0]), where=squares > 0)
     return Counts(cells, np.bincount(group, minlength=size[0]), effective)

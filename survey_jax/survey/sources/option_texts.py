@@ -49,7 +49,7 @@ def literal(text: str) -> Any:
     """A Python literal, such as a published CSV's lists, without running any code. Raises ValueError."""
     try:
         return ast.literal_eval(text)
-    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"is no Python literal: {text[:60]!r}") from error
 
 

@@ -1,7 +1,7 @@
 """The World Values Survey's wave 7 file as published: CSV, or SPSS .sav with its labels.
 
-Variables: B_COUNTRY (ISO numeric; 909 is Northern Ireland) or B_COUNTRY_ALPHA, A_YEAR, W_WEIGHT, Q1 ... Q259 (opinions),
-Q260 ... (demographics). Negative codes are missing: -1 don't know, -2 no answer, -4 not asked, -5 other.
+Variables: B_COUNTRY (ISO numeric; 909 is Northern Ireland) or B_COUNTRY_ALPHA, A_YEAR, W_WEIGHT, Q1 to Q259
+(opinions), Q260 and on (demographics). Negative codes are missing: -1 don't know, -2 no answer, -4 not asked, -5 other.
 """
 
 import collections

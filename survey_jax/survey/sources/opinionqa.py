@@ -1,0 +1,155 @@
+"""OpinionQA (Santurkar et al. 2023, arXiv 2303.17548) as published: `human_resp`, a directory a wave of Pew's panel.
+
+American_Trends_Panel_W26/ holds responses.csv (a row a respondent: answers as texts under the question's key,
+attributes such as POLPARTY, WEIGHT_W26), info.csv (key, question, references, option_ordinal) and metadata.csv (key,
+options: an attribute's groups). SubPOP's processed copy is read too: one file with SubPOP's columns.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from survey_jax.errors import UserError
+from survey_jax.survey.sources import Prepared, Request, option_texts, subpop
+from survey_jax.survey.sources.counting import count
+from survey_jax.survey.sources.ledger import Ledger, option_problem
+
+ACCEPTS = frozenset({"min_n", "unweighted"})
+NOBODY = "question not asked, or nobody answered"
+NO_COLUMN = "question without a column in responses.csv"
+SHARED_KEY = "several questions under one key"
+_WAVE = re.compile(r"American_Trends_Panel_W(\d+)")
+_FILES = ("responses.csv", "info.csv", "metadata.csv")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Question:
+    """A line of info.csv: `ordinal` has a value for each of the first `texts`; the rest are refusals."""
+
+    key: str
+    text: str
+    texts: list[str]
+    ordinal: list[float]
+
+
+def load(request: Request) -> Prepared:
+    """Every question by every attribute's groups, and of everybody, weighted by the wave's weight.
+
+    Options after those with an ordinal value are refusals: left out, their weighted share kept as share_dk. Further
+    extra columns: attribute, ordinal_values.
+
+    Raises:
+      UserError: no wave in the directory, or a file of it is absent or not what is published.
+    """
+    path = Path(request.input)
+    if not path.is_dir():
+        if request.min_n is not None or request.unweighted:
+            raise UserError("--min_n, --unweighted: need the respondents; give the directory human_resp")
+        return subpop.load(request)
+    waves = {d: m[1] for d in sorted([path, *path.iterdir()]) if d.is_dir() and (m := _WAVE.fullmatch(d.name))}
+    if not waves:
+        raise UserError(f"{path}: has no directory American_Trends_Panel_W..; give OpinionQA's human_resp")
+    ledger, notes = Ledger(), []
+    for directory, wave in waves.items():
+        notes += _add_wave(ledger, directory, wave, request)
+    return ledger.prepared(str(path), notes)
+
+
+def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> list[str]:
+    """Adds a wave's rows; returns notes about answers that have no place."""
+    responses, info, metadata = (_read(directory / name) for name in _FILES)
+    weights = np.ones(len(responses))
+    if not request.unweighted:
+        if f"WEIGHT_W{wave}" not in responses:
+            raise UserError(f"{directory / 'responses.csv'}: has no column WEIGHT_W{wave}")
+        weights = pd.to_numeric(responses[f"WEIGHT_W{wave}"], errors="coerce").to_numpy(float)
+        weights = np.where(weights > 0, weights, 0.0)
+    attributes = {"Overall": ["Overall"]}
+    responses = responses.assign(Overall="Overall")
+    try:
+        attributes |= {str(m.key): _texts(m.options) for m in metadata.itertuples() if str(m.key) in responses}
+        questions = [
+            _Question(q.key, q.question, _texts(q.references), _numbers(q.option_ordinal)) for q in info.itertuples()
+        ]
+    except (AttributeError, ValueError) as error:
+        raise UserError(f"{directory}: {error}") from error
+    keys = collections.Counter(q.key for q in questions)
+    rows = sum(map(len, attributes.values()))
+    notes = []
+    for question in questions:
+        if keys[question.key] > 1 or question.key not in responses:
+            ledger.dropped[SHARED_KEY if keys[question.key] > 1 else NO_COLUMN] += rows
+            continue
+        cells = responses[question.key]
+        answers = cells.map({text: i for i, text in enumerate(question.texts)}).fillna(-1).to_numpy(int)
+        if (stray := cells[(answers < 0) & (cells.str.strip() != "")]).any():
+            notes.append(f"{question.key}: {len(stray):,} answers are none of its options, such as {stray.iloc[0]!r}")
+        for attribute, values in attributes.items():
+            members = responses[attribute].map({value: i for i, value in enumerate(values)}).fillna(-1).to_numpy(int)
+            _add_groups(ledger, question, (attribute, values), members, answers, weights, request.min_n)
+    return notes
+
+
+def _add_groups(
+    ledger: Ledger,
+    question: _Question,
+    attribute: tuple[str, list[str]],
+    members: Int[np.ndarray, " r"],
+    answers: Int[np.ndarray, " r"],
+    weights: Float[np.ndarray, " r"],
+    min_n: int | None,
+) -> None:
+    """A row per group of an attribute. `answers` count refusals too, after the options with an ordinal value."""
+    name, values = attribute
+    valued = len(question.ordinal)
+    answers = np.where(weights > 0, answers, -1)
+    counted = count(members, np.where(answers < valued, answers, -1), weights, (len(values), valued))
+    asked = count(members, answers, weights, (len(values), len(question.texts))).counts.sum(axis=1)
+    scale, places = subpop.order(question.ordinal)
+    options = [question.texts[i] for i in places]
+    problem = option_problem(options)
+    survey, wave = subpop.survey_and_wave(question.key)
+    for g, value in enumerate(values):
+        n = int(counted.n[g])
+        reason = NOBODY if n == 0 else problem
+        if reason is None and min_n is not None and n < min_n:
+            reason = f"fewer than {min_n} respondents"
+        if reason:
+            ledger.dropped[reason] += 1
+            continue
+        row = {
+            "survey": survey, "wave": wave, "question_id": question.key, "question": question.text, "options": options,
+            "scale": scale, "group": subpop.group(name, value), "counts": counted.counts[g][places].tolist(), "n": n,
+            "n_effective": float(counted.n_effective[g]), "source": "OpinionQA", "language": "en", "attribute": name,
+            "share_dk": float(1 - counted.counts[g].sum() / asked[g]),
+            "ordinal_values": [question.ordinal[i] for i in places],
+        }  # fmt: skip
+        ledger.keep(row, [subpop.REORDERED] * (places != sorted(places)))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _list(cell: object) -> Iterable[object]:
+    found = option_texts.literal(str(cell))
+    if not isinstance(found, list):
+        raise ValueError(f"expected a printed list, got {str(cell)[:60]!r}")
+    return found
+
+
+def _texts(cell: object) -> list[str]:
+    return [str(text) for text in _list(cell)]
+
+
+def _numbers(cell: object) -> list[float]:
+    return [float(str(value)) for value in _list(cell)]
