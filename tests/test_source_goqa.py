@@ -106,6 +106,22 @@ def test_options_split_at_commas_are_joined_where_only_one_way_fits(tmp_path, op
     assert prepared.repaired == {shares.MENDED_LIST: 2}
 
 
+def test_zeros_in_all_of_three_countries_are_filling_of_a_split_list(tmp_path):
+    options, countries = ["Yes", "likely", "No", "not likely"], ("Kenya", "Ghana", "Peru")
+    prepared = load(tmp_path, [row({c: [0.6, 0.4, 0.0, 0.0] for c in countries}, options)])
+    assert [(a.options, a.probs) for a in prepared.answers] == [(("Yes, likely", "No, not likely"), (0.6, 0.4))] * 3
+    assert prepared.repaired == {shares.MENDED_LIST: 3}
+
+
+def test_zeros_of_few_countries_or_not_of_all_are_answers(tmp_path):
+    options = ["Good", "so-so", "Bad"]
+    few = row({"Kenya": [0.6, 0.4, 0.0], "Ghana": [1.0, 0.0, 0.0]}, options)
+    used = row({"Kenya": [0.6, 0.4, 0.0], "Ghana": [1.0, 0.0, 0.0], "Peru": [0.0, 0.9, 0.1]}, options)
+    prepared = load(tmp_path, [few, used])
+    assert {a.options for a in prepared.answers} == {tuple(options)}
+    assert prepared.repaired == {}
+
+
 @pytest.mark.parametrize(
     "options",
     [

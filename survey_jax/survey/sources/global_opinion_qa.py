@@ -25,6 +25,7 @@ OWN_LEADER = "names one country's leaders in a question that several countries a
 _OWN_LEADER = re.compile(
     r"(additional|some) political leaders|(president|chancellor|minister) of country", re.IGNORECASE
 )
+_ENOUGH = 3  # countries: if all have zeros for the last options of a list that looks split, these are filling
 _NAN = re.compile(r"(?<=[\[ ])nan(?=[,\]])")
 
 
@@ -63,7 +64,8 @@ def load(request: Request) -> Prepared:
                 "source": "GlobalOpinionQA",
                 "country_specific_label": own_leader,
             }
-            add_question(ledger, Question(columns, options, selections, is_wvs=source == "WVS"))
+            padded = len(selections) >= _ENOUGH
+            add_question(ledger, Question(columns, options, selections, padded, is_wvs=source == "WVS"))
     return ledger.prepared(request.input, countries.report_unknown(labels))
 
 

@@ -45,7 +45,8 @@ class Question:
       row: the table columns that do not depend on the country: survey, question_id, question, and extras.
       options: as published.
       shares: country label -> shares, in the order of `options`.
-      padded: shares were filled up with zeros to the number of (possibly split) options.
+      padded: where there are as many shares as (possibly split) options, zeros at the end of every country's shares
+        may be filling.
       is_wvs: of the World Values Survey part of GlobalOpinionQA.
       extras, repairs: country label -> further columns, and what the adapter has mended already.
     """
@@ -62,12 +63,15 @@ class Question:
 def add_question(ledger: Ledger, question: Question) -> None:
     """Adds a row per country; drops and mends by the rules above."""
     places = _choose_places(ledger, question)
-    groups: dict[int, list[str]] = collections.defaultdict(list)
-    for label in places:
-        groups[_used(question) if question.padded else len(question.shares[label])].append(label)
     options = [o.strip() if isinstance(o, str) else option_texts.clean(o) for o in question.options]
-    for used, labels in groups.items():
-        mended = option_texts.mend_split(options, used, exact=not question.padded) if options else None
+    full = _used(question)
+    groups: dict[tuple[int, bool], list[str]] = collections.defaultdict(list)
+    for label in places:
+        length = len(question.shares[label])
+        padded = question.padded and length == len(options)
+        groups[full if padded else length, not padded].append(label)
+    for (used, exact), labels in groups.items():
+        mended = option_texts.mend_split(options, used, exact) if options else None
         if mended is None:
             ledger.dropped[SPLIT_LIST] += len(labels)
             continue
@@ -104,8 +108,7 @@ def _old_samples_last(label: str) -> bool:
 
 def _used(question: Question) -> int:
     """How many options have a share in any country; the rest may be filling."""
-    last = [max((i + 1 for i, share in enumerate(s) if share), default=0) for s in question.shares.values()]
-    return max(last, default=0)
+    return max((i + 1 for shares in question.shares.values() for i, share in enumerate(shares) if share), default=0)
 
 
 def _add_row(
