@@ -1,11 +1,16 @@
 """Country names: surveys' spellings to ISO and back, nothing guessed."""
 
+import gzip
+import json
+from pathlib import Path
+
 import pycountry
 import pytest
 
 from survey_jax.errors import UserError
 from survey_jax.survey import countries
 
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 SPELLINGS = {
     "GBR": ["Great Britain", "Britain", "United Kingdom", "UK", "the United Kingdom", "GB", "826", "GBR"],
     "TWN": ["Taiwan ROC", "Taiwan", "Taiwan (ROC)", "158"],
@@ -92,3 +97,16 @@ def test_labelled_national_samples_stay_national(sample):
 def test_no_code():
     with pytest.raises(UserError, match="'ZZZ' is no ISO 3166-1 alpha-3 country code"):
         countries.name("ZZZ")
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["wvs7_country", "pew_global_sample", "ess"])
+def test_every_country_of_real_surveys_is_known(name):
+    path = SHARED / f"{name}.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here")
+    with gzip.open(path, "rt") as lines:
+        labels = {json.loads(line)["group"]["country"] for line in lines}
+    assert len(labels) > 30
+    assert countries.report_unknown(labels) == []
+    assert len({countries.find(label).iso3 for label in labels}) == len(labels)

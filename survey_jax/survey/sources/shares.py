@@ -30,8 +30,8 @@ NO_ANSWER_OPTIONS = "don't know / refused was an option, left out and kept as sh
 NOT_ASKED_OPTIONS = "missing or not asked was an option, left out"
 
 # Country labels in GlobalOpinionQA's World Values Survey part that carry other countries' shares, by ISO code. The
-# first four are wrong wherever they can be compared with the survey; the other four have the neighbouring survey
-# codes (8, 31, 40 and 50 among 20, 32, 36 and 51), and nothing to be compared with.
+# first four are wrong wherever they were compared with the survey; the other four are suspected: they have the survey's
+# neighbouring codes (8, 31, 40 and 50 among 20, 32, 36 and 51).
 SHIFTED_LABELS = frozenset({"AND", "ARG", "ARM", "AUS", "ALB", "AUT", "AZE", "BGD"})
 
 _ROUNDING = 0.03  # published shares are whole percents: ten of them may miss 1 by so much
