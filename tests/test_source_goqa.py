@@ -136,6 +136,13 @@ def test_options_that_cannot_be_mended_are_dropped(tmp_path, options):
     assert prepared.dropped == {shares.SPLIT_LIST: 2}
 
 
+def test_two_ways_to_mend_are_none():
+    options = ["Tea (green", "black)", "al dente", "Beer"]
+    assert mend_split(options, 3, exact=True) == ("Tea (green, black)", "al dente", "Beer")
+    assert mend_split(options, 2, exact=True) == ("Tea (green, black), al dente", "Beer")
+    assert mend_split(options, 2, exact=False) is None  # the last of three options may be one that nobody took
+
+
 def test_lower_case_options_with_a_share_each_are_no_split():
     options = ["Agree", "neither agree nor disagree", "disagree"]
     assert mend_split(options, 3, exact=True) == tuple(options)
