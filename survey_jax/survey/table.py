@@ -177,7 +177,7 @@ def _row(answer: Answer) -> dict[str, Any]:
 def _parse_row(row: Mapping[str, Any], question_columns: Sequence[str]) -> Answer:
     """One dictionary -> Answer; raises ValueError with the reason."""
     options = tuple(_text(o, "option") for o in _sequence(row, "options"))
-    _check_options(options)
+    check_options(options)
     raw_group = row.get("group")
     if not isinstance(raw_group, Mapping):
         raise ValueError(f"group must map attributes to values, got {raw_group!r}")
@@ -217,7 +217,8 @@ def _parse_row(row: Mapping[str, Any], question_columns: Sequence[str]) -> Answe
     )
 
 
-def _check_options(options: Sequence[str]) -> None:
+def check_options(options: Sequence[str]) -> None:
+    """Raises ValueError with the reason if these texts cannot be the options of one question."""
     if len(options) < 2:
         raise ValueError(f"needs at least two options, has {len(options)}")
     if len(options) > MAX_OPTIONS:
