@@ -21,8 +21,8 @@
         scale: ordinal            # or nominal; leave it out if unknown
         missing: [8, 9]           # in place of the common list, for this question; so too not_asked
 
-A question's or attribute's own `missing` or `not_asked` stands in place of the common list. Options and recodes may
-also be given as a list, where the file holds the texts themselves.
+A question's own `missing` or `not_asked` stands in place of the common list, and an attribute's own `missing` in place
+of both. Options and recodes may also be given as a list, where the file holds the texts themselves.
 """
 
 import dataclasses
@@ -36,12 +36,11 @@ from survey_jax.survey.sources.codes import Band, Codes, parse_band
 from survey_jax.survey.sources.sections import Section, read_yaml
 
 MIN_N = 50  # fewer respondents than this are noise, not an opinion
-TODO = "TODO"  # how a drafted text begins that the user must write
 
 _TOP = ("survey", "wave", "language", "source", "weight", "min_n", "encoding", "missing", "not_asked", "attributes",
         "breakdowns", "questions")  # fmt: skip
 _QUESTION = ("column", "text", "options", "scale", "missing", "not_asked")
-_ATTRIBUTE = ("column", "value", "recode", "missing", "not_asked")
+_ATTRIBUTE = ("column", "value", "recode", "missing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +88,11 @@ class Attribute:
 
 @dataclasses.dataclass(frozen=True)
 class Codebook:
-    """A codebook that has passed its checks; see the top of this file."""
+    """A codebook that has passed its checks; see the top of this file.
+
+    Attributes:
+      common: the missing and not-asked codes that the file has in common.
+    """
 
     path: Path
     survey: str
@@ -100,6 +103,7 @@ class Codebook:
     weights: tuple[str, ...]
     min_n: int
     encoding: str | None
+    common: Codes
     attributes: Mapping[str, Attribute]
     breakdowns: tuple[tuple[str, ...], ...]
     questions: tuple[Question, ...]
@@ -110,7 +114,7 @@ def read_codebook(path: Path) -> Codebook:
     top = Section(path, "", read_yaml(path))
     top.check_keys(_TOP)
     wave = top.values.get("wave")
-    common = {key: top.codes(key) or Codes() for key in ("missing", "not_asked")}
+    common = {key: top.codes(key, Codes()) for key in ("missing", "not_asked")}
     attributes = {name: _attribute(name, section, common) for name, section in top.sections("attributes", "column")}
     questions = tuple(_question(name, section, common) for name, section in top.sections("questions", "text"))
     if not questions:
@@ -127,6 +131,7 @@ def read_codebook(path: Path) -> Codebook:
         weights=tuple(top.texts("weight")),
         min_n=_whole(top, "min_n", MIN_N),
         encoding=top.text("encoding"),
+        common=common["missing"] | common["not_asked"],
         attributes=attributes,
         breakdowns=(),
         questions=questions,
@@ -165,12 +170,10 @@ def _question(name: str, section: Section, common: Mapping[str, Codes]) -> Quest
     except ValueError as error:
         raise section.error(str(error), "options") from error
     text = section.text("text", required=True) or ""
-    if text.startswith(TODO):
-        raise section.error("its text is still to be written", "text")
     scale = section.text("scale")
     if scale not in (None, "ordinal", "nominal"):
         raise section.error(f'scale must be "ordinal" or "nominal", got {scale!r}', "scale")
-    missing, not_asked = (section.codes(key) or common[key] for key in ("missing", "not_asked"))
+    missing, not_asked = (section.codes(key, common[key]) for key in ("missing", "not_asked"))
     codes = {code: options.index(option) for code, option in mapping.items()}
     for what, listed in (("missing", missing), ("not_asked", not_asked)):
         if both := [code for code in codes if code in listed]:
@@ -207,12 +210,10 @@ def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> Attr
             raise section.error(f"the bands {bands[other]} and {label} overlap", "recode")
         else:
             bands[band] = label
-    own = {key: section.codes(key) for key in ("missing", "not_asked")}
-    parts = [common[key] if codes is None else codes for key, codes in own.items()]
-    missing = Codes(parts[0].exact | parts[1].exact, parts[0].bands + parts[1].bands)
+    missing = section.codes("missing", common["missing"] | common["not_asked"])
     if both := [code for code in labels if code in missing]:
         raise section.error(f"the code {both[0]} is in `recode` and in the missing codes that apply here", "recode")
-    return Attribute(section.where(), name, column, value, labels, bands, missing, own["missing"] is not None)
+    return Attribute(section.where(), name, column, value, labels, bands, missing, "missing" in section.values)
 
 
 def _breakdown(top: Section, item: Any) -> list[str]:

@@ -80,6 +80,9 @@ class Codes:
     exact: frozenset[str] = frozenset()
     bands: tuple[Band, ...] = ()
 
+    def __or__(self, other: "Codes") -> "Codes":
+        return Codes(self.exact | other.exact, self.bands + other.bands)
+
     def __contains__(self, code: str) -> bool:
         return code in self.exact or any(code in band for band in self.bands)
 

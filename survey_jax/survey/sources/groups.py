@@ -120,7 +120,7 @@ def _values(respondents: Respondents, attribute: Attribute) -> _Values:
             strangers.append(i)
     if strangers:
         what = unlisted(respondents, name, column, strangers)
-        raise UserError(f"{attribute.where}: {what}, neither in `recode` nor in `missing`; add it to one of them")
+        raise UserError(f"{attribute.where}: {what}; add each to the attribute's recode or missing")
     known = [*attribute.labels.values(), *attribute.bands.values()] or sorted(set(found.values()))
     labels = list(dict.fromkeys(known))
     position = {label: i for i, label in enumerate(labels)}
@@ -152,9 +152,11 @@ def _weights(
     index = waves.index if waves else np.zeros(size, np.int64)
     labels = waves.labels if waves else [""]
     weight, open_waves = np.full(size, np.nan), set(range(len(labels)))
+    # -1 for "no weight" is a missing code; a weight of 9 is a weight, though 9 be a missing code of the questions
+    blank = {code for code in codebook.common.exact if not code[0].isdigit()}
     notes = []
     for name, column in respondents.columns(names):
-        values = _numbers(respondents, name, column)
+        values = _numbers(respondents, name, column, blank)
         filled = open_waves & set(np.unique(index[~np.isnan(values)]).tolist())
         here = np.isin(index, list(filled))
         weight[here] = values[here]
@@ -166,12 +168,12 @@ def _weights(
     return weight, notes
 
 
-def _numbers(respondents: Respondents, name: str, column: Column) -> Float[np.ndarray, " respondents"]:
+def _numbers(respondents: Respondents, name: str, column: Column, blank: set[str]) -> Float[np.ndarray, " respondents"]:
     """A weight column as numbers, NaN where blank or declared missing."""
     variable = respondents.variables[name]
     distinct = np.full(len(column.codes) + 1, np.nan)
     for i, code in enumerate(column.codes):
-        if code == "" or variable.declared_missing(code):
+        if code == "" or code in blank or variable.declared_missing(code):
             continue
         try:
             number = float(code.replace(",", ".") if respondents.comma else code)

@@ -37,6 +37,10 @@ _LETTERED = (".dta", ".sas7bdat", ".xpt")  # kinds whose missing values are lett
 _CELLS_AT_ONCE = 20_000_000  # bounds the memory of reading, at about 40 bytes a cell
 
 
+class EncodingError(UserError):
+    """A file's text is in another encoding than the one tried."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
     """One variable.
@@ -285,8 +289,10 @@ def _check_rows(path: Path, rows: int) -> None:
 def _unreadable(path: Path, error: Exception) -> UserError:
     cause = " ".join(str(error).split()) or type(error).__name__
     text = any(word in cause.lower() for word in ("utf", "codec", "encoding", "invalid byte"))
-    hint = "; if it is sound, say what its text is with `encoding:` in the codebook, such as latin1" if text else ""
-    return UserError(f"{path}: cannot be read: {cause}{hint}")
+    if text:
+        hint = "if it is sound, say what its text is with `encoding:` in the codebook, such as latin1"
+        return EncodingError(f"{path}: cannot be read: {cause}; {hint}")
+    return UserError(f"{path}: cannot be read: {cause}")
 
 
 def _is_number(code: str) -> bool:

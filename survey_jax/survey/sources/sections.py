@@ -11,6 +11,8 @@ import yaml
 from survey_jax.errors import UserError
 from survey_jax.survey.sources.codes import Codes, canonical, parse_codes
 
+TODO = "TODO"  # how a drafted text begins that the user must write
+
 
 class _Mapping(dict[str, Any]):
     """A mapping of a YAML file that knows on which line each of its keys stands."""
@@ -82,7 +84,12 @@ class Section:
             return None
         if not isinstance(value, str) or not value.strip():
             raise self.error(f"{key} is missing" if value is None else f"{key} must be a text that is not empty", key)
+        self._check_written(key, value)
         return value.strip()
+
+    def _check_written(self, key: str, text: str) -> None:
+        if text.startswith(TODO):
+            raise self.error(f"{key} is still to be written: {text!r}", key)
 
     def items(self, key: str) -> list[Any]:
         """A list; a single text is a list of one."""
@@ -97,10 +104,10 @@ class Section:
             raise self.error(f"{key} must be a list of texts, none of them empty", key)
         return [item.strip() for item in items]
 
-    def codes(self, key: str) -> Codes | None:
-        """A list of codes and bands; None if there is none."""
+    def codes(self, key: str, default: Codes) -> Codes:
+        """A list of codes and bands."""
         if key not in self.values:
-            return None
+            return default
         try:
             return parse_codes(self.texts(key))
         except ValueError as error:
@@ -119,6 +126,7 @@ class Section:
                 raise self.error(f"{key}: the text of the code {code} is empty", key)
             if not canonical(code) or canonical(code) in result:
                 raise self.error(f"{key}: the code {code!r} is empty, or there twice", key)
+            self._check_written(key, label)
             result[canonical(code)] = label.strip()
         return result
 

@@ -19,6 +19,7 @@ from survey_jax.survey.table import parse_rows
 
 NOT_ASKED = "question not asked of the group"
 NOBODY = "nobody in the group gave an answer"
+OWN = "question that the group is made of"
 NO_WEIGHT = "everyone who answered has a weight of 0"
 
 
@@ -69,12 +70,11 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
                 problems.append(f"{question.where}: {unlisted(respondents, name, column, strangers)}")
             elif not problems:
                 counts = _count(cells, answer, len(question.options) + 2)
-                rows[question.id] = list(_rows(question, groups, groups.sum(counts), min_n, dropped))
+                own = {a.name for a in codebook.attributes.values() if a.column and respondents.find(a.column) == name}
+                rows[question.id] = list(_rows(question, groups, groups.sum(counts), own, min_n, dropped))
     if problems:
-        more = f" (so do the columns of {len(problems) - 1} more questions)" if len(problems) > 1 else ""
-        raise UserError(
-            f"{problems[0]}, which is in none of the question's options, missing and not_asked; add it to one{more}"
-        )
+        more = f" ({len(problems) - 1} more questions have such codes)" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0]}; add each to the question's options, missing or not_asked{more}")
     shared = _shared(respondents, codebook)
     flat = [shared | row for question in codebook.questions for row in rows[question.id]]
     if not flat:
@@ -153,14 +153,16 @@ def _count(cells: Cells, answer: Int[np.ndarray, " respondents"], answers: int) 
 
 
 def _rows(
-    question: Question, groups: _Groups, counts: _Counts, min_n: int, dropped: Counter[str]
+    question: Question, groups: _Groups, counts: _Counts, own: set[str], min_n: int, dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one question; adds to `dropped` what is none."""
+    """The rows of one question, `own` being the attributes from its column; adds to `dropped` what is none."""
     valid = slice(1, -1)
     for i, (wave, group) in enumerate(groups.groups):
         n, weights = int(counts.n[i, valid].sum()), counts.weight[i, valid]
         total, no_answer = float(weights.sum()), float(counts.weight[i, -1])
-        if n == 0:
+        if own & group.keys():
+            dropped[OWN] += 1
+        elif n == 0:
             dropped[NOBODY if counts.n[i, -1] else NOT_ASKED] += 1
         elif n < min_n:
             dropped[f"fewer than {min_n} respondents in the group answered (min_n)"] += 1
