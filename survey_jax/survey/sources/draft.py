@@ -168,7 +168,8 @@ def _recode(variable: Variable, codes: Sequence[str], is_age: bool) -> Iterator[
         yield "    recode:"
         for code, label in _options(variable, codes).items():
             yield _meaning(variable, code, label)
-    yield from _list("missing", sum(_missing(variable), []))
+    missing, not_asked = _missing(variable)
+    yield from _list("missing", missing + not_asked)
 
 
 def _list(key: str, codes: Sequence[str]) -> Iterator[str]:
