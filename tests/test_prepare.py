@@ -144,13 +144,13 @@ CODEBOOKS: dict[str, tuple[str, str, str]] = {
     "no survey": ("survey: Test\n", "", "line 1: survey is missing"),
     "no questions": (CODEBOOK[CODEBOOK.index("questions:") :], "", "line 1: questions must map names to entries"),
     "text to be written": ("How much?", "TODO", "line 16: questions: q2: text is still to be written"),
-    "option to be written": ("3: high", "3: TODO", "options is still to be written: 'TODO'"),
+    "option to be written": ("3: high", "3: TODO", "line 17: questions: q2: options: 3 is still to be written: 'TODO'"),
     "no text": ("    text: How much?\n", "", "line 15: questions: q2: text is missing"),
     "no options": ("    options: {1: low, 2: mid, 3: high}\n", "", "questions: q2: options must map codes to texts"),
     "one option": ("{1: low, 2: mid, 3: high}", "{1: low}", "q2: needs at least two options, has 1"),
     "equal options": ("2: mid", "2: LOW", "q2: two equal options: 'LOW'"),
-    "code twice": ("2: mid", "01: mid", "q2: options: the code '01' is empty, or there twice"),
-    "empty option": ("2: mid", "2: ''", "q2: options: the text of the code 2 is empty"),
+    "code twice": ("2: mid", "01: mid", "line 17: questions: q2: options: the code '01' is empty"),
+    "empty option": ("2: mid", "2: ''", "line 17: questions: q2: options: 2 must be a text that is not empty"),
     "unknown scale": ("scale: ordinal", "scale: ratio", 'q2: scale must be "ordinal" or "nominal", got'),
     "option is missing": ("3: high", "9: high", "q2: the code 9 is an option and also in the list `missing`"),
     "min_n of no number": ("min_n: 1", "min_n: few", "line 3: min_n must be a whole number of at least 1, got 'few'"),
@@ -267,7 +267,7 @@ def test_a_draft_becomes_a_table_once_its_texts_are_written(command, tmp_path):
     data, draft, table = write_labelled(tmp_path / "own.sav"), tmp_path / "own.yaml", tmp_path / "own.parquet"
     code, out, _ = command(input=data, draft_codebook=draft)
     assert code == 0
-    assert f"drafted {draft}: 1 questions, 2 attributes, 2 columns left out" in out
+    assert f"drafted {draft}: questions: 1, attributes: 2, columns left out: 2" in out
     flags = {"source": "microdata", "input": data, "codebook": draft, "output": table, "min_n": 1}
     assert "text is still to be written: 'TODO: Trust in the council'" in refused(command, flags)
     text = draft.read_text()

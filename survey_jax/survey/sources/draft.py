@@ -99,7 +99,7 @@ def _draft(path: Path, encoding: str | None) -> tuple[str, str]:
     lines += _breakdowns(list(attributes))
     lines += ["", "questions:", *(line for entry in questions.values() for line in entry)]
     lines += [f"  # {name} is left out: {n:,} different values" for name, n in left_out.items()]
-    counts = f"{len(questions)} questions, {len(attributes)} attributes, {len(left_out)} columns left out"
+    counts = f"questions: {len(questions)}, attributes: {len(attributes)}, columns left out: {len(left_out)}"
     return "\n".join(lines) + "\n", counts
 
 
@@ -138,9 +138,10 @@ def _no_option(label: str) -> bool:
     return bool(NO_ANSWER_LABEL.search(label) or NOT_ASKED_LABEL.search(label))
 
 
-def _missing(variable: Variable) -> tuple[list[str], list[str]]:
+def _missing(variable: Variable, codes: Sequence[str]) -> tuple[list[str], list[str]]:
     """The codes that say "no answer" and "not asked" by their labels, unless the file declares them missing anyway."""
-    labels = {c: variable.values[c] for c in sorted(variable.values, key=_order) if not variable.declared_missing(c)}
+    known = {*codes, *variable.values}
+    labels = {c: variable.values.get(c, c) for c in sorted(known, key=_order) if not variable.declared_missing(c)}
     not_asked = [c for c, label in labels.items() if NOT_ASKED_LABEL.search(label)]
     missing = [c for c, label in labels.items() if c not in not_asked and NO_ANSWER_LABEL.search(label)]
     return missing, not_asked
@@ -153,7 +154,7 @@ def _question(variable: Variable, codes: Sequence[str]) -> Iterator[str]:
     for code, label in _options(variable, codes).items():
         yield _meaning(variable, code, label)
     yield f"    scale: {variable.scale}" if variable.scale else "    # scale: ordinal or nominal"
-    for key, found in zip(("missing", "not_asked"), _missing(variable), strict=True):
+    for key, found in zip(("missing", "not_asked"), _missing(variable, codes), strict=True):
         yield from _list(key, found)
 
 
@@ -168,7 +169,7 @@ def _recode(variable: Variable, codes: Sequence[str], is_age: bool) -> Iterator[
         yield "    recode:"
         for code, label in _options(variable, codes).items():
             yield _meaning(variable, code, label)
-    missing, not_asked = _missing(variable)
+    missing, not_asked = _missing(variable, codes)
     yield from _list("missing", missing + not_asked)
 
 

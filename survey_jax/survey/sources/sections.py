@@ -84,12 +84,9 @@ class Section:
             return None
         if not isinstance(value, str) or not value.strip():
             raise self.error(f"{key} is missing" if value is None else f"{key} must be a text that is not empty", key)
-        self._check_written(key, value)
+        if value.startswith(TODO):
+            raise self.error(f"{key} is still to be written: {value!r}", key)
         return value.strip()
-
-    def _check_written(self, key: str, text: str) -> None:
-        if text.startswith(TODO):
-            raise self.error(f"{key} is still to be written: {text!r}", key)
 
     def items(self, key: str) -> list[Any]:
         """A list; a single text is a list of one."""
@@ -117,17 +114,16 @@ class Section:
         """code -> label, in order; the items of a list are their own labels."""
         value = self.values.get(key)
         if isinstance(value, list):
-            value = dict(zip(self.texts(key), self.texts(key), strict=True))
-        if not isinstance(value, dict) or not value:
+            value = _Mapping({text: text for text in self.texts(key)})
+            value.lines = {}
+        if not isinstance(value, _Mapping) or not value:
             raise self.error(f"{key} must map codes to texts, such as {{1: Agree, 2: Disagree}}", key)
+        section = Section(self.path, f"{self.name}: {key}", value, self.values.lines[key])
         result: dict[str, str] = {}
-        for code, label in value.items():
-            if not isinstance(label, str) or not label.strip():
-                raise self.error(f"{key}: the text of the code {code} is empty", key)
+        for code in value:
             if not canonical(code) or canonical(code) in result:
-                raise self.error(f"{key}: the code {code!r} is empty, or there twice", key)
-            self._check_written(key, label)
-            result[canonical(code)] = label.strip()
+                raise section.error(f"the code {code!r} is empty, or there twice", code)
+            result[canonical(code)] = section.text(code, required=True) or ""
         return result
 
     def section(self, key: str, known: Sequence[str]) -> "Section":
