@@ -95,7 +95,9 @@ def _draft(path: Path, encoding: str | None) -> tuple[str, str]:
     lines += [f"min_n: {MIN_N}"]
     lines += [f"not_asked: [{', '.join(map(_quoted, sorted(nothing)))}]"] if nothing else []
     lines += ["", "attributes:"]
-    lines += [line for entry in attributes.values() for line in entry] or [f'  country: {{value: "{TODO}"}}']
+    lines += [line for entry in attributes.values() for line in entry] or [
+        f'  country: {{value: "{TODO}: where all of them live"}}'
+    ]
     lines += _breakdowns(list(attributes))
     lines += ["", "questions:", *(line for entry in questions.values() for line in entry)]
     lines += [f"  # {name} is left out: {n:,} different values" for name, n in left_out.items()]
