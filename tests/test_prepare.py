@@ -207,6 +207,16 @@ def test_bad_data(command, files, name):
     assert reason.format(data=files["input"]) in refused(command, files)
 
 
+def test_identifiers_are_no_groups(command, files):
+    files["output"].parent.mkdir()
+    people = "".join(f"{i},Kenya,1,30,1,1,1\n" for i in range(10_001))
+    files["input"].write_text(CSV.splitlines()[0] + "\n" + people)
+    files["codebook"].write_text(CODEBOOK.replace("country: country", "country: country\n  person: id"))
+    error = refused(command, files | {"breakdowns": "person"})
+    assert "attributes: person: column id" in error
+    assert "has 10,001 values, which are no groups" in error
+
+
 @pytest.mark.parametrize("suffix", [".sav", ".zsav", ".dta", ".sas7bdat", ".xpt", ".parquet", ".csv.gz"])
 def test_damaged_files(command, files, tmp_path, suffix):
     files["output"].parent.mkdir()

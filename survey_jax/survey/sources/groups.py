@@ -11,6 +11,8 @@ from survey_jax.errors import UserError
 from survey_jax.survey.sources.codebook import Attribute, Codebook
 from survey_jax.survey.sources.respondents import Column, Respondents
 
+MAX_VALUES = 10_000  # of an attribute; a column with more is an identifier or a measurement
+
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
@@ -121,6 +123,11 @@ def _values(respondents: Respondents, attribute: Attribute) -> _Values:
     if strangers:
         what = unlisted(respondents, name, column, strangers)
         raise UserError(f"{attribute.where}: {what}; add each to the attribute's recode or missing")
+    if len(set(found.values())) > MAX_VALUES:
+        raise UserError(
+            f"{attribute.where}: column {name} of {respondents.path} has {len(set(found.values())):,} values, which are "
+            "no groups; put them in bands with `recode`, or leave the attribute out"
+        )
     known = [*attribute.labels.values(), *attribute.bands.values()] or sorted(set(found.values()))
     labels = list(dict.fromkeys(known))
     position = {label: i for i, label in enumerate(labels)}
@@ -192,6 +199,8 @@ def _combine(
     parts: Sequence[_Values], left_out: Bool[np.ndarray, " respondents"], size: int
 ) -> tuple[Int[np.ndarray, " respondents"], list[tuple[int, ...]]]:
     """The distinct combinations of values that occur, and which one each respondent has."""
+    if math.prod(len(part.labels) + 1 for part in parts) >= 2**63:
+        raise UserError("--breakdowns: the attributes have too many values to be crossed; recode some of them")
     key = np.zeros(size, np.int64)
     for part in parts:
         key = key * (len(part.labels) + 1) + part.index + 1
