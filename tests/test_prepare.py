@@ -209,7 +209,7 @@ def test_bad_data(command, files, name):
 
 def test_identifiers_are_no_groups(command, files):
     files["output"].parent.mkdir()
-    people = "".join(f"{i},Kenya,1,30,1,1,1\n" for i in range(10_001))
+    people = "".join(f"{i},Kenya,1,30,1,1,1\n" for i in range(10, 10_011))
     files["input"].write_text(CSV.splitlines()[0] + "\n" + people)
     files["codebook"].write_text(CODEBOOK.replace("country: country", "country: country\n  person: id"))
     error = refused(command, files | {"breakdowns": "person"})

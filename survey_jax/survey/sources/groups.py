@@ -125,8 +125,8 @@ def _values(respondents: Respondents, attribute: Attribute) -> _Values:
         raise UserError(f"{attribute.where}: {what}; add each to the attribute's recode or missing")
     if len(set(found.values())) > MAX_VALUES:
         raise UserError(
-            f"{attribute.where}: column {name} of {respondents.path} has {len(set(found.values())):,} values, which are "
-            "no groups; put them in bands with `recode`, or leave the attribute out"
+            f"{attribute.where}: column {name} of {respondents.path} has {len(set(found.values())):,} values, "
+            "which are no groups; put them in bands with `recode`, or leave the attribute out"
         )
     known = [*attribute.labels.values(), *attribute.bands.values()] or sorted(set(found.values()))
     labels = list(dict.fromkeys(known))
