@@ -132,7 +132,8 @@ def everything_changed() -> Config:
             chat=True,
             drop_long=True,
             splits=SplitConfig(
-                "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age", ("S",), ("T",), ("7",), ("q1",), 0.1, ("Trust",), "theme", {"country": ("Peru", "Kenya"), "age": ()},
+                "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age",
+                ("S",), ("T",), ("7",), ("q1",), 0.1, ("Trust",), "theme", {"country": ("Peru", "Kenya"), "age": ()},
                 ("Africa",), 10, ("q2",), 0.2, 0.3, 0.9, 5, 6,
             ),
         ),

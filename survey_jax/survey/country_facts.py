@@ -14,6 +14,8 @@ from importlib import resources
 import country_converter
 import pandas as pd
 
+_TYPICAL_INCOME = 20_000  # near the world's mean: log income is then 0 for a typical country, as for an unknown one
+
 
 @functools.cache
 def converter() -> country_converter.CountryConverter:
@@ -61,7 +63,9 @@ def features(name: str) -> dict[str, float]:
             result[club] = 1.0
     if iso3 in _cldr():
         income, languages = _cldr()[iso3]
-        result |= {f"language: {language}": 1.0 for language in languages} | {"log income": math.log(income)}
+        result |= {f"language: {language}": 1.0 for language in languages} | {
+            "log income": math.log(income / _TYPICAL_INCOME)
+        }
     return result
 
 

@@ -18,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from survey_jax.errors import UserError
-from survey_jax.survey import leakage, presets
+from survey_jax.survey import presets
 from survey_jax.survey.holdout import draw, known, plan
 from survey_jax.survey.split_config import (
     PROMISES,
@@ -86,6 +86,8 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
             left_out[f"{SAME_AS_TRAIN} ({name})"] += len(rows[name]) - len(fresh)
             rows[name] = fresh
     if config.remove_near_duplicates:
+        from survey_jax.survey import leakage  # here: scikit-learn takes a second to import, and few runs need it
+
         for name in list(rows)[1:]:
             leaked = leakage.leaked_rows(rows[TRAIN], rows[name], config.remove_near_duplicates)
             left_out[f"{NEAR_DUPLICATE} ({name})"] += int(leaked.sum())
