@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction import DictVectorizer
-from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
+from sklearn.metrics.pairwise import nan_euclidean_distances
 
 from survey_jax.survey import country_facts
 from survey_jax.survey.baselines import Filled, fill_in, means, question_of
@@ -33,6 +34,7 @@ _NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20)
 _RANKS = (1, 2, 3, 5, 8, 12)
 _ALPHAS = tuple(np.logspace(-1, 4, 16))
 _FOLDS = 5
+_MOST_GROUPS = 200  # take part in cross-validation; more make it slow, not better
 _LEAST_GROUPS = 4  # fewer well-known groups have no structure to learn
 
 
@@ -49,7 +51,8 @@ class Matrix:
         return ~np.isnan(self.shares[:, [c.start for c in self.columns.values()]])
 
 
-Impute = Callable[[Matrix, int], np.ndarray]  # matrix and size -> the matrix with its gaps filled (or still NaN)
+Cell = tuple[int, Hashable]  # a group's row and a question that it has not answered
+Impute = Callable[[Matrix, Sequence[Cell], int], list[np.ndarray]]  # with a size -> shares of the cells, or NaN
 
 
 def seen_group_mean_by_n(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
@@ -73,7 +76,7 @@ def nearest_groups(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled
     """Mean of the k groups whose known answers are nearest, among those that answer the question in train.
 
     Distance: Euclidean over the options that both answered, scaled up for those they did not (scikit-learn's
-    KNNImputer). k is chosen by cross-validation, see `_size`. Needs an answer of the group in train.
+    `nan_euclidean_distances`). k is chosen by cross-validation, see `_size`. Needs an answer of the group in train.
     """
     return _by_imputation(train, answers, _impute_nearest, _NEIGHBOURS, NEAREST)
 
@@ -140,21 +143,24 @@ def _by_imputation(
 ) -> Filled:
     """Fills the gaps of each survey's matrix, with the size that fills gaps made on purpose best."""
     known = matrices(train)
-    filled: dict[str, np.ndarray] = {}
-    for survey in {a.survey for a in answers} & known.keys():
-        matrix = known[survey]
-        asked = {same_group(a.group) for a in answers if question_of(a) in matrix.columns} & matrix.rows.keys()
-        if asked:
-            filled[survey] = impute(matrix, _size(matrix, sorted(matrix.rows[g] for g in asked), impute, sizes))
+    filled: dict[tuple[str, Group, Hashable], np.ndarray] = {}
+    for survey, matrix in known.items():
+        asked = {(same_group(a.group), question_of(a)) for a in answers if a.survey == survey}
+        gaps = sorted((matrix.rows[g], q) for g, q in asked if g in matrix.rows and q in matrix.columns)
+        gaps = [(row, q) for row, q in gaps if np.isnan(matrix.shares[row, matrix.columns[q]]).any()]
+        if gaps:
+            size = _size(matrix, sorted({row for row, _ in gaps}), impute, sizes)
+            groups = list(matrix.rows)
+            for (row, question), shares in zip(gaps, impute(matrix, gaps, size), strict=True):
+                filled[survey, groups[row], question] = shares
 
     def predict(answer: Answer) -> tuple[np.ndarray, str] | None:
         matrix, group, question = known.get(answer.survey), same_group(answer.group), question_of(answer)
         if matrix is None or group not in matrix.rows or question not in matrix.columns:
             return None
-        cell = matrix.rows[group], matrix.columns[question]
-        if not np.isnan(matrix.shares[cell]).any():
-            return matrix.shares[cell], OWN_ANSWER
-        shares = filled[answer.survey][cell]
+        shares = filled.get((answer.survey, group, question))
+        if shares is None:
+            return matrix.shares[matrix.rows[group], matrix.columns[question]], OWN_ANSWER
         return None if np.isnan(shares).any() else (as_shares(shares), source)
 
     return fill_in(train, answers, predict)
@@ -166,51 +172,59 @@ def _size(matrix: Matrix, targets: Sequence[int], impute: Impute, sizes: Sequenc
     The other groups are dealt into folds; of a fold's groups all answers are hidden but as many questions, drawn by
     chance, as the groups to predict (`targets`, row numbers) have answered in the median.
     """
-    known = matrix.known()
-    columns = list(matrix.columns.values())
+    known, questions = matrix.known(), list(matrix.columns)
     keep = int(np.median(known[targets].sum(1)))
     rng = np.random.default_rng(0)
-    others = rng.permutation([row for row in range(len(known)) if row not in set(targets)] or list(range(len(known))))
+    others = rng.permutation([row for row in range(len(known)) if row not in set(targets)] or range(len(known)))
+    others = others[:_MOST_GROUPS]
     losses = np.zeros(len(sizes))
     for part in np.array_split(others, min(_FOLDS, len(others))):
         shares = matrix.shares.copy()
-        hidden = []
+        hidden: list[Cell] = []
         for row in part:
             answered = rng.permutation(np.flatnonzero(known[row]))
-            hidden += [(row, columns[q]) for q in answered[min(keep, len(answered) - 1) :]]
-        for cell in hidden:
-            shares[cell] = np.nan
+            hidden += [(row, questions[q]) for q in answered[min(keep, len(answered) - 1) :]]
+        for row, question in hidden:
+            shares[row, matrix.columns[question]] = np.nan
         for i, size in enumerate(sizes):
-            filled = impute(dataclasses.replace(matrix, shares=shares), size)
-            errors = [np.abs(filled[cell] - matrix.shares[cell]).sum() for cell in hidden]
+            guesses = impute(dataclasses.replace(matrix, shares=shares), hidden, size)
+            truth = [matrix.shares[row, matrix.columns[question]] for row, question in hidden]
+            errors = [np.abs(g - t).sum() for g, t in zip(guesses, truth, strict=True)]
             losses[i] += np.sum(np.where(np.isnan(errors), 2.0, errors))  # 2: as bad as can be
     return sizes[int(np.argmin(losses))]
 
 
-def _impute_nearest(matrix: Matrix, size: int) -> np.ndarray:
-    return KNNImputer(n_neighbors=size, keep_empty_features=True).fit_transform(matrix.shares)
-
-
-def _impute_factors(matrix: Matrix, size: int) -> np.ndarray:
-    filled = matrix.shares.copy()
-    well_known = _well_known(matrix)
-    if len(well_known) < _LEAST_GROUPS:
-        return filled
-    gaps = np.isnan(filled)
-    usable = ~gaps[well_known].all(0)
-    mean = np.nanmean(filled[np.ix_(well_known, usable)], axis=0)
-    centred = np.where(gaps[:, usable], 0.0, filled[:, usable] - mean)
-    pca = PCA(min(size, len(well_known) - 2), svd_solver="full").fit(centred[well_known])
-    spread = centred[well_known].var(axis=0, ddof=1).sum()
-    noise = max(spread - pca.explained_variance_.sum(), 1e-12) / max(len(mean) - pca.n_components_, 1)
-    loadings = pca.components_.T * np.sqrt(np.maximum(pca.explained_variance_ - noise, 0))
-    for row in np.flatnonzero(gaps.any(1)):
-        known = ~gaps[row, usable]
-        observed = loadings[known]
-        precision = observed.T @ observed + noise * np.eye(pca.n_components_)
-        factors = np.linalg.solve(precision, observed.T @ centred[row, known])
-        filled[row, usable] = np.where(known, filled[row, usable], mean + loadings @ factors)
+def _impute_nearest(matrix: Matrix, cells: Sequence[Cell], size: int) -> list[np.ndarray]:
+    rows = sorted({row for row, _ in cells})
+    distances = dict(zip(rows, nan_euclidean_distances(matrix.shares[rows], matrix.shares), strict=True))
+    order = {row: np.argsort(d, kind="stable") for row, d in distances.items()}  # NaN (nothing in common) last
+    filled = []
+    for row, question in cells:
+        column = matrix.columns[question]
+        near = order[row][~np.isnan(matrix.shares[order[row], column.start]) & ~np.isnan(distances[row][order[row]])]
+        found = matrix.shares[near[:size], column]
+        filled.append(found.mean(0) if len(found) else np.full(column.stop - column.start, np.nan))
     return filled
+
+
+def _impute_factors(matrix: Matrix, cells: Sequence[Cell], size: int) -> list[np.ndarray]:
+    shares, gaps, rows = matrix.shares, np.isnan(matrix.shares), _well_known(matrix)
+    usable = ~gaps[rows].all(0) if len(rows) else np.zeros(shares.shape[1], bool)
+    rank = min(size, len(rows) - 2, usable.sum() - 1)
+    predicted = {row: np.full(shares.shape[1], np.nan) for row, _ in cells}
+    if len(rows) >= _LEAST_GROUPS and rank > 0:
+        mean = np.nanmean(shares[np.ix_(rows, usable)], axis=0)
+        centred = np.where(gaps[:, usable], 0.0, shares[:, usable] - mean)
+        pca = PCA(rank, svd_solver="full").fit(centred[rows])
+        spread = centred[rows].var(axis=0, ddof=1).sum()
+        noise = max(spread - pca.explained_variance_.sum(), 1e-12) / (len(mean) - rank)
+        loadings = pca.components_.T * np.sqrt(np.maximum(pca.explained_variance_ - noise, 0))
+        for row in predicted:
+            known = ~gaps[row, usable]
+            precision = loadings[known].T @ loadings[known] + noise * np.eye(rank)
+            factors = np.linalg.solve(precision, loadings[known].T @ centred[row, known])
+            predicted[row][usable] = mean + loadings @ factors
+    return [predicted[row][matrix.columns[question]] for row, question in cells]
 
 
 def _well_known(matrix: Matrix) -> np.ndarray:

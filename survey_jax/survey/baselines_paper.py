@@ -49,7 +49,9 @@ def paper_knn(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
     vectors = vectorizer([text_of(q) for q in questions])
     known = vectors.transform([text_of(q) for q in questions])
     length = np.array([len(q.options) for q in questions])
-    names = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)).fit([group_name(a.group) for a in train])
+    distinct = list(dict.fromkeys(group_name(a.group) for a in train))
+    names = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4))
+    all_names = names.fit_transform(distinct)
 
     @functools.cache
     def similar_question(text: str, options: int) -> Answer | None:
@@ -57,10 +59,12 @@ def paper_knn(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
         return questions[int(similarity.argmax())] if similarity.max() >= 0 else None
 
     @functools.cache
+    def similarities(name: str) -> dict[str, float]:
+        everybody = (all_names @ names.transform([name]).T).toarray()[:, 0]
+        return dict(zip(distinct, everybody, strict=True))
+
     def similar_group(question: object, name: str) -> Answer:
-        rows = groups_of[question]
-        similarity = names.transform([group_name(a.group) for a in rows]) @ names.transform([name]).T
-        return rows[int(similarity.toarray().argmax())]
+        return max(groups_of[question], key=lambda a: similarities(name)[group_name(a.group)])  # the first of equals
 
     shares, sources = uniform(answers), [UNIFORM] * len(answers)
     for i, answer in enumerate(answers):
