@@ -1,0 +1,28 @@
+"""When two texts, two questions or two groups are the same to a reader."""
+
+import functools
+import re
+
+from survey_jax.survey import country_facts
+from survey_jax.survey.table import Answer, Group
+
+
+def fold(text: str) -> str:
+    """Text for comparison: letter case and runs of white space do not matter."""
+    return " ".join(text.casefold().split())
+
+
+def plain(text: str) -> str:
+    """Text for comparison: as `fold`, and punctuation does not matter either."""
+    return fold(re.sub(r"[^\w\s]|_", " ", text))
+
+
+def wording(answer: Answer) -> tuple[str, ...]:
+    """What makes two questions the same to a reader: folded question text and options, in order."""
+    return (fold(answer.question), *map(fold, answer.options))
+
+
+@functools.cache
+def same_group(group: Group) -> Group:
+    """A group for comparison across surveys: folded, and countries by their ISO code where the name is known."""
+    return tuple((fold(k), (fold(k) == "country" and country_facts.code(v)) or fold(v)) for k, v in group)
