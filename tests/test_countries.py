@@ -9,6 +9,7 @@ import pytest
 
 from survey_jax.errors import UserError
 from survey_jax.survey import countries
+from survey_jax.survey.text import same_group
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 SPELLINGS = {
@@ -92,6 +93,35 @@ def test_labelled_national_samples_stay_national(sample):
     place = countries.find(f"India ({sample})")
     assert (place.name, place.sample, place.national) == ("India", sample, True)
     assert countries.find(f"Narnia ({sample})") is None
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "kept_as"),
+    [
+        ("Great Britain", "GBR", "United Kingdom"),
+        ("India (Current national sample)", "IND", "India"),
+        ("Northern Ireland", None, "Northern Ireland"),  # a part of a country is not the country
+        ("NIR", None, "Northern Ireland"),
+        ("Brazil (Non-national sample)", None, "Brazil (Non-national sample)"),
+        ("Narnia", None, "Narnia"),
+    ],
+)
+def test_what_stands_for_a_whole_country_and_how_it_is_kept(label, code, kept_as):
+    assert countries.code(label) == code
+    assert countries.one_name(label) == kept_as
+
+
+def test_groups_are_compared_by_country_code():
+    def group(country):
+        return same_group((("Country", country), ("age", "18-29")))
+
+    for one, other in [
+        ("Hong Kong SAR", "Hong Kong"), ("Great Britain", "United Kingdom"), ("Taiwan ROC", "Taiwan"),
+        ("Türkiye", "TUR"), ("narnia", "Narnia"),
+    ]:  # fmt: skip
+        assert group(one) == group(other)
+    assert group("Northern Ireland") != group("Great Britain")
+    assert same_group((("birthplace", "Great Britain"),)) != same_group((("birthplace", "United Kingdom"),))
 
 
 def test_no_code():

@@ -1,4 +1,4 @@
-"""What the package says of countries, against the libraries and tables it comes from."""
+"""What the package says of countries, against the standard and the table it comes from."""
 
 import math
 from pathlib import Path
@@ -6,28 +6,22 @@ from pathlib import Path
 import pycountry
 import pytest
 
-from survey_jax.survey import country_facts, presets
+from survey_jax.survey import countries, country_facts, presets
 
 
 @pytest.mark.parametrize(
-    ("name", "code"),
-    [("Great Britain", "GBR"), ("Taiwan ROC", "TWN"), ("Hong Kong SAR", "HKG"), ("Türkiye", "TUR"), ("Namibia", "NAM"),
-     ("NA", "NAM"), ("ken", "KEN"), ("Northern Ireland", None), ("Atlantis", None), ("", None), (" ", None)],
+    ("label", "regions"),
+    [("Kenya", {"Africa", "Eastern Africa"}), ("KEN", {"Africa", "Eastern Africa"}),
+     ("Mexico", {"America", "Central America"}), ("Türkiye", {"Asia", "Western Asia"}),
+     ("Kosovo", {"Europe", "Southern Europe"}), ("Northern Ireland", set()), ("Atlantis", set()), ("", set())],
 )  # fmt: skip
-def test_code(name, code):
-    assert country_facts.code(name) == code
+def test_regions(label, regions):
+    assert country_facts.regions(label) == regions
 
 
-def test_codes_of_all_countries_agree_with_iso():
-    for country in pycountry.countries:
-        assert country_facts.code(country.alpha_3) == country.alpha_3
-        assert country_facts.code(country.name) == country.alpha_3, country.name
-
-
-def test_regions():
-    assert country_facts.regions("Kenya") == {"Africa", "Eastern Africa"}
-    assert country_facts.regions("Mexico") == {"America", "Central America"}
-    assert country_facts.regions("Atlantis") == frozenset()
+def test_every_country_has_its_regions():
+    without = {c.name for c in pycountry.countries if len(country_facts.regions(c.alpha_3)) != 2}
+    assert without == {"Antarctica"}
 
 
 def test_features():
@@ -36,15 +30,24 @@ def test_features():
         "region: Africa", "region: Eastern Africa", "language: en", "language: sw",
     }  # fmt: skip
     assert {"OECD", "EU27", "language: de"} <= country_facts.features("Germany").keys()
-    assert {"CIS", "language: ru"} <= country_facts.features("Russia").keys()
+    assert {"CIS", "APEC", "language: ru"} <= country_facts.features("Russia").keys()
     table = Path(country_facts.__file__).parents[1] / "data" / "countries.csv"
-    income = {line.split(",")[0]: line.split(",")[1] for line in table.read_text().splitlines()}
+    income = {line.split(",")[0]: line.split(",")[4] for line in table.read_text().splitlines()}
     assert kenya["log income"] == pytest.approx(math.log(float(income["KEN"]) / 20_000))
-    assert country_facts.features("Atlantis") == {}
+    assert country_facts.features("Atlantis") == country_facts.features("Northern Ireland") == {}
+
+
+def test_memberships_have_as_many_members_as_the_organisations():
+    members = dict.fromkeys(("OECD", "EU27", "CIS", "APEC"), 0)
+    for code in ("XKX", *(c.alpha_3 for c in pycountry.countries)):
+        for club in members.keys() & country_facts.features(code).keys():
+            members[club] += 1
+    assert members == {"OECD": 38, "EU27": 27, "CIS": 9, "APEC": 21}
 
 
 def test_every_country_of_the_paper_has_income_and_a_language():
     for name in {c for group in presets.PRESETS["paper"]["group_sets"].values() for c in group}:
+        assert countries.code(name), name
         features = country_facts.features(name)
         assert "log income" in features, name
         assert any(f.startswith("language: ") for f in features), name

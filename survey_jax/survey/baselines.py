@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from survey_jax.survey.splits import fold
 from survey_jax.survey.table import Answer, Group
+from survey_jax.survey.text import fold
 
 # How `seen_group_mean` filled a row, best first.
 SAME_QUESTION = "same question"

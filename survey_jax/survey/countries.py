@@ -1,7 +1,7 @@
 """Country names as surveys write them, ISO 3166 codes, and one English name a country.
 
 Names are looked up, never guessed: ISO's names and codes come from pycountry, the surveys' spellings from `ALIASES`.
-country_converter knows more spellings, but by patterns: it takes "England" for the United Kingdom, "Somaliland" for
+Libraries that know more spellings know them by patterns, and take "England" for the United Kingdom, "Somaliland" for
 Somalia and "Michael Jordan" for Jordan.
 """
 
@@ -103,6 +103,21 @@ def find(label: str) -> Place | None:
         return Place(part, PARTS[part], part=True)
     iso3 = _codes().get(label.zfill(3) if label.isdigit() else label) or _names().get(_fold(label))
     return Place(name(iso3), iso3) if iso3 else None
+
+
+def code(label: str) -> str | None:
+    """ISO 3166-1 alpha-3 code of a country; None for unknown names, and for a part of a country, which is not it."""
+    place = find(label)
+    return place.iso3 if place and place.national else None
+
+
+def one_name(label: str) -> str:
+    """The label under which a country or a part of one is kept in a table; as it is where it is not known.
+
+    So is a sample that does not stand for the whole country: "Brazil (Non-national sample)" is not Brazil.
+    """
+    place = find(label)
+    return place.name if place and (place.national or place.sample is None) else label
 
 
 def name(iso3: str) -> str:

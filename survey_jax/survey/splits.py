@@ -39,7 +39,7 @@ from survey_jax.survey.text import fold, same_group, wording
 
 __all__ = [
     "PROMISES", "SPLITS", "TRAIN", "UNSEEN_BOTH", "UNSEEN_GROUP", "UNSEEN_QUESTION", "UNSEEN_SURVEY", "UNSEEN_WAVE",
-    "VALID", "Promise", "SplitConfig", "Splits", "audit", "counts_table", "fold", "split", "wording",
+    "VALID", "Promise", "SplitConfig", "Splits", "audit", "counts_table", "split",
 ]  # fmt: skip
 
 SAME_AS_TRAIN = "same question as in train"  # reason in `Splits.left_out`

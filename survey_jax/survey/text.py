@@ -3,7 +3,7 @@
 import functools
 import re
 
-from survey_jax.survey import country_facts
+from survey_jax.survey import countries
 from survey_jax.survey.table import Answer, Group
 
 
@@ -25,4 +25,4 @@ def wording(answer: Answer) -> tuple[str, ...]:
 @functools.cache
 def same_group(group: Group) -> Group:
     """A group for comparison across surveys: folded, and countries by their ISO code where the name is known."""
-    return tuple((fold(k), (fold(k) == "country" and country_facts.code(v)) or fold(v)) for k, v in group)
+    return tuple((fold(k), (fold(k) == "country" and countries.code(v)) or fold(v)) for k, v in group)

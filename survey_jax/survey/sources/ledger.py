@@ -7,8 +7,8 @@ from typing import Any
 
 from survey_jax.errors import UserError
 from survey_jax.survey.sources import Prepared
-from survey_jax.survey.splits import fold
 from survey_jax.survey.table import MAX_OPTIONS, parse_rows
+from survey_jax.survey.text import fold
 
 
 @dataclasses.dataclass

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from survey_jax.survey.splits import fold
+from survey_jax.survey.text import fold
 
 # Respondents who were asked and gave no answer. "Never heard of", "Can't rate" and "(VOL)" options are answers.
 _NO_ANSWER = re.compile(
