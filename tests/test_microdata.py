@@ -314,7 +314,8 @@ attributes: {country: land}
 questions: {q: {text: "Yes or no?", options: {1: One, "ja\\nnei": Two lines}}}
 """
     rows, out = prepared(command, tmp_path, tmp_path / "a.csv", codebook)
-    assert {dict(a.group)["country"]: (a.counts, a.n) for a in rows} == {"NO": ((1.5, 0.5), 2), "SE": ((2, 0), 1)}
+    found = {dict(a.group)["country"]: (a.counts, a.n) for a in rows}
+    assert found == {"Norway": ((1.5, 0.5), 2), "Sweden": ((2, 0), 1)}
     assert "note: read as separated by" in out
 
 
@@ -324,12 +325,36 @@ def test_text_in_another_encoding(command, tmp_path):
 survey: S
 min_n: 1
 encoding: latin1
-attributes: {country: land}
+attributes: {city: land}
 questions: {q: {text: "¿Sí o no?", options: [sí, no]}}
 """
     rows, _ = prepared(command, tmp_path, tmp_path / "a.csv", codebook)
-    assert rows[0].group == (("country", "México"),)
+    assert rows[0].group == (("city", "México"),)
     assert rows[0].options == ("sí", "no")
+
+
+def test_countries_have_one_name_and_unknown_ones_are_reported(command, tmp_path):
+    labels = ["GB", "Great Britain", "Northern Ireland", "Türkiye", "Narnia", "Kenya", ""]
+    pd.DataFrame({"land": labels, "q": [1, 2, 1, 1, 2, 1, 1]}).to_csv(tmp_path / "a.csv", index=False)
+    codebook = """
+survey: S
+min_n: 1
+attributes: {country: land}
+questions: {q: {text: "Yes or no?", options: {1: Yes, 2: No}}}
+"""
+    rows, out = prepared(command, tmp_path, tmp_path / "a.csv", codebook)
+    assert {dict(a.group)["country"]: (a.counts, a.extra.get("country_iso3")) for a in rows} == {
+        "United Kingdom": ((1, 1), "GBR"), "Northern Ireland": ((1, 0), None), "Turkey": ((1, 0), "TUR"),
+        "Narnia": ((0, 1), None), "Kenya": ((1, 0), "KEN"),
+    }  # fmt: skip
+    assert "note: 1 country name not recognised: Narnia; kept as written\n" in out
+    assert (
+        "note: 3 of 6 country names rewritten: "
+        "GB to United Kingdom, Great Britain to United Kingdom, Türkiye to Turkey\n" in out
+    )
+    constant = codebook.replace("country: land", "country: {value: Great Britain}")
+    rows, _ = prepared(command, tmp_path, tmp_path / "a.csv", constant)
+    assert [(a.group, a.n) for a in rows] == [((("country", "United Kingdom"),), 7)]
 
 
 def test_labels_of_the_file_name_the_groups(command, tmp_path):

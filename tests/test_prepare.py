@@ -88,7 +88,8 @@ def test_says_what_became_of_the_file(command, files):
     rows = read_table(files["output"])
     assert {a.source for a in rows} == {"data.csv"}
     kenya = next(a for a in rows if a.question_id == "q2" and a.group == (("country", "Kenya"),))
-    assert (kenya.counts, kenya.n, kenya.scale, kenya.extra) == ((0, 0, 1.5), 1, "ordinal", {"item_nonresponse": 0.25})
+    assert (kenya.counts, kenya.n, kenya.scale) == ((0, 0, 1.5), 1, "ordinal")
+    assert kenya.extra == {"item_nonresponse": 0.25, "country_iso3": "KEN"}
 
 
 def test_breakdowns_and_format_of_the_output(command, files, tmp_path):

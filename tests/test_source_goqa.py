@@ -69,7 +69,7 @@ def test_dont_know_is_left_out_and_kept_as_a_share(tmp_path):
     answer = only(prepared := load(tmp_path, [row({"Kenya": [0.3, 0.5, 0.2]})]))
     assert answer.options == ("Agree", "Disagree")
     assert answer.probs == pytest.approx((0.375, 0.625))
-    assert answer.extra["share_dk"] == pytest.approx(0.2)
+    assert answer.extra["item_nonresponse"] == pytest.approx(0.2)
     assert prepared.repaired == {shares.NO_ANSWER_OPTIONS: 1}
 
 
@@ -78,7 +78,7 @@ def test_missing_and_not_asked_are_no_part_of_the_share_of_dont_know(tmp_path):
     answer = only(load(tmp_path, [row({"Kenya": [0.3, 0.3, 0.1, 0.1, 0.2]}, options, source="WVS")]))
     assert answer.options == ("Yes", "No")
     assert answer.probs == pytest.approx((0.5, 0.5))
-    assert answer.extra["share_dk"] == pytest.approx(0.2 / 0.8)
+    assert answer.extra["item_nonresponse"] == pytest.approx(0.2 / 0.8)
 
 
 def test_numbers_among_the_options_make_an_ordinal_scale(tmp_path):

@@ -138,7 +138,7 @@ def test_the_pew_file_carries_the_defects_of_global_opinion_qa(tmp_path):
     assert [a.probs for a in prepared.answers] == [
         pytest.approx((0.6, 0.4)), pytest.approx((1, 0)), pytest.approx((0.25, 0.75))
     ]  # fmt: skip
-    assert prepared.answers[2].extra["share_dk"] == pytest.approx(0.2)
+    assert prepared.answers[2].extra["item_nonresponse"] == pytest.approx(0.2)
     assert prepared.repaired == {shares.MENDED_LIST: 2, shares.NO_ANSWER_OPTIONS: 1}
     assert prepared.dropped == {shares.SUB_NATIONAL: 1, shares.ZERO_SUM: 1}
 
@@ -149,7 +149,7 @@ def test_wvs_rows_of_the_pew_file_are_told_apart_and_lose_shifted_labels(tmp_pat
     prepared = load(tmp_path, [pew(2300, options=options, dist=dist, country=c) for c in ("Armenia", "Bolivia")])
     answer = only(prepared)
     assert (answer.survey, answer.group) == ("World Values Survey (GlobalOpinionQA)", (("country", "Bolivia"),))
-    assert (answer.options, answer.extra["share_dk"]) == (("Yes", "No"), pytest.approx(0.2))
+    assert (answer.options, answer.extra["item_nonresponse"]) == (("Yes", "No"), pytest.approx(0.2))
     assert prepared.dropped == {shares.SHIFTED: 1}
 
 

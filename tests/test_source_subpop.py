@@ -10,7 +10,8 @@ import pytest
 
 from survey_jax.errors import UserError
 from survey_jax.survey import sources
-from survey_jax.survey.sources import opinionqa, subpop
+from survey_jax.survey.sources import counting, opinionqa, subpop
+from survey_jax.survey.splits import SplitConfig, split
 from survey_jax.survey.table import read_table, write_table
 
 
@@ -37,17 +38,17 @@ def only(prepared):
 
 def test_a_published_row(tmp_path):
     answer = only(load(tmp_path, [row()]))
-    assert (answer.survey, answer.wave, answer.question_id) == ("American Trends Panel", "W61", "TEA1_W61")
+    assert (answer.survey, answer.wave, answer.question_id) == ("SubPOP-Train", "W61", "TEA1_W61")
     assert (answer.options, answer.probs) == (("Very", "Somewhat", "Not"), (0.5, 0.3, 0.2))
     assert answer.group == (("country", "United States"), ("party", "Democrat"))
     assert answer.scale == "ordinal"
-    assert answer.extra["share_dk"] == 0.04
+    assert answer.extra["item_nonresponse"] == 0.04
     assert answer.extra["attribute"] == "POLPARTY"
 
 
 def test_the_general_social_survey_part(tmp_path):
     answer = only(load(tmp_path, [row("tea", "CREGION", "South")]))
-    assert (answer.survey, answer.wave) == ("General Social Survey (US)", "2022")
+    assert (answer.survey, answer.wave) == ("SubPOP-Eval", "2022")
     assert dict(answer.group)["region"] == "South"
 
 
@@ -133,7 +134,14 @@ def test_subpops_processed_opinionqa_file_prints_its_lists(tmp_path, printed):
         writer.writeheader()
         writer.writerow(published)
     answer = only(sources.load("opinionqa", sources.Request(str(file))))
-    assert (answer.options, answer.probs) == (("Very", "Somewhat", "Not"), (0.5, 0.3, 0.2))
+    assert (answer.survey, answer.options, answer.probs) == ("OpinionQA", ("Very", "Somewhat", "Not"), (0.5, 0.3, 0.2))
+
+
+def test_the_preset_trains_on_the_training_table_and_tests_on_the_rest(tmp_path):
+    rows = [row(f"TEA{i}_W61", question=f"Is tea number {i} good?") for i in range(10)]
+    rows += [row("milk", question="Is milk good?")]
+    splits = split(load(tmp_path, rows).answers, SplitConfig(preset="subpop"))
+    assert {name: len(rows) for name, rows in splits.rows.items()} == {"train": 9, "valid": 1, "unseen_survey": 1}
 
 
 # OpinionQA's own directory: info.csv, metadata.csv and the respondents in responses.csv.
@@ -191,8 +199,8 @@ def test_weighted_shares_of_the_respondents_equal_an_independent_computation(tmp
     weights = list(members["WEIGHT_W26"])
     assert answer.n_effective == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
     refused = asked.loc[asked["TEA_W26"] == "Refused", "WEIGHT_W26"].sum() / asked["WEIGHT_W26"].sum()
-    assert answer.extra["share_dk"] == pytest.approx(refused)
-    assert (answer.survey, answer.wave, answer.scale) == ("American Trends Panel", "W26", "ordinal")
+    assert answer.extra["item_nonresponse"] == pytest.approx(refused)
+    assert (answer.survey, answer.wave, answer.scale) == ("OpinionQA", "W26", "ordinal")
     assert prepared.repaired == {subpop.REORDERED: 5}
 
 
@@ -210,7 +218,7 @@ def test_unweighted_and_small_groups(tmp_path):
     frame.loc[4:, "AGE"] = "18-29"
     request = sources.Request(str(human_resp(tmp_path, frame)), unweighted=True, min_n=5)
     prepared = sources.load("opinionqa", request)
-    assert prepared.dropped == {"fewer than 5 respondents": 1}
+    assert prepared.dropped == {"fewer than 5 respondents in the group answered (min_n)": 1}
     overall = by_group(prepared)[(("country", "United States"),)]
     assert overall.counts == tuple((frame["TEA_W26"] == o).sum() for o in ("Yes, I do", "It depends", "No"))
 
@@ -222,7 +230,7 @@ def test_questions_that_cannot_be_told_apart_or_were_not_asked_are_dropped(tmp_p
     info.append({"key": "EMPTY_W26", **line})
     prepared = sources.load("opinionqa", sources.Request(str(human_resp(tmp_path, frame, info))))
     assert {a.question_id for a in prepared.answers} == {"TEA_W26"}
-    assert prepared.dropped == {opinionqa.NO_COLUMN: 5, opinionqa.SHARED_KEY: 10, opinionqa.NOBODY: 5}
+    assert prepared.dropped == {opinionqa.NO_COLUMN: 5, opinionqa.SHARED_KEY: 10, counting.NOT_ASKED: 5}
 
 
 def test_answers_that_are_no_option_are_reported(tmp_path):

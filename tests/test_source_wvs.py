@@ -7,17 +7,16 @@ import pytest
 
 from survey_jax.errors import UserError
 from survey_jax.survey import sources
-from survey_jax.survey.sources import wvs
-from survey_jax.survey.sources.counting import count
+from survey_jax.survey.sources import counting, wvs
 
 CODEBOOK = """
 questions:
   Q1:
-    question: How do you like tea?
+    text: How do you like tea?
     options: {1: Very much, 2: Somewhat, 3: Not at all}
     scale: ordinal
   Q241:
-    question: Does tea matter?
+    text: Does tea matter?
     options: {0: It is against tea, 1: Not essential, 2: "2", 3: "3", 4: Essential}
 """
 MISSING = {-1: "Don't know", -2: "No answer", -4: "Not asked", -5: "Missing; Not available"}
@@ -103,13 +102,12 @@ def test_unweighted_equals_plain_counts_for_parity_with_the_paper(tmp_path):
 
 def test_item_nonresponse_is_dont_know_and_no_answer_among_those_asked(tmp_path):
     frame = respondents()
-    kenya = frame[frame["B_COUNTRY"] == 404].Q1
-    silent, answered = kenya.isin([-1, -2]).sum(), (kenya > 0).sum()
-    assert (kenya == -4).any()
-    assert (kenya == -5).any()
-    assert answers(load(tmp_path, frame), "Q1")["Kenya"].extra["share_dk"] == pytest.approx(
-        silent / (silent + answered)
-    )
+    kenya = frame[frame["B_COUNTRY"] == 404]
+    silent, answered = (kenya.W_WEIGHT[which].sum() for which in (kenya.Q1.isin([-1, -2]), kenya.Q1 > 0))
+    assert (kenya.Q1 == -4).any()
+    assert (kenya.Q1 == -5).any()
+    share = answers(load(tmp_path, frame), "Q1")["Kenya"].extra["item_nonresponse"]
+    assert share == pytest.approx(silent / (silent + answered))
 
 
 def test_sav_labels_give_the_texts_and_declared_missing_codes_stay_apart(tmp_path):
@@ -120,7 +118,8 @@ def test_sav_labels_give_the_texts_and_declared_missing_codes_stay_apart(tmp_pat
         ("Very important", "Rather important", "Not at all important"),
     )
     assert (found.probs, found.n, found.n_effective) == (plain.probs, plain.n, plain.n_effective)
-    assert found.extra["share_dk"] == plain.extra["share_dk"] > 0
+    assert found.extra == plain.extra
+    assert found.extra["item_nonresponse"] > 0
     assert set(answers(from_sav, "Q259")["Kenya"].options) == {"Very close", "Close"}
 
 
@@ -137,10 +136,14 @@ def test_codebook_goes_before_the_savs_labels(tmp_path):
     assert answers(prepared, "Q259")["Kenya"].question == "Closeness"
 
 
-def test_exclusions_and_questions_without_text_are_counted(tmp_path):
+def test_exclusions_and_questions_without_text_are_named(tmp_path):
     prepared = load(tmp_path)
     assert {a.question_id for a in prepared.answers} == {"Q1", "Q241"}
-    assert prepared.dropped == {wvs.IN_PAPER: 4 * 3, wvs.NO_TEXT: 3}
+    assert prepared.dropped == {}
+    assert prepared.notes[-2:] == [
+        "left out, as in the paper: Q105, Q223, Q82, Q94",
+        "left out for lack of a text: Q259",
+    ]
     assert len(wvs.EXCLUDED) == 14
     assert {"Q82", "Q94", "Q105", "Q223"} <= wvs.EXCLUDED
     assert not {"Q93", "Q106"} & wvs.EXCLUDED
@@ -151,25 +154,25 @@ def test_a_question_not_asked_in_a_country_is_no_row(tmp_path):
     frame.loc[frame["B_COUNTRY"] == 158, "Q1"] = -4
     prepared = load(tmp_path, frame)
     assert set(answers(prepared, "Q1")) == {"Kenya", "United Kingdom"}
-    assert prepared.dropped[wvs.NOT_ASKED] == 1
+    assert prepared.dropped == {counting.NOT_ASKED: 1}
 
 
 def test_breakdowns(tmp_path):
     frame = respondents()
-    prepared = load(tmp_path, frame, breakdowns=(("country", "sex", "age"), ("country", "education")))
+    prepared = load(tmp_path, frame, breakdowns=(("country", "sex", "age"), ("country", "education")), min_n=1)
     groups = {a.group: a for a in prepared.answers if a.question_id == "Q1"}
     assert {dict(g)["age"] for g in groups if "age" in dict(g)} == {"16-29", "30-49", "50-64", "65+"}
     assert {dict(g)["education"] for g in groups if "education" in dict(g)} == {
         "lower secondary or below", "upper secondary", "tertiary"
     }  # fmt: skip
-    one = groups[(("age", "50-64"), ("country", "Kenya"), ("sex", "Female"))]
+    one = groups[(("age", "50-64"), ("country", "Kenya"), ("sex", "female"))]
     members = frame[(frame["B_COUNTRY"] == 404) & (frame["Q260"] == 2) & (frame["Q262"] == 64) & (frame["Q1"] > 0)]
     assert one.n == len(members)
     assert one.probs[0] == pytest.approx(members.W_WEIGHT[members.Q1 == 1].sum() / members.W_WEIGHT.sum())
     tertiary = frame[(frame["B_COUNTRY"] == 404) & frame["Q275"].isin([5, 8]) & (frame["Q1"] > 0)]
     assert groups[(("country", "Kenya"), ("education", "tertiary"))].n == len(tertiary)
-    lost = ((frame["Q260"] < 0) | (frame["Q262"] < 0)).sum()
-    assert prepared.notes[0] == f"{lost} respondents have no country x sex x age: in no group of that breakdown"
+    lost = (frame["Q262"] < 0).sum()
+    assert f"{lost} of 600 respondents are in no group by age: no value, or a missing code" in prepared.notes
 
 
 def test_recoded_education_serves_where_the_full_one_is_absent(tmp_path):
@@ -181,10 +184,13 @@ def test_recoded_education_serves_where_the_full_one_is_absent(tmp_path):
 
 
 def test_small_groups_are_dropped_and_counted(tmp_path):
-    frame = pd.concat([respondents(), respondents(5, seed=1).assign(B_COUNTRY=566, B_COUNTRY_ALPHA="NGA", Q1=1)])
-    prepared = load(tmp_path, frame, min_n=6)
-    assert "Nigeria" not in answers(prepared, "Q1")
-    assert prepared.dropped["fewer than 6 respondents"] == 2
+    frame = pd.concat(
+        [respondents(), respondents(5, seed=1).assign(B_COUNTRY=566, B_COUNTRY_ALPHA="NGA", Q1=1, Q241=1)]
+    )
+    assert "Nigeria" in answers(load(tmp_path, frame, min_n=5), "Q1")
+    prepared = load(tmp_path, frame)
+    assert set(answers(prepared, "Q1")) == {"Kenya", "Taiwan", "United Kingdom"}
+    assert prepared.dropped == {"fewer than 50 respondents in the group answered (min_n)": 2}
 
 
 def test_northern_ireland_is_its_own_group_and_unknown_codes_are_reported(tmp_path):
@@ -192,9 +198,10 @@ def test_northern_ireland_is_its_own_group_and_unknown_codes_are_reported(tmp_pa
     frame.loc[frame["B_COUNTRY"] == 404, "B_COUNTRY"] = 909
     frame.loc[frame["B_COUNTRY"] == 158, "B_COUNTRY"] = 998
     prepared = load(tmp_path, frame)
-    assert set(answers(prepared, "Q1")) == {"Northern Ireland", "United Kingdom"}
-    assert prepared.notes == ["1 country name not recognised: 998"]
-    assert prepared.dropped[wvs.UNKNOWN_COUNTRY] == 2
+    assert set(answers(prepared, "Q1")) == {"Northern Ireland", "United Kingdom", "998"}
+    assert "1 country name not recognised: 998; kept as written" in prepared.notes
+    codes = {name: a.extra.get("country_iso3") for name, a in answers(prepared, "Q1").items()}
+    assert codes == {"Northern Ireland": None, "United Kingdom": "GBR", "998": None}
 
 
 def test_alpha_codes_serve_where_numeric_ones_are_absent(tmp_path):
@@ -202,19 +209,11 @@ def test_alpha_codes_serve_where_numeric_ones_are_absent(tmp_path):
     assert set(answers(prepared, "Q1")) == {"Kenya", "Taiwan", "United Kingdom"}
 
 
-def test_years_of_the_interviews(tmp_path):
+def test_respondents_without_a_weight_do_not_count_and_are_reported(tmp_path):
     frame = respondents()
-    frame.loc[frame[frame["B_COUNTRY"] == 404].index[0], "A_YEAR"] = 2022
-    found = answers(load(tmp_path, frame), "Q1")
-    assert (found["Kenya"].extra["year"], found["Taiwan"].extra["year"]) == ("2021-2022", "2019")
-    assert found["Kenya"].wave == "7"
-
-
-def test_respondents_without_weight_do_not_count_and_are_reported(tmp_path):
-    frame = respondents()
-    frame.loc[frame.index[:7], "W_WEIGHT"] = [0, -1, np.nan, 0, 0, 0, 0]
+    frame.loc[frame.index[:7], "W_WEIGHT"] = [np.nan, -1, -5, np.nan, np.nan, np.nan, np.nan]
     prepared = load(tmp_path, frame)
-    assert prepared.notes == ["7 respondents have no positive W_WEIGHT and do not count"]
+    assert "7 of 600 respondents are left out: they have no weight" in prepared.notes
     rest = frame[frame["W_WEIGHT"] > 0]
     assert answers(prepared, "Q1")["Kenya"].n == ((rest.B_COUNTRY == 404) & (rest.Q1 > 0)).sum()
 
@@ -223,25 +222,38 @@ def test_semicolons_and_decimal_commas(tmp_path):
     assert load(tmp_path, separator=";").answers == load(tmp_path).answers
 
 
-def test_more_options_than_letters(tmp_path):
-    frame = respondents().assign(Q1=np.arange(600) % 30)
-    texts = ", ".join(f"{code}: option {code}" for code in range(30))
-    prepared = load(tmp_path, frame, codebook=f"questions: {{Q1: {{question: Which, options: {{{texts}}}}}, Q259: "
-                    "{question: Close, options: {1: Very, 2: Not}}}")  # fmt: skip
-    assert prepared.dropped["more than 26 answer options"] == 3
+def test_points_of_a_scale_without_a_label_are_answers_and_equal_labels_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setitem(VALUE_LABELS, "Q241", {**MISSING, 0: "Against", 4: "Essential"})
+    monkeypatch.setitem(VALUE_LABELS, "Q259", {**MISSING, 1: "Close", 2: "close"})
+    prepared = load(tmp_path, suffix=".sav", codebook=None)
+    assert answers(prepared, "Q241")["Kenya"].options == ("Against", "1", "2", "3", "Essential")
+    assert answers(prepared, "Q241")["Kenya"].scale == "ordinal"
+    assert (
+        "Q259 left out: two equal answer options among the file's labels; --codebook can give others" in prepared.notes
+    )
+
+
+def test_a_code_beyond_the_labels_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(VALUE_LABELS, "Q1", {**MISSING, 1: "Very", 2: "Rather"})
+    with pytest.raises(
+        UserError, match=r"Q1, by the file's labels \(--codebook can give others\): column Q1 .* code 3 "
+    ):
+        load(tmp_path, suffix=".sav", codebook=None)
 
 
 CODEBOOKS = {
-    "truth values": ("questions: {Q1: {question: A, options: {1: Yes, 2: No}}}", "Q1: option 1 is a YAML truth value"),
-    "no such question": ("questions: {Q300: {question: A, options: {1: a}}}", "Q300: is not one of Q1-Q259"),
-    "no options": ("questions: {Q1: {question: A}}", "Q1: needs `question:` and `options:`"),
-    "no text": ("questions: {Q1: {options: {1: a, 2: b, 3: c}}}", "Q1: needs `question:`, its text"),
-    "negative code": ("questions: {Q1: {question: A, options: {-1: a}}}", "option code -1 is no whole number"),
-    "scale": ("questions: {Q1: {question: A, options: {1: a, 2: b, 3: c}, scale: x}}", "scale must be ordinal or"),
-    "key": ("questions: {Q1: {question: A, options: {1: a}, order: [1]}}", "unknown key 'order'"),
-    "no questions": ("Q1: {question: A}", "expected `questions:` with an entry a question"),
-    "no YAML": ("questions: [", "cannot be read: "),
-    "code without option": ("questions: {Q1: {question: A, options: {1: a, 2: b}}}", "Q1 has the code 3 in the file"),
+    "old key": ("questions: {Q1: {question: A, options: {1: a}}}", "line 1: questions: Q1: unknown key 'question'"),
+    "no such question": ("questions: {Q300: {text: A, options: {1: a, 2: b}}}", "Q300: is not one of Q1-Q259"),
+    "no options": ("questions: {Q1: {text: A}}", "questions: Q1: options must map codes to texts"),
+    "no text": ("questions:\n  Q1:\n    options: {1: a, 2: b, 3: c}", "line 2: questions: Q1: text is missing"),
+    "missing code": ("questions: {Q1: {text: A, options: {-1: a, 2: b}}}", "the code -1 is an option and also in"),
+    "weights": ("weight: w\nquestions: {Q1: {text: A, options: {1: a, 2: b}}}", "line 1: unknown key 'weight'"),
+    "no questions": ("language: en", "line 1: questions must map names to entries"),
+    "no YAML": ("questions: [", "line 1: not YAML: "),
+    "code without option": (
+        "questions: {Q1: {text: A, options: {1: a, 2: b}}}",
+        "questions: Q1: column Q1 of {data} holds the code 3 (",
+    ),
 }
 
 
@@ -250,26 +262,32 @@ def test_a_codebook_that_is_not_right_is_refused(tmp_path, name):
     text, reason = CODEBOOKS[name]
     with pytest.raises(UserError) as error:
         load(tmp_path, codebook=text)
-    assert reason in str(error.value)
+    assert reason.replace("{data}", str(tmp_path / "wvs.csv")) in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "codebook.yaml"))
     assert "\n" not in str(error.value)
 
 
 FRAMES = {
     "no texts": (lambda f: f, None, {}, "has no question texts; give them with --codebook=FILE"),
-    "no weight": (lambda f: f.drop(columns="W_WEIGHT"), CODEBOOK, {}, "has no column W_WEIGHT; with --unweighted"),
+    "no weight": (
+        lambda f: f.drop(columns="W_WEIGHT"),
+        CODEBOOK,
+        {},
+        "the weights, unless --unweighted: {data} has no column 'W_WEIGHT'",
+    ),
     "no questions": (lambda f: f[["B_COUNTRY", "W_WEIGHT"]], CODEBOOK, {}, "has none of the columns Q1-Q259"),
-    "labels": (lambda f: f.assign(Q1="Very"), CODEBOOK, {}, "column Q1 holds 'Very', not a code"),
+    "labels": (lambda f: f.assign(Q1="Very"), CODEBOOK, {}, "column Q1 of {data} holds the code Very (600 times)"),
     "no age": (
         lambda f: f.drop(columns="Q262"),
         CODEBOOK,
         {"breakdowns": (("country", "age"),)},
-        "has no column Q262, needed for age",
+        "{data}: age: {data} has no column 'Q262'",
     ),
     "unknown attribute": (
         lambda f: f,
         CODEBOOK,
         {"breakdowns": (("country", "car"),)},
-        "'car' is unknown here; choose",
+        "--breakdowns: unknown attribute 'car'; choose from country, sex, age, education",
     ),
     "without country": (lambda f: f, CODEBOOK, {"breakdowns": (("age",),)}, "--breakdowns: age lacks country"),
 }
@@ -280,7 +298,7 @@ def test_a_file_or_request_that_is_not_right_is_refused(tmp_path, name):
     change, codebook, request, reason = FRAMES[name]
     with pytest.raises(UserError) as error:
         load(tmp_path, change(respondents()), codebook=codebook, **request)
-    assert reason in str(error.value)
+    assert reason.replace("{data}", str(tmp_path / "wvs.csv")) in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -290,10 +308,3 @@ def test_absent_or_other_file(tmp_path):
     (tmp_path / "x.sav").write_text("not SPSS")
     with pytest.raises(UserError, match=r"x\.sav: cannot be read: "):
         sources.load("wvs", sources.Request(str(tmp_path / "x.sav")))
-
-
-def test_counting_ignores_respondents_without_group_or_option():
-    counted = count(np.array([0, 0, -1, 1, 1]), np.array([1, -1, 0, 0, 0]), np.array([2.0, 5, 5, 1, 3]), (3, 2))
-    assert counted.counts.tolist() == [[0, 2], [4, 0], [0, 0]]
-    assert counted.n.tolist() == [1, 2, 0]
-    assert counted.n_effective.tolist() == [1, 16 / 10, 0]

@@ -45,7 +45,7 @@ def valid_row(draw: st.DrawFn) -> dict[str, Any]:
         "language": texts,
         "source": texts,
         "topic": texts,
-        "share_dk": st.floats(0, 1),
+        "item_nonresponse": st.floats(0, 1),
         "tags": st.lists(texts, max_size=2),
     }
     for name, strategy in optional.items():

@@ -20,7 +20,7 @@ from sklearn.metrics.pairwise import nan_euclidean_distances
 from survey_jax.survey import country_facts
 from survey_jax.survey.baselines import Filled, fill_in, means, question_of
 from survey_jax.survey.table import Answer, Group
-from survey_jax.survey.text import fold, same_group
+from survey_jax.survey.text import fold, is_country, same_group
 
 # How a row was filled.
 OWN_ANSWER = "same question and group"  # in another wave
@@ -264,7 +264,7 @@ class _CovariateModel:
 def _features(group: Group) -> dict[str, float]:
     result: dict[str, float] = {}
     for attribute, value in group:
-        if fold(attribute) == "country":
+        if is_country(attribute):
             result |= country_facts.features(value)
         else:
             result[f"{fold(attribute)} = {fold(value)}"] = 1.0

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import pycountry
 
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, some
 
 # Where ISO's name is not what English prose calls the country.
 NAMES = {
@@ -131,11 +131,9 @@ def name(iso3: str) -> str:
 
 
 def report_unknown(labels: Iterable[str]) -> list[str]:
-    """A sentence for the user that lists labels which `find` does not know; none if it knows all."""
-    unknown = sorted({label for label in labels if find(label) is None})
-    if not unknown:
-        return []
-    return [f"{len(unknown)} country name{'s' * (len(unknown) > 1)} not recognised: {', '.join(unknown)}"]
+    """A sentence for the user on labels that `find` does not know; none if it knows all."""
+    unknown = {label for label in labels if find(label) is None}
+    return [f"{len(unknown)} country name{'s' * (len(unknown) > 1)} not recognised: {some(unknown)}"] if unknown else []
 
 
 def _fold(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, some
 from survey_jax.survey import country_facts
 from survey_jax.survey.split_config import (
     PROMISES,
@@ -26,7 +26,7 @@ from survey_jax.survey.split_config import (
     few_shot_name,
 )
 from survey_jax.survey.table import Answer, Group, group_name
-from survey_jax.survey.text import fold, same_group
+from survey_jax.survey.text import is_country, same_group
 
 Places = tuple[str, ...]  # the splits of a row, or one reason why it is left out
 Assign = Callable[[Answer], Places]
@@ -225,13 +225,6 @@ def known(what: str, names: Iterable[str], available: Iterable[str]) -> None:
         raise UserError(f"unknown {what} {missing[0]!r}; available: {some(available)}")
 
 
-def some(values: Iterable[str], limit: int = 8) -> str:
-    """The values in order, abridged."""
-    ordered = sorted(values)
-    more = f", ... ({len(ordered)} in all)" if len(ordered) > limit else ""
-    return (", ".join(ordered[:limit]) + more) or "none"
-
-
 def _share(fraction: float, count: int) -> int:
     """fraction x count, rounded up; but 0.1 x 30 is 3, whatever floats say."""
     return math.ceil(round(fraction * count, 9))
@@ -270,7 +263,7 @@ def _regions(rows: Sequence[Answer], unseen: Sequence[str]) -> tuple[set[tuple[s
     nowhere: dict[Group, str] = {}
     found: set[str] = set()
     for group in sorted({a.group for a in rows}):
-        pair = next(((k, v) for k, v in group if fold(k) == "country"), None)
+        pair = next(((k, v) for k, v in group if is_country(k)), None)
         regions = country_facts.regions(pair[1]) if pair else frozenset()
         found |= regions
         if pair is None or not regions:

@@ -35,7 +35,7 @@ C3 = "Malaysia, Thailand, Czechia, Greece, Nigeria, Morocco, Peru, Colombia, Mex
 DOUBLE_COUNTED = ("Nigeria", "Morocco")
 EXCLUDED = {82, 223, *range(94, 106)}  # left out by the paper as describing participants, not their culture
 
-SUBPOP_TRAIN = "SubPOP-Train"  # the `survey` of its rows
+SUBPOP_TRAIN, SUBPOP_EVAL = "SubPOP-Train", "SubPOP-Eval"  # the `survey` of their rows
 
 
 def _names(text: str) -> tuple[str, ...]:

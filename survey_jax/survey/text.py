@@ -22,7 +22,12 @@ def wording(answer: Answer) -> tuple[str, ...]:
     return (fold(answer.question), *map(fold, answer.options))
 
 
+def is_country(attribute: str) -> bool:
+    """Whether a group's attribute of this name holds countries."""
+    return fold(attribute) == "country"
+
+
 @functools.cache
 def same_group(group: Group) -> Group:
     """A group for comparison across surveys: folded, and countries by their ISO code where the name is known."""
-    return tuple((fold(k), (fold(k) == "country" and countries.code(v)) or fold(v)) for k, v in group)
+    return tuple((fold(k), (is_country(k) and countries.code(v)) or fold(v)) for k, v in group)

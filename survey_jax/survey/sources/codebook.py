@@ -31,9 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from survey_jax.errors import UserError
-from survey_jax.survey import table
+from survey_jax.survey import countries, table
 from survey_jax.survey.sources.codes import Band, Codes, parse_band
 from survey_jax.survey.sources.sections import Section, read_yaml
+from survey_jax.survey.text import is_country
 
 MIN_N = 50  # fewer respondents than this are noise, not an opinion
 
@@ -116,9 +117,7 @@ def read_codebook(path: Path) -> Codebook:
     wave = top.values.get("wave")
     common = {key: top.codes(key, Codes()) for key in ("missing", "not_asked")}
     attributes = {name: _attribute(name, section, common) for name, section in top.sections("attributes", "column")}
-    questions = tuple(_question(name, section, common) for name, section in top.sections("questions", "text"))
-    if not questions:
-        raise top.error("has no questions", "questions")
+    questions = _questions(top, common)
     if not attributes:
         raise top.error("has no attributes, of which groups are made", "attributes")
     codebook = Codebook(
@@ -140,6 +139,21 @@ def read_codebook(path: Path) -> Codebook:
     return dataclasses.replace(codebook, breakdowns=check_breakdowns(codebook, names, top.where("breakdowns")))
 
 
+def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[Question, ...], str | None]:
+    """Reads a codebook of `questions` and perhaps their `language`, for a published file of which the rest is known.
+
+    Args:
+      path: of the codebook.
+      missing, not_asked: the codes that the file has in common.
+
+    Raises:
+      UserError: as `read_codebook`.
+    """
+    top = Section(path, "", read_yaml(path))
+    top.check_keys(("language", "questions"))
+    return _questions(top, {"missing": missing, "not_asked": not_asked}), top.text("language")
+
+
 def check_breakdowns(
     codebook: Codebook, breakdowns: Sequence[Sequence[str]], where: str
 ) -> tuple[tuple[str, ...], ...]:
@@ -159,6 +173,13 @@ def check_breakdowns(
             raise UserError(f"{where}: the breakdown {'+'.join(names)} is there twice")
         result.append(whole)
     return tuple(result)
+
+
+def _questions(top: Section, common: Mapping[str, Codes]) -> tuple[Question, ...]:
+    questions = tuple(_question(name, section, common) for name, section in top.sections("questions", "text"))
+    if not questions:
+        raise top.error("has no questions", "questions")
+    return questions
 
 
 def _question(name: str, section: Section, common: Mapping[str, Codes]) -> Question:
@@ -197,6 +218,8 @@ def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> Attr
         raise section.error("needs either a column or, if it is the same for everyone, a value")
     if value is not None and len(section.values) > 1:
         raise section.error("has a value for everyone, so it can have nothing else")
+    if value is not None and is_country(name):
+        value = countries.one_name(value)
     labels: dict[str, str] = {}
     bands: dict[Band, str] = {}
     for code, label in section.labels("recode").items() if "recode" in section.values else ():

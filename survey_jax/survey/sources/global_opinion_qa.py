@@ -32,7 +32,7 @@ _NAN = re.compile(r"(?<=[\[ ])nan(?=[,\]])")
 def load(request: Request) -> Prepared:
     """The published rows, tidied by the rules in `shares`. Question ids are SOURCE-ROW, rows counted from 0.
 
-    Extra columns: country_iso3, country_label (as published), share_dk, country_specific_label.
+    Extra columns: country_label (as published), item_nonresponse, country_specific_label.
 
     Raises:
       UserError: no such file or data set, a column is missing, or a cell is not what is published.

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, some
+from survey_jax.survey import countries
 from survey_jax.survey.sources.codebook import Attribute, Codebook
 from survey_jax.survey.sources.respondents import Column, Respondents
+from survey_jax.survey.text import is_country
 
 MAX_VALUES = 10_000  # of an attribute; a column with more is an identifier or a measurement
 
@@ -58,6 +60,9 @@ def sort_respondents(
         attribute = codebook.attributes[name]
         if attribute.column is not None:
             by_name[name] = _values(respondents, attribute)
+            if is_country(name):
+                by_name[name], remarks = _countries(by_name[name])
+                notes += remarks
             notes += _count_note(by_name[name].index < 0, f"are in no group by {name}: no value, or a missing code")
     waves = _waves(respondents, codebook)
     size = len((waves or next(iter(by_name.values()), None) or _first(respondents, codebook)).index)
@@ -133,6 +138,18 @@ def _values(respondents: Respondents, attribute: Attribute) -> _Values:
     position = {label: i for i, label in enumerate(labels)}
     lookup = np.array([position[found[i]] if i in found else -1 for i in range(len(column.codes))] + [-1])
     return _Values(labels, lookup[column.index])
+
+
+def _countries(values: _Values) -> tuple[_Values, list[str]]:
+    """The same, with one name for each country whatever the file calls it; and notes on rewritten and unknown ones."""
+    names = [countries.one_name(label) for label in values.labels]
+    labels = list(dict.fromkeys(names))
+    lookup = np.array([labels.index(name) for name in names] + [-1])
+    notes = [f"{note}; kept as written" for note in countries.report_unknown(values.labels)]
+    rewritten = [f"{label} to {name}" for label, name in zip(values.labels, names, strict=True) if label != name]
+    if rewritten:
+        notes.append(f"{len(rewritten)} of {len(names)} country names rewritten: {some(rewritten)}")
+    return _Values(labels, lookup[values.index]), notes
 
 
 def _waves(respondents: Respondents, codebook: Codebook) -> _Values | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from survey_jax.errors import UserError
+from survey_jax.survey import countries
 from survey_jax.survey.sources import Prepared
 from survey_jax.survey.table import MAX_OPTIONS, parse_rows
 from survey_jax.survey.text import fold
@@ -25,10 +26,18 @@ class Ledger:
         self.repaired.update(repairs)
 
     def prepared(self, where: str, notes: Sequence[str] = ()) -> Prepared:
-        """Validates the rows. Raises UserError: a bad row, or none; `where` names the file."""
+        """Validates the rows, and adds each whole country's code. Raises UserError: a bad row, or none at all.
+
+        Args:
+          where: names the file in messages.
+          notes: sentences for the user.
+        """
         if not self.rows:
-            reasons = "; ".join(f"{count} rows: {reason}" for reason, count in self.dropped.items())
-            raise UserError(f"{where}: no row could be kept ({reasons or 'the file has none'})")
+            reasons = "; ".join(f"{reason}: {count:,}" for reason, count in self.dropped.items())
+            raise UserError(f"{where}: no row is left: {reasons or 'nothing in it is one'}")
+        for row in self.rows:
+            if code := countries.code(row["group"].get("country", "")):
+                row["country_iso3"] = code
         return Prepared(parse_rows(self.rows, where), dict(+self.dropped), dict(+self.repaired), list(notes))
 
 

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
 
 from survey_jax.errors import UserError
 from survey_jax.survey.sources import Prepared, Request, option_texts, subpop
-from survey_jax.survey.sources.counting import count
+from survey_jax.survey.sources.counting import Counts, count
 from survey_jax.survey.sources.ledger import Ledger, option_problem
 
 ACCEPTS = frozenset({"min_n", "unweighted"})
-NOBODY = "question not asked, or nobody answered"
+SURVEY = "OpinionQA"
 NO_COLUMN = "question without a column in responses.csv"
 SHARED_KEY = "several questions under one key"
 _WAVE = re.compile(r"American_Trends_Panel_W(\d+)")
@@ -41,8 +40,8 @@ class _Question:
 def load(request: Request) -> Prepared:
     """Every question by every attribute's groups, and of everybody, weighted by the wave's weight.
 
-    Options after those with an ordinal value are refusals: left out, their weighted share kept as share_dk. Further
-    extra columns: attribute, ordinal_values.
+    Options after those with an ordinal value are refusals: left out, their weighted share kept as item_nonresponse.
+    Further extra columns: attribute, ordinal_values.
 
     Raises:
       UserError: no wave in the directory, or a file of it is absent or not what is published.
@@ -51,7 +50,7 @@ def load(request: Request) -> Prepared:
     if not path.is_dir():
         if request.min_n is not None or request.unweighted:
             raise UserError("--min_n, --unweighted: need the respondents; give the directory human_resp")
-        return subpop.load(request)
+        return subpop.load(request, SURVEY)
     waves = {d: m[1] for d in sorted([path, *path.iterdir()]) if d.is_dir() and (m := _WAVE.fullmatch(d.name))}
     if not waves:
         raise UserError(f"{path}: has no directory American_Trends_Panel_W..; give OpinionQA's human_resp")
@@ -69,7 +68,7 @@ def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> l
         if f"WEIGHT_W{wave}" not in responses:
             raise UserError(f"{directory / 'responses.csv'}: has no column WEIGHT_W{wave}")
         weights = pd.to_numeric(responses[f"WEIGHT_W{wave}"], errors="coerce").to_numpy(float)
-        weights = np.where(weights > 0, weights, 0.0)
+        weights = np.where(weights > 0, weights, 0.0)  # without one, a respondent counts nowhere
     attributes = {"Overall": ["Overall"]}
     responses = responses.assign(Overall="Overall")
     try:
@@ -90,45 +89,35 @@ def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> l
         answers = cells.map({text: i for i, text in enumerate(question.texts)}).fillna(-1).to_numpy(int)
         if (stray := cells[(answers < 0) & (cells.str.strip() != "")]).any():
             notes.append(f"{question.key}: {len(stray):,} answers are none of its options, such as {stray.iloc[0]!r}")
+        refused = len(question.ordinal) + 1  # the last place of Counts; blank and stray answers have the first
+        answers = np.minimum(answers + 1, refused)
         for attribute, values in attributes.items():
-            members = responses[attribute].map({value: i for i, value in enumerate(values)}).fillna(-1).to_numpy(int)
-            _add_groups(ledger, question, (attribute, values), members, answers, weights, request.min_n)
+            position = {value: i for i, value in enumerate(values)}
+            members = responses[attribute].map(position).where(weights > 0).fillna(len(values)).to_numpy(int)
+            counts = count(members, answers, weights, (len(values) + 1, refused + 1))
+            _add_groups(ledger, question, (attribute, values), counts, request.min_n or 1)
     return notes
 
 
 def _add_groups(
-    ledger: Ledger,
-    question: _Question,
-    attribute: tuple[str, list[str]],
-    members: Int[np.ndarray, " r"],
-    answers: Int[np.ndarray, " r"],
-    weights: Float[np.ndarray, " r"],
-    min_n: int | None,
+    ledger: Ledger, question: _Question, attribute: tuple[str, list[str]], counts: Counts, min_n: int
 ) -> None:
-    """A row per group of an attribute. `answers` count refusals too, after the options with an ordinal value."""
+    """A row per group of an attribute."""
     name, values = attribute
-    valued = len(question.ordinal)
-    answers = np.where(weights > 0, answers, -1)
-    counted = count(members, np.where(answers < valued, answers, -1), weights, (len(values), valued))
-    asked = count(members, answers, weights, (len(values), len(question.texts))).counts.sum(axis=1)
     scale, places = subpop.order(question.ordinal)
     options = [question.texts[i] for i in places]
     problem = option_problem(options)
-    survey, wave = subpop.survey_and_wave(question.key)
     for g, value in enumerate(values):
-        n = int(counted.n[g])
-        reason = NOBODY if n == 0 else problem
-        if reason is None and min_n is not None and n < min_n:
-            reason = f"fewer than {min_n} respondents"
-        if reason:
-            ledger.dropped[reason] += 1
+        figures = problem or counts.row(g, min_n)
+        if isinstance(figures, str):
+            ledger.dropped[figures] += 1
             continue
         row = {
-            "survey": survey, "wave": wave, "question_id": question.key, "question": question.text, "options": options,
-            "scale": scale, "group": subpop.group(name, value), "counts": counted.counts[g][places].tolist(), "n": n,
-            "n_effective": float(counted.n_effective[g]), "source": "OpinionQA", "language": "en", "attribute": name,
-            "share_dk": float(1 - counted.counts[g].sum() / asked[g]),
+            "survey": SURVEY, "wave": subpop.wave(question.key), "question_id": question.key,
+            "question": question.text, "options": options, "scale": scale, "group": subpop.group(name, value),
+            "source": SURVEY, "language": "en", "attribute": name,
             "ordinal_values": [question.ordinal[i] for i in places],
+            **figures, "counts": [figures["counts"][i] for i in places],
         }  # fmt: skip
         ledger.keep(row, [subpop.REORDERED] * (places != sorted(places)))
 

@@ -57,7 +57,7 @@ class _Row:
 def load(request: Request) -> Prepared:
     """The published rows, tidied by the rules in `shares`. World Values Survey ids become Q1 ... Q259.
 
-    Extra columns: country_iso3, country_label, share_dk, data_type, and paper_block such as "C2 x Q3": where the paper
+    Extra columns: country_label, item_nonresponse, data_type, and paper_block such as "C2 x Q3": where the paper
     counts a country twice, both blocks ("C2 x Q3 + C3 x Q3").
 
     Raises:

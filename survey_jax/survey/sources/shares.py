@@ -26,7 +26,7 @@ NO_ANSWERS = "nobody gave an answer"
 MENDED_LIST = "options split at commas, joined again"
 RESCALED = "percentages, divided by 100"
 ROUNDED = "shares summed to 1 only roughly, renormalised"
-NO_ANSWER_OPTIONS = "don't know / refused was an option, left out and kept as share_dk"
+NO_ANSWER_OPTIONS = "don't know / refused was an option, left out and kept as item_nonresponse"
 NOT_ASKED_OPTIONS = "missing or not asked was an option, left out"
 
 # Country labels in GlobalOpinionQA's World Values Survey part that carry other countries' shares, by ISO code. The
@@ -156,8 +156,7 @@ def _add_row(
         "probs": [shares[i] / answered for i in kept],
         "scale": option_texts.scale(texts),
         "group": {"country": place.name},
-        "country_iso3": place.iso3,
         "country_label": label,
-        "share_dk": refused / (answered + refused) if any(no_answer) else None,
+        "item_nonresponse": refused / (answered + refused) if any(no_answer) else None,
     }
     ledger.keep(row, repairs)

@@ -2,7 +2,8 @@
 
 Columns: qkey, attribute, group, question, options (a refusal option last), ordinal and responses (one value an option,
 refusals apart), refusal_rate. SubPOP-Train is Pew's American Trends Panel (qkey ends in the wave: SAFE_W61),
-SubPOP-Eval the General Social Survey 2022. The same columns as CSV, lists printed, are its processed OpinionQA file.
+SubPOP-Eval the General Social Survey 2022; each is a survey of that name in the table, as the preset "subpop" has them.
+The same columns as CSV, lists printed, are its processed OpinionQA file.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from survey_jax.errors import UserError
+from survey_jax.survey.presets import SUBPOP_EVAL, SUBPOP_TRAIN
 from survey_jax.survey.sources import Prepared, Request, option_texts
 from survey_jax.survey.sources.files import SPLIT, read_rows
 from survey_jax.survey.sources.ledger import Ledger, option_problem
@@ -22,7 +24,7 @@ COUNTRY = {"country": "United States"}
 # Pew's names of attributes -> ours. "Overall" is everybody.
 ATTRIBUTES = {
     "CREGION": "region", "AGE": "age", "SEX": "sex", "EDUCATION": "education", "CITIZEN": "citizen",
-    "MARITAL": "marital status", "RELIG": "religion", "RELIGATTEND": "religious attendance", "POLPARTY": "party",
+    "MARITAL": "marital_status", "RELIG": "religion", "RELIGATTEND": "religious_attendance", "POLPARTY": "party",
     "INCOME": "income", "POLIDEOLOGY": "ideology", "RACE": "race",
 }  # fmt: skip
 
@@ -35,11 +37,15 @@ CLEANED = "quotes around an option removed"
 _WAVE = re.compile(r"_W(\d+)$")
 
 
-def load(request: Request) -> Prepared:
+def load(request: Request, survey: str | None = None) -> Prepared:
     """The published rows. Groups are of the United States, e.g. {country, party}; "Overall" is {country} alone.
 
-    Extra columns: attribute (as published), share_dk (the refusal rate), ordinal_values (in the order of `options`),
-    and published_split where the hub names one.
+    Extra columns: attribute (as published), item_nonresponse (the refusal rate), ordinal_values (in the order of
+    `options`), and published_split where the hub names one.
+
+    Args:
+      request: the file or the hub's id.
+      survey: of all rows; by default SubPOP-Train or SubPOP-Eval, by the key.
 
     Raises:
       UserError: no such file or data set, a column is missing, or a cell is not what is published.
@@ -53,6 +59,7 @@ def load(request: Request) -> Prepared:
             row = _parse(raw)
         except (TypeError, ValueError) as error:
             raise UserError(f"{request.input} row {number}: {error}") from error
+        row["survey"] = survey or (SUBPOP_TRAIN if _WAVE.search(row["question_id"]) else SUBPOP_EVAL)
         key, asked = row["question_id"], repr((row["question"], row["options"]))
         if (key, asked) not in questions:
             numbers[key] = numbers.get(key, 0) + 1
@@ -92,10 +99,10 @@ def group(attribute: str, value: str) -> dict[str, str]:
     return {**COUNTRY, ATTRIBUTES[attribute]: value}
 
 
-def survey_and_wave(key: str) -> tuple[str, str]:
-    """Which survey a question key is of."""
-    wave = _WAVE.search(key)
-    return ("American Trends Panel", f"W{wave[1]}") if wave else ("General Social Survey (US)", "2022")
+def wave(key: str) -> str:
+    """The panel's wave at the end of a question key; else the year of the General Social Survey's round."""
+    match = _WAVE.search(key)
+    return f"W{match[1]}" if match else "2022"
 
 
 def _parse(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,13 +117,13 @@ def _parse(raw: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{key}: {len(responses)} responses, but option {stray[0]!r} after them is no refusal")
     scale, places = order(ordinal)
     texts = [option_texts.clean(o) for o in published]
-    survey, wave = survey_and_wave(key)
     return {
-        "survey": survey, "wave": wave, "question_id": key, "question": " ".join(str(raw["question"]).split()),
+        "wave": wave(key), "question_id": key, "question": " ".join(str(raw["question"]).split()),
         "options": [texts[i] for i in places], "probs": [responses[i] for i in places], "scale": scale,
         "group": group(attribute, str(raw["group"]).strip()), "source": "SubPOP", "language": "en",
-        "attribute": attribute, "share_dk": float(raw["refusal_rate"]), "ordinal_values": [ordinal[i] for i in places],
-        "published_split": raw.get(SPLIT), "reordered": places != sorted(places),
+        "attribute": attribute, "item_nonresponse": float(raw["refusal_rate"]),
+        "ordinal_values": [ordinal[i] for i in places], "published_split": raw.get(SPLIT),
+        "reordered": places != sorted(places),
         "cleaned": any(t != " ".join(p.split()) for t, p in zip(texts, published, strict=True)),
     }  # fmt: skip
 

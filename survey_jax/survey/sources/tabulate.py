@@ -6,44 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, some
 from survey_jax.survey.sources import Prepared, Request
 from survey_jax.survey.sources.codebook import Codebook, Question, check_breakdowns
 from survey_jax.survey.sources.codes import NOT_ASKED_LABEL
+from survey_jax.survey.sources.counting import Counts, count
 from survey_jax.survey.sources.groups import Cells, sort_respondents, unlisted
+from survey_jax.survey.sources.ledger import Ledger
 from survey_jax.survey.sources.progress import track
 from survey_jax.survey.sources.respondents import Column, Respondents
-from survey_jax.survey.table import parse_rows
 
-NOT_ASKED = "question not asked of the group"
-NOBODY = "nobody in the group gave an answer"
 OWN = "question that the group is made of"
-NO_WEIGHT = "everyone who answered has a weight of 0"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Counts:
-    """Answers to one question. The last axis: not asked, the options in order, no answer.
-
-    Attributes:
-      n: respondents.
-      weight: sum of their weights.
-      square: sum of their squared weights.
-    """
-
-    n: Int[np.ndarray, "groups answers"]
-    weight: Float[np.ndarray, "groups answers"]
-    square: Float[np.ndarray, "groups answers"]
 
 
 def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> Prepared:
-    """A row for each question, wave and group.
-
-    A row's `counts` are sums of weights, as the file has them; `n` is the number of respondents with a valid answer;
-    `n_effective` is (sum w)^2 / sum w^2 over them (Kish 1965, Survey Sampling); `item_nonresponse` is the
-    weighted share, of those who were asked, who gave no answer. Who was not asked counts nowhere.
+    """A row for each question, wave and group, with the figures of `counting.Counts.row`.
 
     Raises:
       UserError: file and codebook do not fit together, or no row is left.
@@ -59,8 +38,8 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
     groups = _Groups(codebook, cells, breakdowns)
 
     min_n = request.min_n or codebook.min_n
+    ledger = Ledger()
     rows: dict[str, list[dict[str, Any]]] = {}
-    dropped: Counter[str] = Counter()
     declared: Counter[str] = Counter()
     problems: list[str] = []
     for name, column in track(respondents.columns(list(by_column)), len(by_column), "questions counted"):
@@ -69,19 +48,19 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
             if strangers:
                 problems.append(f"{question.where}: {unlisted(respondents, name, column, strangers)}")
             elif not problems:
-                counts = _count(cells, answer, len(question.options) + 2)
+                size = (len(cells.values) + 1, len(question.options) + 2)
+                counts = groups.sum(count(cells.index, answer, cells.weight, size))
                 own = {a.name for a in codebook.attributes.values() if a.column and respondents.find(a.column) == name}
-                rows[question.id] = list(_rows(question, groups, groups.sum(counts), own, min_n, dropped))
+                rows[question.id] = list(_rows(question, groups, counts, own, min_n, ledger.dropped))
     if problems:
         more = f" ({len(problems) - 1} more questions have such codes)" if len(problems) > 1 else ""
         raise UserError(f"{problems[0]}; add each to the question's options, missing or not_asked{more}")
-    shared = _shared(respondents, codebook)
-    flat = [shared | row for question in codebook.questions for row in rows[question.id]]
-    if not flat:
-        reasons = "; ".join(f"{reason}: {count:,}" for reason, count in dropped.items())
-        raise UserError(f"{respondents.path}: no row is left: {reasons or 'nobody is in a group'}")
+    source = codebook.source or respondents.path.name
+    for question in codebook.questions:
+        for row in rows[question.id]:
+            ledger.keep({"survey": codebook.survey, "language": codebook.language, "source": source} | row)
     notes = [*([respondents.note] if respondents.note else []), *cells.notes, *_declared_notes(declared)]
-    return Prepared(parse_rows(flat, str(respondents.path)), dropped, notes=notes)
+    return ledger.prepared(str(respondents.path), notes)
 
 
 class _Groups:
@@ -104,9 +83,9 @@ class _Groups:
                     pairs.append((position[key], cell))
         self._group, self._cell = np.array(pairs, np.int64).reshape(-1, 2).T
 
-    def sum(self, cells: _Counts) -> _Counts:
+    def sum(self, cells: Counts) -> Counts:
         """Sums over each group's cells."""
-        return _Counts(*(self._sum(getattr(cells, f.name)) for f in dataclasses.fields(cells)))
+        return Counts(*(self._sum(getattr(cells, f.name)) for f in dataclasses.fields(cells)))
 
     def _sum(self, cells: np.ndarray) -> np.ndarray:
         total = np.zeros((len(self.groups), cells.shape[1]), cells.dtype)
@@ -141,33 +120,14 @@ def _answers(
     return meaning[column.index], strangers
 
 
-def _count(cells: Cells, answer: Int[np.ndarray, " respondents"], answers: int) -> _Counts:
-    size = len(cells.values) + 1  # the last cell is for those who count nowhere
-    index = cells.index * answers + answer
-    n = np.bincount(index, minlength=size * answers).reshape(size, answers)
-    if cells.weight is None:
-        return _Counts(n, n.astype(float), n.astype(float))
-    weight = np.bincount(index, cells.weight, size * answers).reshape(size, answers)
-    square = np.bincount(index, cells.weight**2, size * answers).reshape(size, answers)
-    return _Counts(n, weight, square)
-
-
 def _rows(
-    question: Question, groups: _Groups, counts: _Counts, own: set[str], min_n: int, dropped: Counter[str]
+    question: Question, groups: _Groups, counts: Counts, own: set[str], min_n: int, dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The rows of one question, `own` being the attributes from its column; adds to `dropped` what is none."""
-    valid = slice(1, -1)
     for i, (wave, group) in enumerate(groups.groups):
-        n, weights = int(counts.n[i, valid].sum()), counts.weight[i, valid]
-        total, no_answer = float(weights.sum()), float(counts.weight[i, -1])
-        if own & group.keys():
-            dropped[OWN] += 1
-        elif n == 0:
-            dropped[NOBODY if counts.n[i, -1] else NOT_ASKED] += 1
-        elif n < min_n:
-            dropped[f"fewer than {min_n} respondents in the group answered (min_n)"] += 1
-        elif total == 0:
-            dropped[NO_WEIGHT] += 1
+        figures = OWN if own & group.keys() else counts.row(i, min_n)
+        if isinstance(figures, str):
+            dropped[figures] += 1
         else:
             yield {
                 "question_id": question.id,
@@ -176,24 +136,15 @@ def _rows(
                 "scale": question.scale,
                 "group": group,
                 "wave": wave,
-                "counts": weights.tolist(),
-                "n": n,
-                "n_effective": total**2 / float(counts.square[i, valid].sum()),
-                "item_nonresponse": no_answer / (total + no_answer),
+                **figures,
             }
-
-
-def _shared(respondents: Respondents, codebook: Codebook) -> dict[str, Any]:
-    source = codebook.source or respondents.path.name
-    return {"survey": codebook.survey, "language": codebook.language, "source": source}
 
 
 def _declared_notes(declared: Mapping[str, int]) -> list[str]:
     """What the file declares missing and the codebook does not mention, and what was made of it."""
     notes = []
     for kind in ("no answer", "not asked"):
-        codes = sorted(key.split("\t")[1] for key in declared if key.startswith(f"{kind}\t"))
+        codes = [key.split("\t")[1] for key in declared if key.startswith(f"{kind}\t")]
         if codes:
-            some = ", ".join(codes[:8]) + (f", ... ({len(codes)} in all)" if len(codes) > 8 else "")
-            notes.append(f'declared missing by the file and taken as "{kind}": {some}')
+            notes.append(f'declared missing by the file and taken as "{kind}": {some(codes)}')
     return notes

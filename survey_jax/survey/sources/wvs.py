@@ -1,191 +1,146 @@
-"""The World Values Survey's wave 7 file as published: CSV, or SPSS .sav with its labels.
+"""The World Values Survey's wave 7 file as published: CSV without labels, or SPSS .sav with them.
 
-Variables: B_COUNTRY (ISO numeric; 909 is Northern Ireland) or B_COUNTRY_ALPHA, A_YEAR, W_WEIGHT, Q1 to Q259
-(opinions), Q260 and on (demographics). Negative codes are missing: -1 don't know, -2 no answer, -4 not asked, -5 other.
+Variables: B_COUNTRY (ISO numeric; 909 is Northern Ireland) or B_COUNTRY_ALPHA, W_WEIGHT, Q1 to Q259 (opinions), Q260
+and on (demographics). Negative codes: -1 don't know, -2 no answer; -3 and below not asked, not applicable or lost.
 """
 
-import collections
-import dataclasses
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float, Int
-
-from survey_jax.errors import UserError
-from survey_jax.survey import countries
+from survey_jax.errors import UserError, some
 from survey_jax.survey.sources import Prepared, Request, option_texts
-from survey_jax.survey.sources.counting import count
-from survey_jax.survey.sources.ledger import Ledger, option_problem
-from survey_jax.survey.sources.wvs_files import QUESTIONS, Text, read, texts
+from survey_jax.survey.sources.codebook import MIN_N, Attribute, Codebook, Question, read_questions
+from survey_jax.survey.sources.codes import Band, Codes
+from survey_jax.survey.sources.ledger import option_problem
+from survey_jax.survey.sources.respondents import Respondents, open_respondents
+from survey_jax.survey.sources.tabulate import tabulate
 
 ACCEPTS = frozenset({"codebook", "breakdowns", "min_n", "unweighted"})
+QUESTIONS = tuple(f"Q{n}" for n in range(1, 260))
 
 # Cao et al. 2025 leave these out: regional organisations, memberships, parties (as their published code says).
 EXCLUDED = frozenset({"Q82", "Q223", *(f"Q{n}" for n in range(94, 106))})
 
-NO_TEXT = "question without a text (codebook) or label (.sav)"
-IN_PAPER = "question excluded in the paper (Q82, Q94-Q105, Q223)"
-NOT_ASKED = "question not asked, or nobody answered"
-UNKNOWN_COUNTRY = "country code not recognised"
+_MISSING = Codes(frozenset({"-1", "-2"}))
+_NOT_ASKED = Codes(frozenset(str(-n) for n in range(3, 100)))
+_NUMBER = re.compile(r"^Q\d+\w*\s*[:.]?\s*")  # a variable label may start with the variable's name
 
-_SEX = {1: "Male", 2: "Female"}
-_AGES = {0: "16-29", 30: "30-49", 50: "50-64", 65: "65+"}  # lower bound -> band
-_EDUCATION = {0: "lower secondary or below", 3: "upper secondary", 5: "tertiary"}  # lower ISCED 2011 level -> group
-_RECODED_EDUCATION = {1: "lower secondary or below", 2: "upper secondary", 3: "tertiary"}
-ATTRIBUTES = {"country": ("B_COUNTRY", "B_COUNTRY_ALPHA"), "sex": ("Q260",), "age": ("Q262",),
-              "education": ("Q275", "Q275R")}  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class _Groups:
-    """Who belongs where. index: group of each respondent, -1 for none; values: attribute -> value, of each group."""
-
-    index: Int[np.ndarray, " r"]
-    values: list[dict[str, str]]
-    places: list[countries.Place | None]
+_AGES = {Band(0, 29): "16-29", Band(30, 49): "30-49", Band(50, 64): "50-64", Band(65, None): "65+"}
+_EDUCATION = ("lower secondary or below", "upper secondary", "tertiary")
+_ISCED = dict(zip((Band(0, 2), Band(3, 4), Band(5, None)), _EDUCATION, strict=True))  # levels of 2011
+_RECODED = dict(zip((Band(1, 1), Band(2, 2), Band(3, 3)), _EDUCATION, strict=True))
+_SEXES = {"1": "male", "2": "female"}
 
 
 def load(request: Request) -> Prepared:
-    """Q1-Q259 by country, or by the breakdowns of country, sex, age and education asked for.
+    """Q1-Q259 by country, or by country crossed with sex, age or education; see `tabulate`.
 
-    Distributions are weighted by W_WEIGHT unless `unweighted`. Extra columns: country_iso3; year (of the interviews);
-    share_dk, the unweighted share of don't know and no answer among those asked.
+    Texts are the codebook's, else the labels of the file. Weighted by W_WEIGHT, unless `unweighted`.
 
     Raises:
       UserError: the file or the codebook is not as it should be, or a breakdown is unknown or lacks the country.
     """
-    breakdowns = request.breakdowns or (("country",),)
-    _check(breakdowns)
-    wanted = {a for breakdown in breakdowns for a in breakdown}
-    file = read(request.input, [c for a in ATTRIBUTES if a in wanted for c in ATTRIBUTES[a]], not request.unweighted)
-    known = texts(file, request.codebook)
-    weights, notes = _weights(file.frame, request.unweighted)
-    members = {a: _attribute(file.frame, a, request.input) for a in ATTRIBUTES if a in wanted}
-    ledger = Ledger()
-    labels = members["country"][1]
-    notes += countries.report_unknown(labels)
-    for breakdown in breakdowns:
-        groups = _groups({a: members[a] for a in ATTRIBUTES if a in breakdown})
-        years = _years(file.frame, groups)
-        outside = int((groups.index < 0).sum())
-        if outside:
-            notes.append(f"{outside:,} respondents have no {' x '.join(breakdown)}: in no group of that breakdown")
-        for question in (q for q in QUESTIONS if q in file.frame):
-            codes = np.where(np.isnan(weights), np.nan, file.frame[question].to_numpy(float))
-            _add_question(ledger, question, codes, known.get(question), groups, weights, years, request)
-    return ledger.prepared(request.input, notes)
-
-
-def _check(breakdowns: Sequence[Sequence[str]]) -> None:
-    for breakdown in breakdowns:
-        if unknown := [a for a in breakdown if a not in ATTRIBUTES]:
-            raise UserError(f"--breakdowns: {unknown[0]!r} is unknown here; choose from {', '.join(ATTRIBUTES)}")
+    path = Path(request.input)
+    respondents = open_respondents(path)
+    present = [q for q in QUESTIONS if q in respondents.variables]
+    if not present:
+        raise UserError(f"{path}: has none of the columns Q1-Q259; is it the wave 7 file?")
+    if not request.unweighted:
+        respondents.require("W_WEIGHT", "the weights, unless --unweighted")
+    for breakdown in request.breakdowns:
         if "country" not in breakdown:
             raise UserError(
-                f"--breakdowns: {' x '.join(breakdown)} lacks country; W_WEIGHT does not weight countries against "
-                "each other, so groups across countries would mean nothing"
+                f"--breakdowns: {'+'.join(breakdown)} lacks country; W_WEIGHT does not weight countries against each "
+                "other, so groups across countries would mean nothing"
             )
+    asked = [q for q in present if q not in EXCLUDED]
+    texts, language, notes = _texts(respondents, asked, request.codebook)
+    codebook = Codebook(
+        path=path,
+        survey="World Values Survey",
+        wave="7",
+        wave_column=None,
+        language=language,
+        source="World Values Survey wave 7",
+        weights=("W_WEIGHT",),
+        min_n=MIN_N,
+        encoding=None,
+        common=_MISSING | _NOT_ASKED,
+        attributes=_attributes(respondents),
+        breakdowns=(("country",),),
+        questions=tuple(texts[q] for q in asked if q in texts),
+    )
+    if excluded := EXCLUDED & set(present):
+        notes.append(f"left out, as in the paper: {some(excluded)}")
+    if untold := set(asked) - texts.keys():
+        notes.append(f"left out for lack of a text: {some(untold)}")
+    prepared = tabulate(respondents, codebook, request)
+    return Prepared(prepared.answers, prepared.dropped, prepared.repaired, [*prepared.notes, *notes])
 
 
-def _weights(frame: pd.DataFrame, unweighted: bool) -> tuple[Float[np.ndarray, " r"], list[str]]:
-    """W_WEIGHT, NaN where a respondent cannot count; and a note about those."""
-    if unweighted:
-        return np.ones(len(frame)), []
-    weights = frame["W_WEIGHT"].to_numpy(float)
-    weights = np.where(weights > 0, weights, np.nan)
-    lost = int(np.isnan(weights).sum())
-    return weights, [f"{lost:,} respondents have no positive W_WEIGHT and do not count"] if lost else []
+def _texts(
+    respondents: Respondents, asked: Sequence[str], codebook: Path | None
+) -> tuple[dict[str, Question], str | None, list[str]]:
+    """Questions by name, their language, and notes on labels that cannot be used."""
+    found, notes = _labelled(respondents, asked)
+    language: str | None = "en" if found else None
+    if codebook is not None:
+        given, own_language = read_questions(codebook, _MISSING, _NOT_ASKED)
+        if strange := [q for q in given if q.id not in QUESTIONS]:
+            raise UserError(f"{strange[0].where}: is not one of Q1-Q259")
+        found |= {q.id: q for q in given}
+        language = own_language or language
+    if not found:
+        raise UserError(
+            f"{respondents.path}: has no question texts; give them with --codebook=FILE (docs/data.md), or use the .sav"
+        )
+    return found, language, notes
 
 
-def _attribute(frame: pd.DataFrame, attribute: str, where: str) -> tuple[Int[np.ndarray, " r"], list[str]]:
-    """Each respondent's value as an index (-1: missing) into the list of values."""
-    column = next((c for c in ATTRIBUTES[attribute] if c in frame), None)
-    if column is None:
-        raise UserError(f"{where}: has no column {' or '.join(ATTRIBUTES[attribute])}, needed for {attribute}")
-    if attribute == "country":
-        labels = frame[column].map(lambda v: str(int(v)) if isinstance(v, int | float) and v == v else str(v).strip())
-        index, values = pd.factorize(labels, sort=True)
-        return index, list(values)
-    bounds = {"sex": _SEX, "age": _AGES, "education": _EDUCATION if column == "Q275" else _RECODED_EDUCATION}[attribute]
-    codes = frame[column].to_numpy(float)
-    if attribute == "sex":
-        codes = np.where(np.isin(codes, list(_SEX)), codes, np.nan)
-    index = np.searchsorted(list(bounds), codes, side="right") - 1
-    return np.where(codes >= 0, index, -1), list(bounds.values())
-
-
-def _groups(members: Mapping[str, tuple[Int[np.ndarray, " r"], list[str]]]) -> _Groups:
-    """Crosses attributes; only groups that have respondents."""
-    rows = np.stack([index for index, _ in members.values()])
-    inside = (rows >= 0).all(axis=0)
-    combinations, inverse = np.unique(rows[:, inside], axis=1, return_inverse=True)
-    index = np.full(rows.shape[1], -1)
-    index[inside] = inverse.ravel()
-    values, places = [], []
-    for combination in combinations.T:
-        value = {a: members[a][1][i] for a, i in zip(members, combination, strict=True)}
-        place = countries.find(value["country"])
-        places.append(place)
-        values.append({**value, "country": place.name if place else value["country"]})
-    return _Groups(index, values, places)
-
-
-def _years(frame: pd.DataFrame, groups: _Groups) -> list[str | None]:
-    """When each group was interviewed: "2018" or "2018-2019"."""
-    found: list[str | None] = [None] * len(groups.values)
-    if "A_YEAR" in frame:
-        years = frame["A_YEAR"].where(frame["A_YEAR"] > 0).groupby(groups.index).agg(["min", "max"]).dropna()
-        for group, (first, last) in zip(years.index, years.to_numpy(int), strict=True):
-            if group >= 0:
-                found[group] = str(first) if first == last else f"{first}-{last}"
-    return found
-
-
-def _add_question(
-    ledger: Ledger,
-    question: str,
-    codes: Float[np.ndarray, " r"],
-    text: Text | None,
-    groups: _Groups,
-    weights: Float[np.ndarray, " r"],
-    years: Sequence[str | None],
-    request: Request,
-) -> None:
-    """A row per group that answered. `codes` is NaN for respondents who do not count."""
-    observed = np.unique(codes[codes >= 0])
-    answers = np.array(_answer_codes(question, text, observed))
-    option = np.where(np.isin(codes, answers), np.searchsorted(answers, np.nan_to_num(codes)), -1)
-    counted = count(groups.index, option, weights, (len(groups.values), max(len(answers), 1)))
-    silent = np.bincount(groups.index[np.isin(codes, (-1, -2)) & (groups.index >= 0)], minlength=len(groups.values))
-    options = [text.options.get(code, str(code)) for code in answers.tolist()] if text else []
-    problem = IN_PAPER if question in EXCLUDED else option_problem(options) if text else NO_TEXT
-    reasons: collections.Counter[str] = collections.Counter()
-    for g, place in enumerate(groups.places):
-        n = int(counted.n[g])
-        reason = NOT_ASKED if n == 0 else problem or (UNKNOWN_COUNTRY if place is None else None)
-        if reason is None and request.min_n is not None and n < request.min_n:
-            reason = f"fewer than {request.min_n} respondents"
-        if reason is not None or place is None or text is None:
-            reasons[str(reason)] += 1
+def _labelled(respondents: Respondents, asked: Sequence[str]) -> tuple[dict[str, Question], list[str]]:
+    """Questions by the file's labels. Codes between labelled ones that occur are answers: points of a scale."""
+    texts = {q: _NUMBER.sub("", respondents.variables[q].label or "").strip() for q in asked}
+    labels = {
+        q: {int(code): label for code, label in respondents.variables[q].values.items() if code.isdecimal()}
+        for q in asked
+    }
+    named = [q for q in asked if texts[q] and labels[q]]
+    gaps = [q for q in named if max(labels[q]) - min(labels[q]) >= len(labels[q])]
+    for name, column in respondents.columns(gaps):
+        between = range(min(labels[name]), max(labels[name]))
+        labels[name] = {int(c): c for c in column.codes if c.isdecimal() and int(c) in between} | labels[name]
+    found, notes = {}, []
+    for name in named:
+        codes = sorted(labels[name])
+        options = tuple(labels[name][code] for code in codes)
+        if problem := option_problem(options):
+            notes.append(f"{name} left out: {problem} among the file's labels; --codebook can give others")
             continue
-        row: dict[str, Any] = {
-            "survey": "World Values Survey", "wave": "7", "question_id": question, "question": text.question,
-            "options": options, "scale": text.scale or option_texts.scale(options), "group": groups.values[g],
-            "counts": counted.counts[g].tolist(), "n": n, "n_effective": float(counted.n_effective[g]),
-            "source": "World Values Survey wave 7", "country_iso3": place.iso3, "year": years[g],
-            "share_dk": float(silent[g] / (n + silent[g])),
-        }  # fmt: skip
-        ledger.keep(row)
-    ledger.dropped.update(reasons)
+        found[name] = Question(
+            where=f"{respondents.path}: {name}, by the file's labels (--codebook can give others)",
+            id=name,
+            column=name,
+            text=texts[name],
+            options=options,
+            codes={str(code): i for i, code in enumerate(codes)},
+            scale=option_texts.scale(options),
+            missing=_MISSING,
+            not_asked=_NOT_ASKED,
+        )
+    return found, notes
 
 
-def _answer_codes(question: str, text: Text | None, observed: Float[np.ndarray, " c"]) -> list[int]:
-    """Codes that are answers, in order: those with a text, and those that occur. Raises UserError."""
-    codes = {int(c) for c in observed}
-    if text is None:
-        return sorted(codes)
-    if text.complete and (extra := sorted(codes - text.options.keys())):
-        raise UserError(f"codebook: {question} has the code {extra[0]} in the file, but no option for it; add one")
-    return sorted(codes | text.options.keys())
+def _attributes(respondents: Respondents) -> Mapping[str, Attribute]:
+    def attribute(name: str, columns: Sequence[str], labels: Mapping[str, str], bands: Mapping[Band, str]) -> Attribute:
+        column = next((c for c in columns if respondents.find(c)), columns[0])
+        missing = _MISSING | _NOT_ASKED
+        return Attribute(f"{respondents.path}: {name}", name, column, None, labels, bands, missing, False)
+
+    isced = _ISCED if respondents.find("Q275") else _RECODED
+    return {
+        "country": attribute("country", ("B_COUNTRY", "B_COUNTRY_ALPHA"), {}, {}),
+        "sex": attribute("sex", ("Q260",), _SEXES, {}),
+        "age": attribute("age", ("Q262",), {}, _AGES),
+        "education": attribute("education", ("Q275", "Q275R"), {}, isced),
+    }
