@@ -41,11 +41,18 @@ def read_rows(source: str, columns: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _local(path: Path) -> list[dict[str, Any]]:
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV file as text. Raises UserError."""
     try:
-        if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-            return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise _unreadable(path, error) from error
+
+
+def _local(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        return [{str(k): v for k, v in row.items()} for row in read_csv(path).to_dict("records")]
+    try:
         if path.suffix == ".parquet":
             return list(pyarrow.parquet.read_table(path).to_pylist())
         if path.suffix in (".jsonl", ".json"):
@@ -54,9 +61,13 @@ def _local(path: Path) -> list[dict[str, Any]]:
             if isinstance(found, list) and all(isinstance(row, dict) for row in found):
                 return found
             raise ValueError("expected a list of objects")
-    except (OSError, ValueError) as error:  # pandas', pyarrow's and json's own errors are ValueErrors
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:  # pyarrow's and json's own errors are ValueErrors
+        raise _unreadable(path, error) from error
     raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}")
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read: {' '.join(str(error).split())}")
 
 
 def _hub(source: str) -> list[dict[str, Any]]:
@@ -66,6 +77,6 @@ def _hub(source: str) -> list[dict[str, Any]]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{source}: is no file here, and the Hugging Face hub did not give it: {reason[:200]}; "
-            "download it and give the file's path (docs/sources.md says from where)"
+            "download it and give the file's path (docs/data.md says from where)"
         ) from error
     return [{**row, SPLIT: str(name)} for name, rows in splits.items() for row in rows]

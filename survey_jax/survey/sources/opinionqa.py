@@ -17,6 +17,7 @@ import pandas as pd
 from survey_jax.errors import UserError
 from survey_jax.survey.sources import Prepared, Request, option_texts, subpop
 from survey_jax.survey.sources.counting import Counts, count
+from survey_jax.survey.sources.files import read_csv
 from survey_jax.survey.sources.ledger import Ledger, option_problem
 
 ACCEPTS = frozenset({"min_n", "unweighted"})
@@ -62,7 +63,7 @@ def load(request: Request) -> Prepared:
 
 def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> list[str]:
     """Adds a wave's rows; returns notes about answers that have no place."""
-    responses, info, metadata = (_read(directory / name) for name in _FILES)
+    responses, info, metadata = (read_csv(directory / name) for name in _FILES)
     weights = np.ones(len(responses))
     if not request.unweighted:
         if f"WEIGHT_W{wave}" not in responses:
@@ -120,13 +121,6 @@ def _add_groups(
             **figures, "counts": [figures["counts"][i] for i in places],
         }  # fmt: skip
         ledger.keep(row, [subpop.REORDERED] * (places != sorted(places)))
-
-
-def _read(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _list(cell: object) -> Iterable[object]:
