@@ -286,14 +286,16 @@ TEXTS = [
 ] + [asked(f"Is it justified to {what}?", [0.1, 0.9], f"J{what}") for what in ("steal", "lie", "cheat", "bribe", "beg")]
 
 
-@pytest.mark.parametrize("baseline", [baselines_text.text_neighbours, baselines_text.text_ridge])
-def test_text_baselines_tell_kinds_of_questions_apart(baseline):
+@pytest.mark.parametrize(
+    ("baseline", "source"),
+    [(baselines_text.text_neighbours, "similar questions"), (baselines_text.text_ridge, "regression on text")],
+)
+def test_text_baselines_tell_kinds_of_questions_apart(baseline, source):
     new = [asked("Do you trust the parliament?", [1, 0], "N1"), asked("Is it justified to evade taxes?", [1, 0], "N2")]
     predictions, sources = baseline(TEXTS, [*new, TEXTS[0], answer([1, 0, 0], "N3")])
     assert predictions[0][0] > 0.7
     assert predictions[1][0] < 0.2
-    assert sources[2:] == ["same question", "fallback: uniform"]
-    assert set(sources[:2]) <= {baselines_text.SIMILAR_TEXT, baselines_text.TEXT_RIDGE}
+    assert sources == [source, source, "same question", "fallback: uniform"]
 
 
 def test_text_neighbours_are_weighted_by_cosine():
