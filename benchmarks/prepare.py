@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+import pycountry
 from absl import app, flags
 
 RESPONDENTS = flags.DEFINE_integer("respondents", 1_000_000, "Rows of the file.")
 QUESTIONS = flags.DEFINE_integer("questions", 250, "Columns with answers.")
 RESULT = Path("benchmarks/results/prepare.json")
-COUNTRIES = 60
+COUNTRIES = [country.alpha_3 for country in pycountry.countries][:60]
 CHUNK = 100_000
 OPTIONS = (2, 3, 4, 4, 4, 5, 10)  # how many, question by question
 
@@ -59,12 +60,11 @@ def options(question: int) -> int:
 def write_data(path: Path) -> None:
     """In row groups, so that making the file needs little memory."""
     rng = np.random.default_rng(0)
-    countries = np.array([f"C{i:02d}" for i in range(COUNTRIES)])
     writer = None
     for start in range(0, RESPONDENTS.value, CHUNK):
         size = min(CHUNK, RESPONDENTS.value - start)
         columns = {
-            "B_COUNTRY_ALPHA": countries[rng.integers(0, COUNTRIES, size)],
+            "B_COUNTRY_ALPHA": rng.choice(COUNTRIES, size),
             "W_WEIGHT": rng.lognormal(0, 0.5, size),
             "Q260": rng.choice([1, 2], size),
             "Q262": rng.integers(16, 95, size),
