@@ -306,6 +306,7 @@ def test_a_draft_of_a_file_without_labels_asks_for_every_meaning(command, files,
     assert '1: "TODO: what 1 means"' in text
     assert "missing: [999]" in text
     assert "# id is left out" in text
+    assert "breakdowns: [[country], [country, sex], [country, age]]" in text
     codebook = text.replace("TODO: what 8 means", "Other").replace("TODO: ", "").replace("min_n: 50", "min_n: 1")
     draft.write_text(codebook)
     assert command(**files | {"codebook": draft, "output": tmp_path / "t.jsonl"})[0] == 0

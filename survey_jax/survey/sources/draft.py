@@ -188,9 +188,12 @@ def _meaning(variable: Variable, code: str, label: str) -> str:
 
 
 def _breakdowns(attributes: Sequence[str]) -> list[str]:
-    single = ", ".join(f"[{name}]" for name in attributes)
+    """One attribute at a time, and within countries: weights rarely weight countries against each other."""
+    if "country" in attributes:
+        others = [name for name in attributes if name != "country"]
+        return [f"breakdowns: [{', '.join(['[country]', *(f'[country, {name}]' for name in others)])}]"]
     crossed = f"  # [{', '.join(attributes[:2])}] would cross two" if len(attributes) > 1 else ""
-    return [f"breakdowns: [{single}]{crossed}"] if attributes else []
+    return [f"breakdowns: [{', '.join(f'[{name}]' for name in attributes)}]{crossed}"] if attributes else []
 
 
 def _quoted(text: str) -> str:
