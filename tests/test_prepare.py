@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyreadstat
 import pytest
 from command import Prepare
 
 from survey_jax.survey.sources import progress
 from survey_jax.survey.table import read_table
-
-pyreadstat = pytest.importorskip("pyreadstat")
 
 CSV = """id,country,gender,age,q1,q2,w
 11,Kenya,1,25,1,3,1.5
