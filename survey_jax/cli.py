@@ -4,13 +4,15 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from survey_jax.config import Config, validate
 from survey_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from survey_jax.config import Config
 
 
 def define_config(required: bool) -> Any:
@@ -23,8 +25,10 @@ def define_config(required: bool) -> Any:
     return flag
 
 
-def read_config(flag: Any) -> Config:
+def read_config(flag: Any) -> "Config":
     """The config of the flag, validated."""
+    from survey_jax.config import Config, validate  # here: it needs transformers, for which prepare would wait seconds
+
     try:
         getattr(flag.value, "model", None)  # here ml_collections tells of a file that it could not open
     except OSError as error:

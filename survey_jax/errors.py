@@ -1,5 +1,14 @@
-"""The one exception that reaches a user as a single line."""
+"""The one exception that reaches a user as a single line, and how such a line lists names."""
+
+from collections.abc import Iterable
 
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; the binaries print it and exit with code 2."""
+
+
+def some(values: Iterable[str], limit: int = 8) -> str:
+    """The values in order, abridged."""
+    ordered = sorted(values)
+    more = f", ... ({len(ordered)} in all)" if len(ordered) > limit else ""
+    return (", ".join(ordered[:limit]) + more) or "none"

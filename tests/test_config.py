@@ -132,8 +132,9 @@ def everything_changed() -> Config:
             chat=True,
             drop_long=True,
             splits=SplitConfig(
-                "part", {"dev": "valid"}, ("S",), ("q1",), 0.1, {"country": ("Peru", "Kenya"), "age": ()}, ("q2",),
-                0.2, 0.3, 5, 6,
+                "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age",
+                ("S",), ("T",), ("7",), ("q1",), 0.1, ("Trust",), "theme", {"country": ("Peru", "Kenya"), "age": ()},
+                ("Africa",), 10, ("q2",), 0.2, 0.3, 0.9, 5, 6,
             ),
         ),
         batch=BatchConfig(2, 256, 16, 4, 6, 3),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from survey_jax.errors import UserError
-from survey_jax.survey.splits import SPLITS, SplitConfig, audit, counts_table, split
+from survey_jax.survey.splits import SPLITS, Promise, SplitConfig, audit, counts_table, split
 from survey_jax.survey.table import Answer, read_table
 
 WVS = Path(__file__).parents[2] / "shared" / "data" / "wvs7_country.jsonl.gz"
@@ -87,7 +87,8 @@ def test_seeded_draws_do_not_depend_on_row_order():
     rows = grid(20) + grid(5, survey="T")
     shuffled = random.Random(0).sample(rows, len(rows))
     one, two = split(rows, SEEDED), split(shuffled, SEEDED)
-    for name in SPLITS:
+    assert one.rows.keys() == two.rows.keys() == set(SPLITS) - {"unseen_wave"}
+    for name in one.rows:
         assert {a.key for a in one.rows[name]} == {a.key for a in two.rows[name]}
     assert one.left_out == two.left_out
     assert [a for a in rows if a in one.rows["valid"]] == one.rows["valid"]  # order of the file is kept
@@ -229,3 +230,149 @@ def test_world_values_survey_column():
     sizes = {name: len(rows) for name, rows in result.rows.items()}
     assert sizes == {"train": 6841, "valid": 1586, "unseen_question": 922, "unseen_group": 739, "unseen_both": 240}
     assert result.left_out == {"split = excluded_in_paper": 251}
+
+
+def waves(*names):
+    return [dataclasses.replace(a, wave=wave) for wave in names for a in grid(3, "AB")]
+
+
+def test_unseen_waves():
+    result = split(waves("5", "6", "7"), SplitConfig(unseen_waves=("7",)))
+    assert {name: len(rows) for name, rows in result.rows.items()} == {"train": 12, "unseen_wave": 6}
+    assert {a.wave for a in result.rows["unseen_wave"]} == {"7"}
+
+
+def test_unseen_topics():
+    rows = [answer(q, c, topic="Trust" if q < 2 else "Work") for q in range(6) for c in "ABC"]
+    result = split(rows, SplitConfig(unseen_topics=("Trust",), unseen_groups={"country": ("C",)}))
+    sizes = {name: len(rows) for name, rows in result.rows.items()}
+    assert sizes == {"train": 8, "unseen_question": 4, "unseen_group": 4, "unseen_both": 2}
+    assert ids(result.rows["unseen_question"]) == {"Q0", "Q1"}
+
+
+def test_unseen_regions_by_continent_or_region_and_unknown_countries_are_counted():
+    rows = grid(2, ["Kenya", "NGA", "Morocco", "Peru", "Northern Ireland"])
+    rows.append(dataclasses.replace(answer(1), group=(("age", "18-29"),)))
+    africa = split(rows, SplitConfig(unseen_regions=("Africa",)))
+    assert countries(africa.rows["unseen_group"]) == {"Kenya", "NGA", "Morocco"}
+    assert countries(africa.rows["train"]) == {"Peru"}
+    reason = "unseen_regions is set, and no region is known of "
+    assert africa.left_out == {f"{reason}country 'Northern Ireland'": 2, f"{reason}groups without a country": 1}
+    east = split(rows, SplitConfig(unseen_regions=("Eastern Africa",)))
+    assert countries(east.rows["unseen_group"]) == {"Kenya"}
+
+
+def test_all_surveys_but_the_seen_ones_are_unseen():
+    rows = grid(3) + grid(2, survey="T") + grid(2, survey="U")
+    result = split(rows, SplitConfig(seen_surveys=("S",)))
+    assert {a.survey for a in result.rows["unseen_survey"]} == {"T", "U"}
+    assert {a.survey for a in result.rows["train"]} == {"S"}
+
+
+FEW = SplitConfig(unseen_groups={"country": ("D", "E")}, unseen_questions=("Q8", "Q9"), known_answers=3, seed=2)
+
+
+def test_few_shot_moves_k_questions_of_each_held_out_group_to_train():
+    result = split(grid(), FEW)
+    sizes = {name: len(rows) for name, rows in result.rows.items()}
+    assert sizes == {"train": 24 + 6, "unseen_question": 6, "few_shot_group": 10, "few_shot_both": 4}
+    for country in "DE":
+        known = [a for a in result.rows["train"] if dict(a.group)["country"] == country]
+        assert len(known) == 3
+        assert ids(known).isdisjoint({"Q8", "Q9"})
+    again = split(random.Random(0).sample(grid(), 50), FEW)
+    assert {a.key for a in again.rows["train"]} == {a.key for a in result.rows["train"]}
+    other = split(grid(), dataclasses.replace(FEW, seed=3))
+    assert {a.key for a in other.rows["train"]} != {a.key for a in result.rows["train"]}
+
+
+def test_audit_counts_the_known_answers_of_few_shot_groups():
+    rows = {"train": [answer(q, "A") for q in range(4)], "few_shot_group": [answer(9, "A")]}
+    audit(rows, {"train": Promise(), "few_shot_group": Promise(known_answers=4)})
+    with pytest.raises(UserError, match="train has more than 3 answers of a group of few_shot_group"):
+        audit(rows, {"train": Promise(), "few_shot_group": Promise(known_answers=3)})
+
+
+SETS = SplitConfig(
+    group_sets={"G1": ("A", "B"), "G2": ("C", "D"), "G3": ("D", "E")},
+    question_sets={"Q1": ("Q0", "Q1", "Q2"), "Q2": ("Q3",), "Q3": ("Q4", "Q5")},
+)
+
+
+def test_sets_crossed_with_sets():
+    result = split(grid(7, "ABCDEF"), SETS)
+    sizes = {name: len(rows) for name, rows in result.rows.items()}
+    assert list(sizes)[:2] == ["train", "valid"]
+    assert sizes == {
+        "train": 6, "valid": 2, "G1Q3": 4, "G2Q1": 6, "G2Q2": 2, "G2Q3": 4, "G3Q1": 6, "G3Q2": 2, "G3Q3": 4,
+    }  # fmt: skip
+    assert [a.key for a in result.rows["G2Q1"] if a in result.rows["G3Q1"]] == [answer(q, "D").key for q in range(3)]
+    assert result.left_out == {"question in none of Q1, Q2, Q3": 6, "country in none of G1, G2, G3: F": 6}
+
+
+def test_sets_of_another_attribute_and_few_shot():
+    rows = [answer(q, "A", age=a) for q in range(4) for a in ("young", "old")]
+    sets = {"group_sets": {"seen": ("young",), "new": ("OLD",)}, "question_sets": {"1": ("Q0", "Q1", "Q2")}}
+    result = split(rows, SplitConfig(group_attribute="age", known_answers=1, **sets))
+    assert {name: len(r) for name, r in result.rows.items()} == {"train": 4, "few_shot_new1": 2}
+
+
+def test_blocks_without_rows_are_noted():
+    table = counts_table(split(grid(4, "ABC"), SETS))
+    assert "note: G3: 2 of 2 not in the tables: D, E" in table
+    assert "note: no rows for: G1Q3, G2Q3, G3Q1, G3Q2, G3Q3" in table
+
+
+def test_near_duplicates_are_removed_on_request():
+    twin = answer(9, text="In general: how satisfied are you with your life as a whole these days")
+    rows = [*grid(9), answer(10, text="In general, how satisfied are you with your life as a whole, these days?"), twin]
+    config = SplitConfig(unseen_questions=("Q8", "Q9"))
+    assert ids(split(rows, config).rows["unseen_question"]) == {"Q8", "Q9"}
+    clean = split(rows, dataclasses.replace(config, remove_near_duplicates=0.99))
+    assert ids(clean.rows["unseen_question"]) == {"Q8"}
+    assert clean.left_out == {"near-duplicate of a question of train (unseen_question)": 1}
+
+
+NEWLY_REFUSED = {
+    "wave": (SplitConfig(unseen_waves=("9",)), "unknown wave '9'; available: 5"),
+    "topic": (SplitConfig(unseen_topics=("X",)), "unknown value of column topic 'X'; available: Work"),
+    "region": (SplitConfig(unseen_regions=("Atlantis",)), "unknown region 'Atlantis'; available: Africa, Eas"),
+    "seen survey": (SplitConfig(seen_surveys=("T",)), "unknown survey 'T'; available: S"),
+    "sets alone": (SplitConfig(group_sets={"a": ("A",)}), "group_sets and question_sets go together"),
+    "empty set": (SplitConfig(group_sets={"a": ()}, question_sets={"b": ("Q1",)}), "a set is empty"),
+    "seen and unseen": (
+        SplitConfig(group_sets={"a": ("Kenya",), "b": ("KEN",)}, question_sets={"q": ("Q1",)}),
+        "'KEN' is in both a, which is seen, and b, which is not",
+    ),
+    "question in two sets": (
+        SplitConfig(group_sets={"a": ("Kenya",)}, question_sets={"p": ("Q1",), "q": ("Q1",)}),
+        "question_sets: 'Q1' is in both p and q",
+    ),
+    "two ways": (
+        SplitConfig(group_sets={"a": ("Kenya",)}, question_sets={"p": ("Q1",)}, unseen_topics=("Work",)),
+        "splits come from group_sets x question_sets, so unseen_topics cannot be set too",
+    ),
+    "threshold": (SplitConfig(remove_near_duplicates=1.5), "remove_near_duplicates must be at least 0 and at most 1"),
+    "few-shot of nobody": (SplitConfig(known_answers=3), "known_answers is set, but no group is held out"),
+    "nothing left to predict": (
+        SplitConfig(unseen_groups={"country": ("Kenya",)}, known_answers=3),
+        "split few_shot_group has no rows",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEWLY_REFUSED)
+def test_newer_settings_are_refused_with_a_reason(name):
+    config, reason = NEWLY_REFUSED[name]
+    rows = [dataclasses.replace(a, wave="5") for a in grid(3, ["Kenya", "Zambia"], topic="Work")]
+    with pytest.raises(UserError) as error:
+        split(rows, config)
+    assert reason in str(error.value)
+
+
+def test_sets_refuse_question_ids_of_two_surveys():
+    rows = grid(3, "AB") + grid(3, "AB", "T")
+    with pytest.raises(UserError, match="'Q0' is a question of 'S' and 'T'; name one in unseen_surveys"):
+        split(rows, SETS)
+    result = split(rows, dataclasses.replace(SETS, unseen_surveys=("T",)))
+    assert {name: len(r) for name, r in result.rows.items()} == {"train": 6, "unseen_survey": 6}

@@ -1,14 +1,15 @@
 """Predictions that need no model: the bars that a model must clear, and a control that it must fail."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-from survey_jax.survey.splits import fold
 from survey_jax.survey.table import Answer, Group
+from survey_jax.survey.text import fold
 
 # How `seen_group_mean` filled a row, best first.
 SAME_QUESTION = "same question"
@@ -17,7 +18,14 @@ SAME_SCALE = "same number of options and scale"
 SAME_NUMBER = "same number of options"
 UNIFORM = "uniform"
 
+K = TypeVar("K", bound=Hashable)
 Key = Callable[[Answer], Hashable]
+Filled = tuple[list[Float[np.ndarray, " k"]], list[str]]
+Baseline = Callable[
+    [Sequence[Answer], Sequence[Answer]], Filled
+]  # (train, n rows) -> n distributions, how each was made
+
+FALLBACK = "fallback: "  # before the source of a row that a baseline could not predict and the seen-group mean filled
 
 
 def uniform(answers: Sequence[Answer]) -> list[Float[np.ndarray, " k"]]:
@@ -25,9 +33,7 @@ def uniform(answers: Sequence[Answer]) -> list[Float[np.ndarray, " k"]]:
     return [np.full(len(a.options), 1 / len(a.options)) for a in answers]
 
 
-def seen_group_mean(
-    train: Sequence[Answer], answers: Sequence[Answer]
-) -> tuple[list[Float[np.ndarray, " k"]], list[str]]:
+def seen_group_mean(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
     """What the groups of train answer on average: the bar on seen questions.
 
     A question of train with the same options: the mean of its rows there, one a group. Any other question: the mean
@@ -43,12 +49,23 @@ def seen_group_mean(
       n distributions, and how each was come by: SAME_QUESTION, SAME_OPTIONS, SAME_SCALE, SAME_NUMBER or UNIFORM.
       Tables must show the counts of these beside the scores.
     """
-    questions = _means([(_question(a), np.array(a.probs)) for a in train])
-    examples = {_question(a): a for a in train}
-    steps: list[tuple[str, Key, dict[Hashable, np.ndarray]]] = [(SAME_QUESTION, _question, questions)]
-    for source, key in ((SAME_OPTIONS, _options), (SAME_SCALE, _number_and_scale), (SAME_NUMBER, _number)):
-        steps.append((source, key, _means([(key(examples[q]), mean) for q, mean in questions.items()])))
-    filled = [_fill(answer, steps) for answer in answers]
+    questions = means([(question_of(a), np.array(a.probs)) for a in train])
+    examples = {question_of(a): a for a in train}
+    steps: list[tuple[str, Key, dict[Hashable, np.ndarray]]] = [(SAME_QUESTION, question_of, questions)]
+    for source, key in ((SAME_OPTIONS, folded_options), (SAME_SCALE, _number_and_scale), (SAME_NUMBER, _number)):
+        steps.append((source, key, means([(key(examples[q]), mean) for q, mean in questions.items()])))
+    filled = [_first_known(answer, steps) for answer in answers]
+    return [prediction for prediction, _ in filled], [source for _, source in filled]
+
+
+def fill_in(
+    train: Sequence[Answer],
+    answers: Sequence[Answer],
+    predict: Callable[[Answer], tuple[Float[np.ndarray, " k"], str] | None],
+) -> Filled:
+    """A baseline of `predict` (a distribution and its source, or None), with the seen-group mean where it has none."""
+    mean, sources = seen_group_mean(train, answers)
+    filled = [predict(a) or (mean[i], FALLBACK + sources[i]) for i, a in enumerate(answers)]
     return [prediction for prediction, _ in filled], [source for _, source in filled]
 
 
@@ -89,7 +106,7 @@ def _derangement(answers: Sequence[Answer], seed: int) -> dict[tuple[str, Group]
     return result
 
 
-def _fill(
+def _first_known(
     answer: Answer, steps: Sequence[tuple[str, Key, dict[Hashable, np.ndarray]]]
 ) -> tuple[Float[np.ndarray, " k"], str]:
     """The first step that knows this row's key."""
@@ -99,20 +116,22 @@ def _fill(
     return uniform([answer])[0], UNIFORM
 
 
-def _means(items: Sequence[tuple[Hashable, np.ndarray]]) -> dict[Hashable, np.ndarray]:
+def means(items: Iterable[tuple[K | None, np.ndarray]]) -> dict[K, np.ndarray]:
     """Mean distribution per key; items whose key is None belong to none."""
-    members: dict[Hashable, list[np.ndarray]] = defaultdict(list)
+    members: dict[K, list[np.ndarray]] = defaultdict(list)
     for key, probs in items:
         if key is not None:
             members[key].append(probs)
     return {key: np.mean(probs, axis=0) for key, probs in members.items()}
 
 
-def _question(answer: Answer) -> Hashable:
-    return (answer.question_key, _options(answer))  # a question whose options changed is another question
+def question_of(answer: Answer) -> Hashable:
+    """What makes a question the same to a baseline: one whose options changed is another question."""
+    return (answer.question_key, folded_options(answer))
 
 
-def _options(answer: Answer) -> Hashable:
+def folded_options(answer: Answer) -> Hashable:
+    """An option list for comparison."""
     return tuple(map(fold, answer.options))
 
 

@@ -13,24 +13,29 @@ Columns of a file (JSON Lines, optionally gzipped, or Parquet):
     any other column                kept in `Answer.extra`
 """
 
-import contextlib
 import dataclasses
 import datetime
+import gzip
+import json
 import math
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
+import pyarrow as pa
+import pyarrow.parquet
 
 from survey_jax.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 MAX_OPTIONS = 26  # one capital letter each
 _SUM_TOLERANCE = 1e-3  # published shares are rounded; anything worse is a mistake, not rounding
 _COLUMNS = {"survey", "question_id", "question", "options", "group", "counts", "probs", "dist", "n", "n_effective",
             "scale", "ordinal", "wave", "language", "source"}  # fmt: skip
+_TEXTS, _NUMBERS = pa.list_(pa.string()), pa.list_(pa.float64())
+_TYPES = {"options": _TEXTS, "probs": _NUMBERS, "counts": _NUMBERS, "n": pa.float64(), "n_effective": pa.float64()}
 
 Group = tuple[tuple[str, str], ...]
 
@@ -102,15 +107,12 @@ def read_table(path: str | Path, question_columns: Sequence[str] = ("question",)
         raise UserError(f"{path}: not a survey table; expected one of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    builder = "parquet" if path.suffix == ".parquet" else "json"
+    kind = "parquet" if path.suffix == ".parquet" else "json"
     try:
-        with tempfile.TemporaryDirectory() as cache, _no_bars():
-            rows = datasets.load_dataset(
-                builder, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True
-            ).to_list()
-    except Exception as error:  # datasets raises many kinds; all mean that the file cannot be read as a table
-        cause = (str(error.__cause__ or error).strip() or "no rows").splitlines()[0]
-        raise UserError(f"{path}: cannot be read as a {builder} table: {cause}") from error
+        rows = _read_parquet(path) if kind == "parquet" else _read_json(path)
+    except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read as a {kind} table: {cause}") from error
     if not rows:
         raise UserError(f"{path}: has no rows")
     return parse_rows(rows, str(path), question_columns)
@@ -128,8 +130,9 @@ def parse_rows(
             answer = _parse_row(row, question_columns)
             if answer.key in seen:
                 raise ValueError(f"same question and group as row {seen[answer.key]} ({answer.describe()})")
-        except ValueError as error:
-            problems.append(f"{where} row {number}: {error}")
+        except (ValueError, OverflowError) as error:
+            reason = "holds a number that is too large" if isinstance(error, OverflowError) else error
+            problems.append(f"{where} row {number}: {reason}")
             continue
         seen[answer.key] = number
         answers.append(answer)
@@ -140,32 +143,88 @@ def parse_rows(
 
 
 def write_table(answers: Sequence[Answer], path: str | Path) -> None:
-    """Writes rows in the schema above, as .jsonl, .jsonl.gz or .parquet; `read_table` gives them back."""
+    """Writes rows in the schema above, as .jsonl, .jsonl.gz or .parquet; `read_table` gives them back.
+
+    The file appears in one piece, in place of any of that name.
+
+    Raises:
+      UserError: no rows, a path that cannot be written, or an extra column that the format cannot hold.
+    """
     path = Path(path)
-    rows = [_row(a) for a in answers]
-    table = datasets.Dataset.from_list(rows)
+    check_output(path)
+    if not answers:
+        raise UserError(f"{path}: there are no rows to write")
     partial = path.with_name(f".partial-{path.name}")
-    with _no_bars():
-        if path.suffix == ".parquet":
-            table.to_parquet(str(partial))
-        elif str(path).endswith((".jsonl", ".jsonl.gz")):
-            # datasets writes absent struct fields as null, which read_table takes as absent.
-            table.to_json(str(partial), double_precision=15, compression="gzip" if path.suffix == ".gz" else None)
-        else:
-            raise UserError(f"{path}: tables are written as .jsonl, .jsonl.gz or .parquet")
-    partial.replace(path)
-
-
-@contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """datasets' own progress bars are noise around reads of a second."""
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
     try:
-        yield
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(_columns(answers), partial)
+        else:
+            _write_json(answers, partial)
+        partial.replace(path)
+    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
     finally:
-        if shown:
-            datasets.enable_progress_bars()
+        partial.unlink(missing_ok=True)
+
+
+def check_output(path: Path) -> None:
+    """Raises UserError where `write_table` cannot write; to be called before long work."""
+    if not path.name.endswith(OUTPUT_SUFFIXES):
+        raise UserError(f"{path}: tables are written as .jsonl, .jsonl.gz or .parquet")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; make it first")
+
+
+def _read_parquet(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pyarrow.parquet.ParquetFile(path).read().to_pylist(maps_as_pydicts="strict")
+    return rows
+
+
+def _read_json(path: Path) -> list[Any]:
+    """JSON Lines (the number of a row is that of its line), or in a .json file one list. Raises ValueError."""
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    text = content.decode("utf-8-sig").rstrip()
+    if path.name.endswith((".json", ".json.gz")) and text.startswith("["):
+        whole: list[Any] = json.loads(text)
+        return whole
+    rows = []
+    for number, line in enumerate(text.split("\n") if text else [], start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}" if line.strip() else f"line {number} is empty") from error
+    return rows
+
+
+def _write_json(answers: Sequence[Answer], path: Path) -> None:
+    """JSON Lines, without absent values; numbers in full, so that they read back to the same bits."""
+    with path.open("wb") as raw:
+        # no name and no time in the header: the same table gives the same bytes
+        file = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        for answer in answers:
+            row = {k: v for k, v in _row(answer).items() if v is not None}
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False, default=_json_value).encode() + b"\n")
+        if file is not raw:
+            file.close()
+
+
+def _json_value(value: Any) -> str:
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(f"JSON has no {type(value).__name__}, which an extra column holds")
+
+
+def _columns(answers: Sequence[Answer]) -> pa.Table:
+    """As Arrow columns. Raises ValueError for an extra column whose values have no common type."""
+    rows = [_row(answer) for answer in answers]
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values, _TYPES.get(name))
+        except (pa.ArrowException, OverflowError) as error:
+            raise ValueError(f"the values of column {name!r} are not of one kind: {error}") from error
+    return pa.table(columns)
 
 
 def _row(answer: Answer) -> dict[str, Any]:
@@ -174,16 +233,24 @@ def _row(answer: Answer) -> dict[str, Any]:
     return row | dict(answer.extra)
 
 
-def _parse_row(row: Mapping[str, Any], question_columns: Sequence[str]) -> Answer:
+def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
     """One dictionary -> Answer; raises ValueError with the reason."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"a row must be an object with names and values, got {row!r:.60}")
     options = tuple(_text(o, "option") for o in _sequence(row, "options"))
-    _check_options(options)
+    check_options(options)
     raw_group = row.get("group")
     if not isinstance(raw_group, Mapping):
         raise ValueError(f"group must map attributes to values, got {raw_group!r}")
-    group = tuple(sorted((str(a), _text(v, f"group[{a}]")) for a, v in raw_group.items() if v is not None))
+    group = tuple(
+        sorted(
+            (_text(a, "an attribute of group"), _text(v, f"group[{a}]")) for a, v in raw_group.items() if v is not None
+        )
+    )
     if not group:
         raise ValueError("group is empty")
+    if len(dict(group)) < len(group):
+        raise ValueError(f"group has an attribute twice: {', '.join(name for name, _ in group)}")
     counts = None
     if row.get("counts") is not None:
         counts = _shares(row, "counts", len(options))
@@ -213,11 +280,12 @@ def _parse_row(row: Mapping[str, Any], question_columns: Sequence[str]) -> Answe
         wave=_optional_text(row, "wave"),
         language=_optional_text(row, "language"),
         source=_optional_text(row, "source"),
-        extra={k: v for k, v in row.items() if k not in _COLUMNS and v is not None},
+        extra={k: v for k, v in row.items() if k not in _COLUMNS and not _absent(v)},
     )
 
 
-def _check_options(options: Sequence[str]) -> None:
+def check_options(options: Sequence[str]) -> None:
+    """Raises ValueError with the reason if these texts cannot be the options of one question."""
     if len(options) < 2:
         raise ValueError(f"needs at least two options, has {len(options)}")
     if len(options) > MAX_OPTIONS:
@@ -256,14 +324,23 @@ def _normalised(probs: Sequence[float]) -> tuple[float, ...]:
 
 
 def _text(value: Any, what: str) -> str:
-    if isinstance(value, datetime.datetime):  # datasets reads "2021-03-01" as a date
+    if isinstance(value, datetime.datetime):  # Parquet files may hold dates
         value = value.date() if value.time() == datetime.time() else value
     if isinstance(value, bool) or not isinstance(value, str | int | float | datetime.date):
         raise ValueError(f"{what} is missing" if value is None else f"{what} must be text, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{what} must be text, got {value}")
     text = str(value).strip()
     if not text:
         raise ValueError(f"{what} is empty")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{what} holds half a character (a lone surrogate): {text!r}")
     return text
+
+
+def _absent(value: Any) -> bool:
+    """None, or the NaN that pandas writes for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _optional_text(row: Mapping[str, Any], column: str) -> str | None:

@@ -1,6 +1,7 @@
 """From a downloaded file to a survey table: one adapter a module, run by `prepare.py`.
 
-An adapter module `NAME.py` defines
+Adapters of respondents (microdata, wvs, gss) are a codebook, counted by `tabulate`; those of published shares tidy rows
+into a `ledger`. An adapter module `NAME.py` defines
 
     ACCEPTS: frozenset[str]                      which optional fields of Request it reads; others are refused
     def load(request: Request) -> Prepared       raises UserError where the file is not what it should be

@@ -1,0 +1,121 @@
+"""Baselines for a new question: which questions of train read like it?
+
+Texts (question and options) become TF-IDF vectors; only questions with the same number of options are compared, and the
+distributions are the questions' means over groups, each question counting once. The group plays no part.
+
+Sizes and penalties are chosen by cross-validation over the questions of train, for each number of options. For a
+question whose options train has, one question at a time is left out. For one with new options, all questions that have
+the same options are left out together: a battery's items predict each other, but nothing like them is there to help.
+"""
+
+import functools
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import PredefinedSplit
+
+from survey_jax.survey.baselines import SAME_QUESTION, Filled, fill_in, folded_options, means, question_of
+from survey_jax.survey.baselines_groups import as_shares
+from survey_jax.survey.table import Answer
+
+SIMILAR_TEXT = "similar questions"
+TEXT_RIDGE = "regression on text"
+
+_NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30)
+_ALPHAS = tuple(np.logspace(-2, 3, 11))
+_LEAST_QUESTIONS = 5  # with as many options; fewer cannot be cross-validated
+
+Model = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
+# Texts' vectors, distributions, and to which part each question belongs that is left out together -> model
+Fit = Callable[[sparse.csr_matrix, Float[np.ndarray, "m k"], Int[np.ndarray, " m"]], Model]
+
+
+def text_neighbours(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
+    """A question of train: its mean. Another: the mean of the k most similar questions, weighted by cosine similarity.
+
+    k is the one with the least mean total variation distance on questions left out. Fewer than 5 questions with as many
+    options: the seen-group mean.
+    """
+    return _by_text(train, answers, _fit_neighbours, SIMILAR_TEXT)
+
+
+def text_ridge(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
+    """A question of train: its mean. Another: ridge regression of the distribution on the text.
+
+    The penalty is the one with the least squared error on questions left out. Fewer than 5 questions with as many
+    options: the seen-group mean.
+    """
+    return _by_text(train, answers, _fit_ridge, TEXT_RIDGE)
+
+
+def text_of(answer: Answer) -> str:
+    """What of a question is compared."""
+    return " ".join([answer.question, *answer.options])
+
+
+def vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
+    """TF-IDF of character n-grams within words: small survey vocabularies gain from sharing word stems."""
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit(texts)
+
+
+def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, source: str) -> Filled:
+    known = means([(question_of(a), np.array(a.probs)) for a in train])
+    examples: dict[Hashable, Answer] = {}
+    for answer in train:
+        examples.setdefault(question_of(answer), answer)
+    vectors = vectorizer([text_of(a) for a in examples.values()]) if examples else None
+
+    lists = [folded_options(a) for a in examples.values()]
+
+    @functools.cache
+    def model(options: int, new_list: bool) -> Model | None:
+        chosen = [
+            (q, options_list) for q, options_list in zip(examples, lists, strict=True) if len(known[q]) == options
+        ]
+        if len(chosen) < _LEAST_QUESTIONS or vectors is None:
+            return None
+        texts = vectors.transform([text_of(examples[q]) for q, _ in chosen])
+        parts = np.unique([str(options_list) for _, options_list in chosen], return_inverse=True)[1]
+        if not new_list or parts.max() == 0:
+            parts = np.arange(len(chosen))
+        return fit(texts, np.array([known[q] for q, _ in chosen]), parts)
+
+    @functools.cache
+    def guess(text: str, options: int, new_list: bool) -> Float[np.ndarray, " k"] | None:
+        fitted = model(options, new_list)
+        return None if fitted is None or vectors is None else fitted(vectors.transform([text]))[0]
+
+    def predict(answer: Answer) -> tuple[np.ndarray, str] | None:
+        if question_of(answer) in known:
+            return known[question_of(answer)], SAME_QUESTION
+        shares = guess(text_of(answer), len(answer.options), folded_options(answer) not in lists)
+        return None if shares is None else (shares, source)
+
+    return fill_in(train, answers, predict)
+
+
+def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
+    def mean(similarity: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        weights = np.take_along_axis(similarity, nearest, 1) + 1e-9  # nothing in common at all: equal weights
+        return np.einsum("nj,njk->nk", weights / weights.sum(1, keepdims=True), shares[nearest])
+
+    left_out = parts[:, None] == parts
+    among = np.where(left_out, -1, (texts @ texts.T).toarray())  # what is left out with it comes last
+    sizes = [k for k in _NEIGHBOURS if k <= (~left_out).sum(1).min()]
+    losses = [np.abs(mean(among, k) - shares).sum() for k in sizes]
+    best = sizes[int(np.argmin(losses))]
+    return lambda new: mean((new @ texts.T).toarray(), best)
+
+
+def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
+    one_each = len(np.unique(parts)) == len(parts)  # then scikit-learn has a closed form
+    folds = None if one_each else PredefinedSplit(parts)
+    # In the axes that the texts span, of which there are far fewer than n-grams, the same regression is fast.
+    left, size, axes = np.linalg.svd(texts.toarray(), full_matrices=False)
+    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(left * size, shares)
+    return lambda new: np.array([as_shares(p) for p in ridge.predict(new @ axes.T)])

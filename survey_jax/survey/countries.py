@@ -1,0 +1,168 @@
+"""Country names as surveys write them, ISO 3166 codes, and one English name a country.
+
+Names are looked up, never guessed: ISO's names and codes come from pycountry, the surveys' spellings from `ALIASES`.
+Libraries that know more spellings know them by patterns, and take "England" for the United Kingdom, "Somaliland" for
+Somalia and "Michael Jordan" for Jordan.
+"""
+
+import dataclasses
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import pycountry
+
+from survey_jax.errors import UserError, some
+
+# Where ISO's name is not what English prose calls the country.
+NAMES = {
+    "BRN": "Brunei", "COD": "DR Congo", "COG": "Congo", "FSM": "Micronesia", "FLK": "Falkland Islands",
+    "HKG": "Hong Kong", "KOR": "South Korea", "LAO": "Laos", "MAC": "Macao", "PRK": "North Korea", "PSE": "Palestine",
+    "RUS": "Russia", "SYR": "Syria", "TUR": "Turkey", "USA": "United States", "XKX": "Kosovo", "CIV": "Ivory Coast",
+}  # fmt: skip
+
+# Spellings of surveys -> ISO 3166-1 alpha-3. Case, accents, dots, hyphens and a leading "the" do not matter.
+ALIASES = {
+    "BIH": ("Bosnia", "Bosnia Herzegovina", "Bosnia Herz"),
+    "CHN": ("China PR", "PRC", "Mainland China", "China (mainland)"),
+    "CIV": ("Ivory Coast",),
+    "COD": ("DR Congo", "D R Congo", "Dem Rep Congo", "Democratic Republic of Congo", "Congo (Kinshasa)", "Zaire"),
+    "COG": ("Congo (Brazzaville)", "Republic of Congo"),
+    "CPV": ("Cape Verde",),
+    "CZE": ("Czech Rep",),
+    "DEU": ("Federal Republic of Germany",),
+    "DOM": ("Dominican Rep",),
+    "EGY": ("Egypt, Arab Rep",),
+    "GBR": ("Great Britain", "Britain", "UK", "U K", "United Kingdom of Great Britain and Northern Ireland"),
+    "HKG": ("Hong Kong SAR", "Hong Kong (China)", "Hong Kong, China"),
+    "IRN": ("Iran, Islamic Rep", "Islamic Republic of Iran"),
+    "KOR": ("S Korea", "Korea, South", "Republic of Korea", "Korea (South)", "South Korea"),
+    "LAO": ("Lao PDR",),
+    "MAC": ("Macau", "Macau SAR", "Macao SAR", "Macao (China)"),
+    "MKD": ("Macedonia", "FYR Macedonia", "FYROM"),
+    "MMR": ("Burma", "Myanmar (Burma)"),
+    "NZL": ("N Zealand",),
+    "PRK": ("N Korea", "Korea, North", "Korea (North)", "North Korea"),
+    "PSE": ("Palestine", "Palest ter", "Palestinian ter", "Palestinian territories", "Palestinian territory"),
+    "RUS": ("Russia",),
+    "SVK": ("Slovak Rep",),
+    "SWZ": ("Swaziland",),
+    "TTO": ("Trinidad", "Trinidad & Tobago"),
+    "TUR": ("Turkey",),
+    "TWN": ("Taiwan ROC", "Taiwan (ROC)", "Taiwan, Province of China", "Chinese Taipei"),
+    "ARE": ("UAE", "U A E"),
+    "USA": ("U S", "U S A", "America", "United States of America"),
+    "VAT": ("Vatican", "Vatican City"),
+    "XKX": ("Kosovo", "XK"),
+    "ZAF": ("S Africa",),
+}  # fmt: skip
+
+# Surveys that sample a part of a country, under its own name. -> country; the codes are WVS's (EVS's) own.
+PARTS = {"Northern Ireland": "GBR", "England": "GBR", "Scotland": "GBR", "Wales": "GBR",
+         "West Germany": "DEU", "East Germany": "DEU"}  # fmt: skip
+_PART_CODES = {"909": "Northern Ireland", "NIR": "Northern Ireland", "GB-NIR": "Northern Ireland"}
+
+_LABEL = re.compile(r"^(?P<name>.*?)\s*\((?P<sample>[^()]*\bsample\b[^()]*)\)$", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a survey's country label stands for.
+
+    Attributes:
+      name: one English name a country, whatever the survey wrote; of a part of a country, the part.
+      iso3: ISO 3166-1 alpha-3 code of the country (Kosovo: the user-assigned XKX).
+      sample: what the label says of the sample: "Non-national sample", "Current national sample"; else None.
+      part: the label names a part of the country, e.g. Northern Ireland.
+    """
+
+    name: str
+    iso3: str
+    sample: str | None = None
+    part: bool = False
+
+    @property
+    def national(self) -> bool:
+        """Whether the sample stands for the whole country."""
+        return not self.part and not (self.sample or "").casefold().startswith(("non-national", "non national"))
+
+
+@functools.cache
+def find(label: str) -> Place | None:
+    """The place that a name or code ("Great Britain", "TWN", "Brazil (Non-national sample)") stands for, or None.
+
+    Codes are ISO 3166-1 alpha-2, alpha-3 (both in capitals) or numeric, with or without leading zeros.
+    """
+    label = label.strip()
+    if match := _LABEL.match(label):
+        inner = find(match["name"])
+        return dataclasses.replace(inner, sample=match["sample"].strip()) if inner else None
+    part = _PART_CODES.get(label) or _parts().get(_fold(label))
+    if part:
+        return Place(part, PARTS[part], part=True)
+    iso3 = _codes().get(label.zfill(3) if label.isdigit() else label) or _names().get(_fold(label))
+    return Place(name(iso3), iso3) if iso3 else None
+
+
+def code(label: str) -> str | None:
+    """ISO 3166-1 alpha-3 code of a country; None for unknown names, and for a part of a country, which is not it."""
+    place = find(label)
+    return place.iso3 if place and place.national else None
+
+
+def one_name(label: str) -> str:
+    """The label under which a country or a part of one is kept in a table; as it is where it is not known.
+
+    So is a sample that does not stand for the whole country: "Brazil (Non-national sample)" is not Brazil.
+    """
+    place = find(label)
+    return place.name if place and (place.national or place.sample is None) else label
+
+
+def name(iso3: str) -> str:
+    """The English name of an ISO 3166-1 alpha-3 code. Raises UserError for a code that is none."""
+    if iso3 in NAMES:
+        return NAMES[iso3]
+    country = pycountry.countries.get(alpha_3=iso3)
+    if country is None:
+        raise UserError(f"{iso3!r} is no ISO 3166-1 alpha-3 country code")
+    return str(getattr(country, "common_name", country.name))
+
+
+def report_unknown(labels: Iterable[str]) -> list[str]:
+    """A sentence for the user on labels that `find` does not know; none if it knows all."""
+    unknown = {label for label in labels if find(label) is None}
+    return [f"{len(unknown)} country name{'s' * (len(unknown) > 1)} not recognised: {some(unknown)}"] if unknown else []
+
+
+def _fold(text: str) -> str:
+    """Text for comparison."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    words = re.sub(r"[.\-’'`_]", " ", plain.casefold().replace("&", " and ")).replace("ı", "i").split()
+    return " ".join(words[1:] if words[:1] == ["the"] else words)
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    """Folded name -> alpha-3."""
+    found: dict[str, str] = {}
+    for country in pycountry.countries:
+        for field in ("name", "common_name", "official_name"):
+            if text := getattr(country, field, None):
+                found[_fold(text)] = country.alpha_3
+    found |= {_fold(alias): iso3 for iso3, aliases in ALIASES.items() for alias in aliases}
+    return found | {_fold(text): iso3 for iso3, text in NAMES.items()}
+
+
+@functools.cache
+def _codes() -> dict[str, str]:
+    codes = {"XKX": "XKX", "XK": "XKX"}
+    for country in pycountry.countries:
+        codes |= dict.fromkeys((country.alpha_2, country.alpha_3, country.numeric), country.alpha_3)
+    return codes
+
+
+@functools.cache
+def _parts() -> dict[str, str]:
+    return {_fold(part): part for part in PARTS}

@@ -1,0 +1,100 @@
+"""Answer codes: one spelling of a code, whether it comes from YAML, CSV text or a binary file; and bands of numbers."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?")
+_BAND = re.compile(r"(\d{1,18}) *[-–] *(\d{1,18})|(\d{1,18}) *\+")
+_LETTER = re.compile(r"\.[a-zA-Z_]")
+
+# What value labels call a code that is no answer, in English. Only a guess: the user sees it and can overrule it.
+NOT_ASKED_LABEL = re.compile(
+    r"\b(iap|inap|inapplicable|not? applicable|not asked|not available in this|not in this (version|survey)|"
+    r"filtered|valid skip|legitimate skip)\b",
+    re.IGNORECASE,
+)
+NO_ANSWER_LABEL = re.compile(
+    r"\b(don.?t know|do not know|dk|refus(ed?|al)|no answer|no response|not stated|missing|unknown|not sure|unsure|"
+    r"can.?t (say|choose)|cannot choose|prefer not|skipped|decline[sd]?|uncodeable)\b|^(na|n/a)$",
+    re.IGNORECASE,
+)
+
+
+def canonical(value: Any) -> str:
+    """The one spelling of a code: 1, 1.0, "1" and "01" are "1"; blank, None and NaN are ""; text is stripped.
+
+    Extended missing values of Stata and SAS are lower case with their dot: ".d".
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ""
+        return str(int(value)) if value.is_integer() else repr(value)
+    text = str(value).strip()
+    if _NUMBER.fullmatch(text):
+        return canonical(float(text)) if "." in text else str(int(text))
+    return text.lower() if _LETTER.fullmatch(text) else text
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """Numbers from `low` to `high` (None: no end), both included; 29.5 is in 18-29, as an age of 29 years is."""
+
+    low: int
+    high: int | None
+
+    def __contains__(self, code: str) -> bool:
+        if not _NUMBER.fullmatch(code):
+            return False
+        number = math.floor(float(code))
+        return self.low <= number and (self.high is None or number <= self.high)
+
+    def overlaps(self, other: "Band") -> bool:
+        """Whether some number is in both."""
+        first, second = sorted((self, other), key=lambda band: band.low)
+        return first.high is None or second.low <= first.high
+
+
+def parse_band(text: str) -> Band | None:
+    """ "18-29" or "65+"; None where the text is no band. Raises ValueError for one that ends before it begins."""
+    match = _BAND.fullmatch(text.strip())
+    if match is None:
+        return None
+    if match[3]:
+        return Band(int(match[3]), None)
+    if int(match[1]) > int(match[2]):
+        raise ValueError(f"the band {text} ends before it begins")
+    return Band(int(match[1]), int(match[2]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """A set of codes, some of them given as bands."""
+
+    exact: frozenset[str] = frozenset()
+    bands: tuple[Band, ...] = ()
+
+    def __or__(self, other: "Codes") -> "Codes":
+        return Codes(self.exact | other.exact, self.bands + other.bands)
+
+    def __contains__(self, code: str) -> bool:
+        return code in self.exact or any(code in band for band in self.bands)
+
+
+def parse_codes(texts: Iterable[str]) -> Codes:
+    """Codes and bands as they stand in a codebook. Raises ValueError."""
+    exact, bands = set(), []
+    for text in texts:
+        if band := parse_band(text):
+            bands.append(band)
+        elif code := canonical(text):
+            exact.add(code)
+        else:
+            raise ValueError("an empty code; blank cells count as not asked by themselves")
+    return Codes(frozenset(exact), tuple(bands))

@@ -1,0 +1,70 @@
+"""Counts of answers by group, and the figures that make a row of them: defined here, once for all sources."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+NOT_ASKED = "question not asked of the group"
+NOBODY = "nobody in the group gave an answer"
+NO_WEIGHT = "everyone who answered has a weight of 0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Answers to one question. The last axis: not asked, the options in order, no answer.
+
+    Attributes:
+      n: respondents.
+      weight: sum of their weights.
+      square: sum of their squared weights.
+    """
+
+    n: Int[np.ndarray, "groups answers"]
+    weight: Float[np.ndarray, "groups answers"]
+    square: Float[np.ndarray, "groups answers"]
+
+    def row(self, group: int, min_n: int) -> dict[str, Any] | str:
+        """The figures of a group's row, or the reason why it has none.
+
+        `counts` are sums of weights; `n` is the number of respondents with a valid answer; `n_effective` is
+        (sum w)^2 / sum w^2 over them (Kish 1965, Survey Sampling); `item_nonresponse` is the weighted share, of those
+        who were asked, who gave no answer. Who was not asked counts nowhere.
+        """
+        valid = slice(1, -1)
+        n, weights = int(self.n[group, valid].sum()), self.weight[group, valid]
+        total, no_answer = float(weights.sum()), float(self.weight[group, -1])
+        if n == 0:
+            return NOBODY if self.n[group, -1] else NOT_ASKED
+        if n < min_n:
+            return f"fewer than {min_n} respondents in the group answered (min_n)"
+        if total == 0:
+            return NO_WEIGHT
+        return {
+            "counts": weights.tolist(),
+            "n": n,
+            "n_effective": total**2 / float(self.square[group, valid].sum()),
+            "item_nonresponse": no_answer / (total + no_answer),
+        }
+
+
+def count(
+    groups: Int[np.ndarray, " respondents"],
+    answers: Int[np.ndarray, " respondents"],
+    weight: Float[np.ndarray, " respondents"] | None,
+    size: tuple[int, int],
+) -> Counts:
+    """Counts respondents.
+
+    Args:
+      groups: index of each respondent's group; the last is for those who count nowhere.
+      answers: index of each respondent's answer, as on the last axis of `Counts`.
+      weight: finite and not negative; None if all count the same.
+      size: how many groups and answers there are.
+    """
+    index, length = groups * size[1] + answers, size[0] * size[1]
+    n = np.bincount(index, minlength=length).reshape(size)
+    if weight is None:
+        return Counts(n, n.astype(float), n.astype(float))
+    return Counts(n, *(np.bincount(index, w, length).reshape(size) for w in (weight, weight**2)))

@@ -1,0 +1,19 @@
+"""The user's own respondents x questions file, with a codebook that says what its columns mean."""
+
+from pathlib import Path
+
+from survey_jax.errors import UserError
+from survey_jax.survey.sources import Prepared, Request
+from survey_jax.survey.sources.codebook import read_codebook
+from survey_jax.survey.sources.respondents import open_respondents
+from survey_jax.survey.sources.tabulate import tabulate
+
+ACCEPTS = frozenset({"codebook", "breakdowns", "min_n", "unweighted"})
+
+
+def load(request: Request) -> Prepared:
+    """A row for each question and group of the codebook. Raises UserError; see `tabulate`."""
+    if request.codebook is None:
+        raise UserError("--codebook: microdata need one; --draft_codebook=FILE.yaml drafts it from the file's labels")
+    codebook = read_codebook(request.codebook)
+    return tabulate(open_respondents(Path(request.input), codebook.encoding), codebook, request)

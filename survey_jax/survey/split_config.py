@@ -1,0 +1,78 @@
+"""What is held out, as settings, and what each split promises."""
+
+import dataclasses
+
+TRAIN, VALID = "train", "valid"
+UNSEEN_QUESTION, UNSEEN_GROUP, UNSEEN_BOTH = "unseen_question", "unseen_group", "unseen_both"
+UNSEEN_WAVE, UNSEEN_SURVEY = "unseen_wave", "unseen_survey"
+FEW_SHOT = "few_shot_"  # prefix of a split whose groups have some answers in train
+
+
+@dataclasses.dataclass
+class SplitConfig:
+    """What is held out, in one of four ways; `unseen_surveys` and the fields from `known_answers` on go with each.
+
+    1. `preset`: a published design. 2. `column`: the table says it. 3. `group_sets` x `question_sets`: named blocks.
+    4. Everything else: name or draw what is held out.
+    """
+
+    preset: str = ""  # "paper" | "paper_distinct" | "subpop": sets the fields that survey/presets.py lists under it
+    column: str = ""  # take the splits from this column of the table, instead of holding out
+    # Column value -> split; rows with other values are left out. If empty, values that are split names are used as is.
+    rename: dict[str, str] = dataclasses.field(default_factory=dict)
+    # Set -> values of `group_attribute`, set -> question ids. First x first is train, first x second is valid, any
+    # other pair is a test split named after its two sets. Sets of groups other than the first may overlap.
+    group_sets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    question_sets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    group_attribute: str = "country"  # of group_sets; countries are compared by ISO code where the name is known
+    unseen_surveys: tuple[str, ...] = ()  # surveys held out whole, whatever the other fields say of them
+    seen_surveys: tuple[str, ...] = ()  # if set: all other surveys are held out whole
+    unseen_waves: tuple[str, ...] = ()  # waves held out whole, in any survey that is not held out
+    unseen_questions: tuple[str, ...] = ()  # question ids held out, in any survey
+    unseen_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
+    unseen_topics: tuple[str, ...] = ()  # questions held out that have one of these values in the column `topic_column`
+    topic_column: str = "topic"
+    # Attribute -> values; a group is held out if any of its attributes has one of them.
+    unseen_groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    unseen_regions: tuple[str, ...] = ()  # continents or UN regions: groups held out whose country lies there
+    # Few-shot adaptation: so many questions of each held-out group, drawn by seed, are known after all and go to train;
+    # its test splits are then named few_shot_*, not unseen_*.
+    known_answers: int = 0
+    # Validation picks the checkpoint. By questions, to select for questions never seen (the paper's way). By rows,
+    # when what counts is new groups or gaps in a table: cheaper in data, but blind to overfitting the questions.
+    valid_questions: tuple[str, ...] = ()  # question ids for validation, seen groups only
+    valid_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
+    valid_row_fraction: float = 0.0  # this share of the remaining training rows, drawn by seed
+    # If > 0: rows outside train are left out whose question is at least so similar to another question of train; see
+    # survey/leakage.py (its THRESHOLD is a good value). 0: they stay, and the leakage audit lists them.
+    remove_near_duplicates: float = 0.0
+    max_rows: int = 0  # if > 0: each split but train is cut to at most this many rows, drawn by seed
+    seed: int = 0  # of every draw above; draws do not depend on the order of rows in the file
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """What a split shares with train, at most; `splits.audit` holds it to that."""
+
+    new_question: bool = False  # no question of train, neither by survey and id nor by wording and options
+    known_answers: int | None = None  # each of its groups has at most so many questions in train; 0: a new group
+    new_survey: bool = False  # no survey of train
+    new_wave: bool = False  # no wave that train has of the same survey
+    may_overlap: bool = False  # its rows may also be in another split of this kind
+
+
+PROMISES: dict[str, Promise] = {
+    TRAIN: Promise(),
+    VALID: Promise(),
+    UNSEEN_QUESTION: Promise(new_question=True),
+    UNSEEN_GROUP: Promise(known_answers=0),
+    UNSEEN_BOTH: Promise(new_question=True, known_answers=0),
+    UNSEEN_WAVE: Promise(new_wave=True),
+    UNSEEN_SURVEY: Promise(new_question=True, new_survey=True),
+}
+SPLITS = tuple(PROMISES)
+
+
+def few_shot_name(split: str) -> str:
+    """E.g. unseen_group -> few_shot_group, C2Q1 -> few_shot_C2Q1."""
+    return FEW_SHOT + split.removeprefix("unseen_")

@@ -1,0 +1,33 @@
+"""When two texts, two questions or two groups are the same to a reader."""
+
+import functools
+import re
+
+from survey_jax.survey import countries
+from survey_jax.survey.table import Answer, Group
+
+
+def fold(text: str) -> str:
+    """Text for comparison: letter case and runs of white space do not matter."""
+    return " ".join(text.casefold().split())
+
+
+def plain(text: str) -> str:
+    """Text for comparison: as `fold`, and punctuation does not matter either."""
+    return fold(re.sub(r"[^\w\s]|_", " ", text))
+
+
+def wording(answer: Answer) -> tuple[str, ...]:
+    """What makes two questions the same to a reader: folded question text and options, in order."""
+    return (fold(answer.question), *map(fold, answer.options))
+
+
+def is_country(attribute: str) -> bool:
+    """Whether a group's attribute of this name holds countries."""
+    return fold(attribute) == "country"
+
+
+@functools.cache
+def same_group(group: Group) -> Group:
+    """A group for comparison across surveys: folded, and countries by their ISO code where the name is known."""
+    return tuple((fold(k), (is_country(k) and countries.code(v)) or fold(v)) for k, v in group)

@@ -1,0 +1,332 @@
+"""The prepare command: its flags, its drafts, its report, and one line with exit code 2 for whatever is wrong."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyreadstat
+import pytest
+from command import Prepare
+
+from survey_jax.survey.sources import progress
+from survey_jax.survey.table import read_table
+
+CSV = """id,country,gender,age,q1,q2,w
+11,Kenya,1,25,1,3,1.5
+12,Kenya,2,35,2,9,0.5
+13,Kenya,2,70,1,,1
+14,Peru,1,44,2,1,1
+15,Peru,1,999,3,2,2
+16,Peru,2,19,8,2,1
+"""
+CODEBOOK = """survey: Test
+weight: w
+min_n: 1
+missing: [8, 9]
+attributes:
+  country: country
+  sex: {column: gender, recode: {1: male, 2: female}}
+  age: {column: age, recode: [18-29, 30-44, 45-64, 65+], missing: [999]}
+breakdowns: [[country], [country, sex]]
+questions:
+  q1:
+    text: Do you agree?
+    options: {1: Yes, 2: No, 3: Maybe}
+    scale: nominal
+  q2:
+    text: How much?
+    options: {1: low, 2: mid, 3: high}
+    scale: ordinal
+"""
+
+
+@pytest.fixture
+def command(capfd, monkeypatch) -> Prepare:
+    return Prepare(capfd, monkeypatch)
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[str, Path]:
+    """Flags of a command that works."""
+    (tmp_path / "data.csv").write_text(CSV)
+    (tmp_path / "codebook.yaml").write_text(CODEBOOK)
+    return {
+        "source": "microdata",
+        "input": tmp_path / "data.csv",
+        "codebook": tmp_path / "codebook.yaml",
+        "output": tmp_path / "out" / "table.parquet",
+    }
+
+
+def refused(command: Prepare, flags: dict[str, object], *switches: str) -> str:
+    """The one line of a command that fails; it has written nothing."""
+    output = Path(str(flags.get("output", ".")))
+    code, _, error = command(*switches, **flags)
+    assert code == 2, error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    if output.parent.name == "out" and output.parent.is_dir():
+        assert not list(output.parent.iterdir())
+    return error
+
+
+def test_says_what_became_of_the_file(command, files):
+    files["output"].parent.mkdir()
+    code, out, error = command(**files)
+    assert (code, error) == (0, "")
+    assert out.splitlines() == [
+        "kept 10 rows: 2 questions, 6 groups, 1 survey",
+        "dropped 2 rows",
+        "  2 nobody in the group gave an answer",
+        "repaired 0 rows",
+        f"table: {files['output']}",
+    ]
+    rows = read_table(files["output"])
+    assert {a.source for a in rows} == {"data.csv"}
+    kenya = next(a for a in rows if a.question_id == "q2" and a.group == (("country", "Kenya"),))
+    assert (kenya.counts, kenya.n, kenya.scale) == ((0, 0, 1.5), 1, "ordinal")
+    assert kenya.extra == {"item_nonresponse": 0.25, "country_iso3": "KEN"}
+
+
+def test_breakdowns_and_format_of_the_output(command, files, tmp_path):
+    files |= {"output": tmp_path / "table.jsonl.gz", "breakdowns": "sex,age+country"}
+    assert command(**files)[0] == 0
+    groups = {tuple(dict(a.group)) for a in read_table(files["output"])}
+    assert groups == {("sex",), ("age", "country")}
+
+
+def test_an_output_that_exists_is_replaced_in_one_piece_or_left_alone(command, files):
+    files["output"].parent.mkdir()
+    files["output"].write_bytes(b"precious")
+    assert command(**files | {"codebook": "nowhere.yaml"})[0] == 2
+    assert files["output"].read_bytes() == b"precious"
+    assert command(**files)[0] == 0
+    assert len(read_table(files["output"])) == 10
+    assert [p.name for p in files["output"].parent.iterdir()] == ["table.parquet"]
+
+
+FLAGS: dict[str, tuple[dict, str]] = {
+    "no input": ({"input": None}, "--input: say which file to read"),
+    "no source": ({"source": None}, "--source: say what the file is; choose from microdata"),
+    "unknown source": ({"source": "census"}, "--source=census: unknown; choose from microdata"),
+    "no output": ({"output": None}, "--output: say where the table goes"),
+    "output of another kind": ({"output": "table.csv"}, "table.csv: tables are written as .jsonl"),
+    "no such folder": ({"output": "nowhere/table.parquet"}, "nowhere: no such folder"),
+    "no codebook": ({"codebook": None}, "--codebook: microdata need one; --draft_codebook=FILE.yaml drafts it"),
+    "no such codebook": ({"codebook": "no.yaml"}, "no.yaml: no such file"),
+    "no such input": ({"input": "no.csv"}, "no.csv: no such file"),
+    "input of another kind": ({"input": "data.xlsx"}, "data.xlsx: not a kind of file that can be read; expected"),
+    "unknown attribute": ({"breakdowns": "country+income"}, "--breakdowns: unknown attribute 'income'; choose from"),
+    "breakdown twice": ({"breakdowns": "country+sex,sex+country"}, "the breakdown sex+country is there twice"),
+    "min_n of 0": ({"min_n": 0}, "--min_n"),
+    "nothing left": ({"min_n": 7}, "no row is left: fewer than 7 respondents in the group answered (min_n): 10"),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_bad_flags(command, files, name):
+    changes, reason = FLAGS[name]
+    files["output"].parent.mkdir()
+    flags = {k: v for k, v in (files | changes).items() if v is not None}
+    assert reason in refused(command, flags)
+
+
+CODEBOOKS: dict[str, tuple[str, str, str]] = {
+    "not YAML": ("survey: Test", "survey: [Test", "line 2: not YAML: expected ',' or ']'"),
+    "no mapping": (CODEBOOK, "- a\n", "not a codebook; expected keys such as survey"),
+    "unknown key": ("weight: w", "wieght: w", "line 2: unknown key 'wieght'; did you mean 'weight'?"),
+    "unknown key of a question": ("    scale: nominal", "    skale: nominal", "line 14: questions: q1: unknown key"),
+    "unknown key of an attribute": ("recode: {1: male", "code: {1: male", "line 7: attributes: sex: unknown key"),
+    "key twice": ("weight: w", "survey: Other", "line 2: not YAML: 'survey' is there twice"),
+    "no survey": ("survey: Test\n", "", "line 1: survey is missing"),
+    "no questions": (CODEBOOK[CODEBOOK.index("questions:") :], "", "line 1: questions must map names to entries"),
+    "text to be written": ("How much?", "TODO", "line 16: questions: q2: text is still to be written"),
+    "option to be written": ("3: high", "3: TODO", "line 17: questions: q2: options: 3 is still to be written: 'TODO'"),
+    "no text": ("    text: How much?\n", "", "line 15: questions: q2: text is missing"),
+    "no options": ("    options: {1: low, 2: mid, 3: high}\n", "", "questions: q2: options must map codes to texts"),
+    "one option": ("{1: low, 2: mid, 3: high}", "{1: low}", "q2: needs at least two options, has 1"),
+    "equal options": ("2: mid", "2: LOW", "q2: two equal options: 'LOW'"),
+    "code twice": ("2: mid", "01: mid", "line 17: questions: q2: options: the code '01' is empty"),
+    "empty option": ("2: mid", "2: ''", "line 17: questions: q2: options: 2 must be a text that is not empty"),
+    "unknown scale": ("scale: ordinal", "scale: ratio", 'q2: scale must be "ordinal" or "nominal", got'),
+    "option is missing": ("3: high", "9: high", "q2: the code 9 is an option and also in the list `missing`"),
+    "min_n of no number": ("min_n: 1", "min_n: few", "line 3: min_n must be a whole number of at least 1, got 'few'"),
+    "missing of no list": ("missing: [8, 9]", "missing: {8: x}", "line 4: missing must be a list"),
+    "no such question column": ("  q2:\n", "  q3:\n", "questions: q3: {data} has no column 'q3'; it has 7"),
+    "no such attribute column": ("column: gender", "column: genre", "attributes: sex: {data} has no column 'genre'"),
+    "no such weight": ("weight: w", "weight: weight", "weight: {data} has no column 'weight'"),
+    "column and value": ("column: gender,", "column: gender, value: x,", "sex: needs either a column or"),
+    "overlapping bands": ("30-44", "29-44", "line 8: attributes: age: the bands 18-29 and 29-44 overlap"),
+    "backward band": ("30-44", "44-30", "line 8: attributes: age: the band 44-30 ends before it begins"),
+    "unlisted code": ("missing: [8, 9]", "missing: [9]", "line 11: questions: q1: column q1 of {data} holds the code 8 "
+                      "(1 times); add each to the question's options, missing or not_asked"),
+    "unlisted codes": ("missing: [8, 9]", "missing: [7]", "not_asked (1 more questions have such codes)"),
+    "unlisted attribute": ("2: female", "3: female", "sex: column gender of {data} holds the code 2 (3 times)"),
+    "common code in a band": (", missing: [999]}", "}\nnot_asked: [70]", "age: the code 70 is both in the common list"),
+    "unknown breakdown": ("[[country], ", "[[state], ", "line 9: unknown attribute 'state'; choose from country"),
+    "weight of text": ("weight: w", "weight: country", "column country of {data} holds the codes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_bad_codebooks(command, files, name):
+    old, new, reason = CODEBOOKS[name]
+    assert CODEBOOK.count(old) >= 1
+    files["codebook"].write_text(CODEBOOK.replace(old, new, 1))
+    files["output"].parent.mkdir()
+    flags = files | ({"breakdowns": "age"} if name == "common code in a band" else {})
+    error = refused(command, flags)
+    assert reason.format(data=files["input"]) in error
+    if "{data} holds the codes" not in reason:
+        assert str(files["codebook"]) in error
+
+
+DATA: dict[str, tuple[str, str, str]] = {
+    "negative weight": (",1.5\n", ",-1.5\n", "column w of {data} holds the code -1.5 (1 times): a weight must be"),
+    "weight of infinity": (",1.5\n", ",inf\n", "column w of {data} holds the code inf (1 times): a weight must be"),
+    "weight that is no number": (
+        ",1.5\n",
+        ",NaN\n",
+        "column w of {data} holds the code NaN (1 times): a weight must be",
+    ),
+    "ragged row": (",1.5\n", ",1.5,7\n", "{data}: cannot be read: CSV parse error: Expected 7 columns, got 8"),
+    "column twice": ("q1,q2", "q1,q1", "{data}: its header has two columns named 'q1'"),
+    "header alone": (CSV[CSV.index("\n") + 1 :], "", "{data}: has no respondents"),
+    "empty": (CSV, "", "{data}: has no respondents"),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_bad_data(command, files, name):
+    old, new, reason = DATA[name]
+    files["input"].write_text(CSV.replace(old, new, 1))
+    files["output"].parent.mkdir()
+    assert reason.format(data=files["input"]) in refused(command, files)
+
+
+def test_identifiers_are_no_groups(command, files):
+    files["output"].parent.mkdir()
+    people = "".join(f"{i},Kenya,1,30,1,1,1\n" for i in range(10, 10_011))
+    files["input"].write_text(CSV.splitlines()[0] + "\n" + people)
+    files["codebook"].write_text(CODEBOOK.replace("country: country", "country: country\n  person: id"))
+    error = refused(command, files | {"breakdowns": "person"})
+    assert "attributes: person: column id" in error
+    assert "has 10,001 values, which are no groups" in error
+
+
+@pytest.mark.parametrize("suffix", [".sav", ".zsav", ".dta", ".sas7bdat", ".xpt", ".parquet", ".csv.gz"])
+def test_damaged_files(command, files, tmp_path, suffix):
+    files["output"].parent.mkdir()
+    files["input"] = tmp_path / f"data{suffix}"
+    files["input"].write_bytes(b"no data at all" * 20)
+    assert f"{files['input']}: cannot be read: " in refused(command, files)
+
+
+def test_text_of_an_undeclared_encoding(command, files):
+    files["output"].parent.mkdir()
+    files["input"].write_bytes(CSV.replace("Peru", "Perú").encode("latin1"))
+    assert "such as latin1" in refused(command, files)
+    files["codebook"].write_text(CODEBOOK + "encoding: klingon\n")
+    assert "unknown encoding 'klingon'" in refused(command, files)
+    files["codebook"].write_text(CODEBOOK + "encoding: latin1\n")
+    assert command(**files)[0] == 0
+
+
+def test_as_a_program(files):
+    """Once as users run it: the rest of this file calls what it calls."""
+    files["output"].parent.mkdir()
+    program = [sys.executable, "-m", "survey_jax.prepare"]
+    good = subprocess.run([*program, *(f"--{k}={v}" for k, v in files.items())], capture_output=True, text=True)
+    assert (good.returncode, good.stderr) == (0, "")
+    bad = subprocess.run([*program, "--source=microdata"], capture_output=True, text=True)
+    assert (bad.returncode, bad.stderr) == (2, "error: --input: say which file to read\n")
+
+
+# ---------------------------------------------------------------------------------------------- drafts
+
+
+def write_labelled(path: Path) -> Path:
+    """Respondents with labels, one undeclared don't know, a declared refusal and a declared 'not asked'."""
+    frame = pd.DataFrame({
+        "caseid": range(1, 61),
+        "CNTRY": list(itertools.islice(itertools.cycle([1.0, 2.0]), 60)),
+        "AGEA": [float(15 + i) for i in range(60)],
+        "TRUST": list(itertools.islice(itertools.cycle([1.0, 2, 3, 8, -1, -4]), 60)),
+        "PSPWGHT": [0.5 + i / 60 for i in range(60)],
+        "INTERVIEW": [float(20240000 + i) for i in range(60)],
+    })  # fmt: skip
+    labels = {
+        "CNTRY": {1.0: "Kenya", 2.0: "Peru"},
+        "TRUST": {1.0: "Not at all", 2.0: "Some", 3.0: "A lot", 8.0: "Don't know", -1.0: "Refused", -4.0: "Not asked"},
+    }
+    pyreadstat.write_sav(
+        frame,
+        path,
+        column_labels={"TRUST": "Trust in the council"},
+        variable_value_labels=labels,
+        missing_ranges={"TRUST": [{"lo": -9, "hi": -1}]},
+        variable_measure={"TRUST": "ordinal"},
+    )
+    return path
+
+
+def test_a_draft_becomes_a_table_once_its_texts_are_written(command, tmp_path):
+    data, draft, table = write_labelled(tmp_path / "own.sav"), tmp_path / "own.yaml", tmp_path / "own.parquet"
+    code, out, _ = command(input=data, draft_codebook=draft)
+    assert code == 0
+    assert f"drafted {draft}: questions: 1, attributes: 2, columns left out: 2" in out
+    flags = {"source": "microdata", "input": data, "codebook": draft, "output": table, "min_n": 1}
+    assert "text is still to be written: 'TODO: Trust in the council'" in refused(command, flags)
+    text = draft.read_text()
+    assert "weight: PSPWGHT" in text
+    draft.write_text(text.replace("TODO: Trust in the council", "Do you trust the council?"))
+    code, out, error = command(**flags)
+    assert (code, error) == (0, "")
+    rows = read_table(table)
+    kenya = next(a for a in rows if dict(a.group) == {"country": "Kenya"})
+    assert kenya.options == ("Not at all", "Some", "A lot")
+    assert kenya.scale == "ordinal"
+    assert kenya.n == 20  # every other respondent: codes 1, 3 and -1 in turn
+    assert {dict(a.group)["age"] for a in rows if "age" in dict(a.group)} == {"18-29", "30-44", "45-64", "65+"}
+    peru = next(a for a in rows if dict(a.group) == {"country": "Peru"})
+    weight = {code: sum(0.5 + i / 60 for i in range(60) if i % 6 == at) for at, code in ((1, 2), (3, 8))}
+    assert peru.extra["item_nonresponse"] == pytest.approx(weight[8] / (weight[2] + weight[8]))
+
+
+def test_a_draft_of_a_file_without_labels_asks_for_every_meaning(command, files, tmp_path):
+    draft = tmp_path / "draft.yaml"
+    files["input"].write_text(CSV.replace("2,9,0.5", "2,NA,0.5"))
+    assert command(input=files["input"], draft_codebook=draft)[0] == 0
+    text = draft.read_text()
+    assert 'not_asked: ["NA"]' in text or "not_asked: [NA]" in text
+    assert '1: "TODO: what 1 means"' in text
+    assert "missing: [999]" in text
+    assert "# id is left out" in text
+    assert "breakdowns: [[country], [country, sex], [country, age]]" in text
+    codebook = text.replace("TODO: what 8 means", "Other").replace("TODO: ", "").replace("min_n: 50", "min_n: 1")
+    draft.write_text(codebook)
+    assert command(**files | {"codebook": draft, "output": tmp_path / "t.jsonl"})[0] == 0
+    assert len(read_table(tmp_path / "t.jsonl")) > 6
+
+
+def test_a_draft_never_overwrites(command, files, tmp_path):
+    draft = tmp_path / "draft.yaml"
+    draft.write_text("my work")
+    assert "exists, and may hold your work" in refused(command, {"input": files["input"], "draft_codebook": draft})
+    assert draft.read_text() == "my work"
+
+
+def test_a_draft_finds_the_encoding(command, files, tmp_path):
+    files["input"].write_bytes(CSV.replace("Peru", "Perú").encode("latin1"))
+    draft = tmp_path / "draft.yaml"
+    assert command(input=files["input"], draft_codebook=draft)[0] == 0
+    assert "encoding: latin1" in draft.read_text()
+
+
+def test_a_log_gets_plain_lines_of_progress(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    assert list(progress.track(iter("abc"), 3, "letters read")) == ["a", "b", "c"]
+    assert capsys.readouterr().out == "letters read: 1 of 3\nletters read: 2 of 3\nletters read: 3 of 3\n"
