@@ -22,6 +22,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench weights
 	$(RUN) -m benchmarks.trees
+	$(RUN) -m benchmarks.prepare
 
 weights: weights-smollm2 weights-gemma3-270m
 
