@@ -25,7 +25,7 @@ def get_config() -> Config:
                 max_rows=300,
             ),
         ),
-        batch=BatchConfig(rows=4, row_tokens=256, row_answers=16, groups=2, question_answers=30),
-        optim=OptimConfig(steps=120, lr=6e-4, warmup=10),
-        run=RunConfig(eval_every=40),
+        batch=BatchConfig(rows=4, row_tokens=256, row_answers=16, groups=1, question_answers=30),
+        optim=OptimConfig(steps=140, lr=6e-4, warmup=10),
+        run=RunConfig(eval_every=35),
     )
