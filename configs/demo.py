@@ -27,5 +27,5 @@ def get_config() -> Config:
         ),
         batch=BatchConfig(rows=4, row_tokens=256, row_answers=16, groups=1, question_answers=30),
         optim=OptimConfig(steps=140, lr=6e-4, warmup=10),
-        run=RunConfig(eval_every=35),
+        run=RunConfig(eval_every=70),
     )

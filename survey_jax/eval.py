@@ -6,6 +6,7 @@
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.prompts import Prompter
 from survey_jax.runlog import read_config, say, start_jax, write_json
-from survey_jax.survey import baselines, report
+from survey_jax.survey import baselines, leakage, report
 from survey_jax.survey.calibration import with_temperature
 from survey_jax.survey.splits import TRAIN, counts_table
 from survey_jax.survey.table import read_table
@@ -33,6 +34,8 @@ STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the valid
 DATA = flags.DEFINE_list("data", [], "Other survey tables to evaluate on, instead of the run's own splits.")
 NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/eval; default: from step and data.")
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
+
+DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a near-duplicate of one of train
 
 
 def main() -> None:
@@ -47,6 +50,8 @@ def main() -> None:
     task = build_task(config, prompter, extra)
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
+    rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
+    say(leakage.leakage_table(rows))
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task)
@@ -63,17 +68,21 @@ def main() -> None:
         systems["group_swapped"] = {name: with_temperature(p, temperature) for name, p in swapped.items()}
 
     # -------------------------------------------------------------------- results
-    seen = [p.answer for p in task.prompts[TRAIN]]
     subject = "zero_shot" if ZERO_SHOT.value else "model"
     splits = {}
     for name in names:
-        answers = [p.answer for p in task.prompts[name]]
-        mine = {system: parts[name] for system, parts in systems.items()}
-        splits[name] = report.score_split(name, answers, mine, subject, seen, config.run.seed)
+        distinct = ~leakage.leaked_rows(rows[TRAIN], rows[name])
+        parts = {name: np.ones_like(distinct)}
+        if distinct.any() and not distinct.all():
+            parts[name + DISTINCT] = distinct
+        for part, kept in parts.items():
+            answers = list(itertools.compress(rows[name], kept))
+            mine = {system: predictions[name][kept] for system, predictions in systems.items()}
+            splits[part] = report.score_split(part, answers, mine, subject, rows[TRAIN], config.run.seed)
     folder = workdir / "eval" / (NAME.value or default_name(step))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
-    report.write_predictions(splits.values(), folder / "predictions.parquet")
+    report.write_predictions([splits[name] for name in names], folder / "predictions.parquet")
     about = {
         "model": config.model.weights,
         "checkpoint": "none (zero-shot)" if step is None else f"{workdir} step {step}",

@@ -129,6 +129,28 @@ def test_alone_it_takes_the_newest_run_and_its_best_step(world: Path) -> None:
     assert score == pytest.approx(losses[best], rel=1e-5)
 
 
+def test_near_duplicates_of_training_questions_are_left_out_of_a_second_score(world: Path) -> None:
+    config = json.loads((world / "checkpoints" / "tiny_config" / "config.json").read_text())
+    trained = tiny.rows()[0]
+    assert trained["question_id"] not in config["data"]["splits"]["unseen_questions"]
+    other = tiny.rows(questions=2, survey="Other")
+    for row in other:
+        copied = row["question_id"] == "q0"
+        row["question"] = trained["question"].upper() if copied else "Which of these numbers would you rather have?"
+    tiny.write_rows(world / "copied.jsonl", other)
+    output = run(world, "eval", "--workdir=checkpoints/tiny_config", "--data=copied.jsonl", "--step=20")
+    assert "1.000 data" in output
+    splits = results(world, "step_20_copied")
+    assert set(splits) == {"data", "data_distinct"}
+    assert splits["data"]["n"] == 2 * splits["data_distinct"]["n"] == len(other)
+    assert (splits["data"]["questions"], splits["data_distinct"]["questions"]) == (2, 1)
+    file = world / "checkpoints" / "tiny_config" / "eval" / "step_20_copied" / "predictions.parquet"
+    rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(world / "cache")).to_list()
+    kept = [row["kl"] for row in rows if row["question_id"] == "q1"]
+    assert len(rows) == len(other)
+    assert splits["data_distinct"]["model"]["kl"]["value"] == pytest.approx(np.mean(kept), rel=1e-6)
+
+
 def test_another_table_with_more_options(world: Path) -> None:
     other = tiny.rows(questions=3, survey="Other", seed=1)
     for row in other:
