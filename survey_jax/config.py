@@ -79,6 +79,7 @@ class RunConfig:
     eval_every: int = 50  # steps between evaluations on `valid`; each is followed by a checkpoint
     keep: int = 2  # latest checkpoints kept; the best one stays as well
     compilation_cache: str = "checkpoints/.jax_cache"  # second starts skip compilation; "" = off
+    calibrate: bool = True  # predict at the temperature that suits `valid` best; False: at 1, as published systems do
 
 
 @dataclasses.dataclass

@@ -31,6 +31,7 @@ from survey_jax.survey.splits import TRAIN, VALID, counts_table
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
+FLAT = 4.5  # temperature near the upper bound
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default checkpoints/<config name>.")
 
 
@@ -110,7 +111,7 @@ def main() -> None:
         if saves or done % config.run.log_every == 0:
             log.flush()
         if saves:
-            scores = evaluate(predictor, train, task, VALID)
+            scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
             log.evaluation(done, VALID, scores)
             checkpoints.save(done, train, opt_state, identity, scores)
 
@@ -120,12 +121,17 @@ def main() -> None:
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
 
 
-def evaluate(predictor: Predictor, train: Any, task: Task, name: str) -> dict[str, float]:
-    """Mean of every metric on a split, over rows and by question, at the temperature that suits the split best."""
+def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
+    """Mean of every metric on a split, over rows and by question, at the temperature that suits it best, or at 1."""
     prompts = task.prompts[name]
     answers = [p.answer for p in prompts]
     predictions = predictor(train, prompts, f"evaluating {name}")
-    temperature = fit_temperature(answers, predictions)
+    temperature = fit_temperature(answers, predictions) if calibrate else 1.0
+    if temperature > FLAT:
+        say(
+            f"warning: temperature {temperature:.2f}, {name} asks for nearly uniform predictions: if what you want to "
+            "predict is not like it, set config.run.calibrate to False"
+        )
     rows = metrics.row_metrics(answers, with_temperature(predictions, temperature))
     means = {metric: entry["value"] for metric, entry in metrics.summarise(answers, rows, samples=0).items()}
     return means | {TEMPERATURE: temperature}

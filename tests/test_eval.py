@@ -151,6 +151,22 @@ def test_near_duplicates_of_training_questions_are_left_out_of_a_second_score(wo
     assert splits["data_distinct"]["model"]["kl"]["value"] == pytest.approx(np.mean(kept), rel=1e-6)
 
 
+def test_without_calibration_the_model_is_the_uncalibrated_one(world: Path) -> None:
+    flags = ("--config=tiny_config.py", "--workdir=checkpoints/plain")
+    run(world, "train", *flags, "--config.run.calibrate=False", "--config.optim.steps=10")
+    run(world, "eval", "--workdir=checkpoints/plain", "--name=plain")
+    folder = world / "checkpoints" / "plain"
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert [line["eval/valid/temperature"] for line in lines if "eval/valid/temperature" in line] == [1.0]
+    for split in json.loads((folder / "eval" / "plain" / "metrics.json").read_text())["splits"].values():
+        scored = {metric: score["value"] for metric, score in split["model"].items() if score["value"] is not None}
+        assert {"kl", "kl_by_question", "paper_1_minus_jsd"} <= scored.keys()
+        for metric, value in scored.items():
+            assert value == pytest.approx(split["baselines"]["uncalibrated"][metric]["value"], rel=1e-5)
+    trained = (world / "checkpoints" / "tiny_config" / "metrics.jsonl").read_text()
+    assert '"eval/valid/temperature": 1.0,' not in trained
+
+
 def test_another_table_with_more_options(world: Path) -> None:
     other = tiny.rows(questions=3, survey="Other", seed=1)
     for row in other:
