@@ -26,12 +26,11 @@ from survey_jax.parity import report_parity
 from survey_jax.prompts import Prompter
 from survey_jax.runlog import RunLog, prepare_workdir, say, start_jax
 from survey_jax.survey import metrics
-from survey_jax.survey.calibration import fit_temperature, with_temperature
+from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
 from survey_jax.survey.splits import TRAIN, VALID, counts_table
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
-FLAT = 4.5  # temperature near the upper bound
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default checkpoints/<config name>.")
 
 
@@ -127,7 +126,7 @@ def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate:
     answers = [p.answer for p in prompts]
     predictions = predictor(train, prompts, f"evaluating {name}")
     temperature = fit_temperature(answers, predictions) if calibrate else 1.0
-    if temperature > FLAT:
+    if temperature > 0.9 * BOUNDS[1]:
         say(
             f"warning: temperature {temperature:.2f}, {name} asks for nearly uniform predictions: if what you want to "
             "predict is not like it, set config.run.calibrate to False"
