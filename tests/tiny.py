@@ -44,7 +44,8 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     tensors = {}
     for path, variable in nnx.to_flat_state(nnx.state(abstract_model(config, 0, ()))):
-        name, transposed = names[".".join(map(str, path))]
+        stored = names[".".join(map(str, path))]
+        name, transposed = stored.name, stored.transposed
         for layer in range(config.layers if "{}" in name else 1):
             shape = variable.shape[1:] if "{}" in name else variable.shape
             scale = 0.3 if "norm" in name else 0.15

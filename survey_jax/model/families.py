@@ -1,5 +1,6 @@
 """Hugging Face config.json and weight names <-> ours, a table a family."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,33 +9,50 @@ from survey_jax.errors import UserError
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.rotary import Rotary
 
-# Our parameter -> Hugging Face name ("{}" is the layer) and whether Hugging Face stores it transposed ([out, in]).
-NAMES: dict[str, tuple[str, bool]] = {
-    "embedding": ("model.embed_tokens.weight", False),
-    "final_norm": ("model.norm.weight", False),
-    "head": ("lm_head.weight", False),
-    "blocks.q": ("model.layers.{}.self_attn.q_proj.weight", True),
-    "blocks.k": ("model.layers.{}.self_attn.k_proj.weight", True),
-    "blocks.v": ("model.layers.{}.self_attn.v_proj.weight", True),
-    "blocks.o": ("model.layers.{}.self_attn.o_proj.weight", True),
-    "blocks.gate": ("model.layers.{}.mlp.gate_proj.weight", True),
-    "blocks.up": ("model.layers.{}.mlp.up_proj.weight", True),
-    "blocks.down": ("model.layers.{}.mlp.down_proj.weight", True),
-    "blocks.attention_norm": ("model.layers.{}.input_layernorm.weight", False),
-    "blocks.ff_norm": ("model.layers.{}.post_attention_layernorm.weight", False),
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """Where Hugging Face keeps one of our parameters.
+
+    Attributes:
+      name: with "{}" for the layer where the parameter is stacked.
+      transposed: stored as [out, in], the other way round than ours.
+      rows: (first, last + 1) of the stored tensor's rows, where several parameters are fused into one; None: all.
+    """
+
+    name: str
+    transposed: bool = False
+    rows: tuple[int, int] | None = None
+
+
+Names = dict[str, Tensor]
+
+NAMES: Names = {
+    "embedding": Tensor("model.embed_tokens.weight"),
+    "final_norm": Tensor("model.norm.weight"),
+    "head": Tensor("lm_head.weight"),
+    "blocks.q": Tensor("model.layers.{}.self_attn.q_proj.weight", transposed=True),
+    "blocks.k": Tensor("model.layers.{}.self_attn.k_proj.weight", transposed=True),
+    "blocks.v": Tensor("model.layers.{}.self_attn.v_proj.weight", transposed=True),
+    "blocks.o": Tensor("model.layers.{}.self_attn.o_proj.weight", transposed=True),
+    "blocks.gate": Tensor("model.layers.{}.mlp.gate_proj.weight", transposed=True),
+    "blocks.up": Tensor("model.layers.{}.mlp.up_proj.weight", transposed=True),
+    "blocks.down": Tensor("model.layers.{}.mlp.down_proj.weight", transposed=True),
+    "blocks.attention_norm": Tensor("model.layers.{}.input_layernorm.weight"),
+    "blocks.ff_norm": Tensor("model.layers.{}.post_attention_layernorm.weight"),
 }
 GEMMA2_NAMES = NAMES | {
-    "blocks.attention_post_norm": ("model.layers.{}.post_attention_layernorm.weight", False),
-    "blocks.ff_norm": ("model.layers.{}.pre_feedforward_layernorm.weight", False),
-    "blocks.ff_post_norm": ("model.layers.{}.post_feedforward_layernorm.weight", False),
+    "blocks.attention_post_norm": Tensor("model.layers.{}.post_attention_layernorm.weight"),
+    "blocks.ff_norm": Tensor("model.layers.{}.pre_feedforward_layernorm.weight"),
+    "blocks.ff_post_norm": Tensor("model.layers.{}.post_feedforward_layernorm.weight"),
 }
 GEMMA3_NAMES = GEMMA2_NAMES | {
-    "blocks.q_norm": ("model.layers.{}.self_attn.q_norm.weight", False),
-    "blocks.k_norm": ("model.layers.{}.self_attn.k_norm.weight", False),
+    "blocks.q_norm": Tensor("model.layers.{}.self_attn.q_norm.weight"),
+    "blocks.k_norm": Tensor("model.layers.{}.self_attn.k_norm.weight"),
 }
 
 
-def decoder_config(hf: Mapping[str, Any], where: str) -> tuple[DecoderConfig, dict[str, tuple[str, bool]]]:
+def decoder_config(hf: Mapping[str, Any], where: str) -> tuple[DecoderConfig, Names]:
     """A config.json (of transformers 4 or 5) -> our config and its table of weight names.
 
     Args:
@@ -162,7 +180,7 @@ def _refuse(hf: Mapping[str, Any], where: str, **expected: Any) -> None:
             raise UserError(f"{where}: {field} = {hf[field]!r} is not supported (only {value!r})")
 
 
-FAMILIES: dict[str, tuple[Callable[[Mapping[str, Any], str], DecoderConfig], dict[str, tuple[str, bool]]]] = {
+FAMILIES: dict[str, tuple[Callable[[Mapping[str, Any], str], DecoderConfig], Names]] = {
     "llama": (_llama, NAMES),
     "gemma2": (_gemma2, GEMMA2_NAMES),
     "gemma3_text": (_gemma3, GEMMA3_NAMES),

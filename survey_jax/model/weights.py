@@ -13,7 +13,7 @@ from flax import nnx
 
 from survey_jax.errors import UserError
 from survey_jax.model.decoder import Decoder, DecoderConfig
-from survey_jax.model.families import decoder_config
+from survey_jax.model.families import Names, decoder_config
 from survey_jax.model.gguf import GGUF
 from survey_jax.model.gguf_tokenizer import gguf_tokenizer
 from survey_jax.model.lora import LoraParam, add_lora, initial_adapter
@@ -30,7 +30,7 @@ class Pretrained:
 
     path: Path
     config: DecoderConfig
-    names: dict[str, tuple[str, bool]]
+    names: Names
     source: TensorSource
 
     def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
@@ -153,7 +153,7 @@ def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
     used = set()
     for parameter in parameters:
         if (entry := pretrained.names.get(parameter.replace("/", "."))) is not None:
-            used |= {entry[0].format(i) for i in range(pretrained.config.layers)}
+            used |= {entry.name.format(i) for i in range(pretrained.config.layers)}
     spare = {"lm_head.weight"} if pretrained.config.tied_head else set()
     unknown = [n for n in pretrained.source.names if n not in used | spare and not n.endswith("rotary_emb.inv_freq")]
     if unknown:
@@ -162,24 +162,28 @@ def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
 
 def _read(pretrained: Pretrained, name: str, shape: tuple[int, ...], dtype, sharding) -> jax.Array:
     """One parameter, read slice by slice in Hugging Face's layout."""
-    hf_name, transposed = pretrained.names[name]
-    stacked = "{}" in hf_name
-    expected = shape[1:] if stacked else shape
-    for tensor in [hf_name.format(i) for i in range(shape[0])] if stacked else [hf_name]:
+    stored = pretrained.names[name]
+    stacked = "{}" in stored.name
+    inner = shape[1:] if stacked else shape
+    inner = inner[::-1] if stored.transposed else inner  # as Hugging Face has it
+    first, last = stored.rows or (0, inner[0])
+    for tensor in [stored.name.format(i) for i in range(shape[0])] if stacked else [stored.name]:
         if tensor not in pretrained.source.names:
             raise UserError(f"{pretrained.path}: tensor {tensor} is missing")
-        if pretrained.source.shape(tensor) != (expected[::-1] if transposed else expected):
-            found = pretrained.source.shape(tensor)
-            raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {expected}")
+        found = pretrained.source.shape(tensor)
+        if found[1:] != inner[1:] or (found[0] < last if stored.rows else found[0] != last):
+            raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {inner}")
 
     def one(tensor: str, index: tuple[slice, ...]) -> np.ndarray:
-        value = pretrained.source.read(tensor, index[::-1] if transposed else index)
-        return np.asarray(value.T if transposed else value, dtype)
+        rows, *columns = index[::-1] if stored.transposed else index
+        start, stop, _ = rows.indices(inner[0])
+        value = pretrained.source.read(tensor, (slice(first + start, first + stop), *columns))
+        return np.asarray(value.T if stored.transposed else value, dtype)
 
     def part(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None
         if not stacked:
-            return one(hf_name, index)
-        return np.stack([one(hf_name.format(i), index[1:]) for i in range(shape[0])[index[0]]])
+            return one(stored.name, index)
+        return np.stack([one(stored.name.format(i), index[1:]) for i in range(shape[0])[index[0]]])
 
     return jax.make_array_from_callback(shape, sharding, part)
