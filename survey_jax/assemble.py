@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import transformers
 from flax import nnx
 from jaxtyping import Float
 from rich.progress import track
@@ -47,6 +48,13 @@ class Model:
     frozen: nnx.State
     forward: Forward  # of training
     shape: BatchShape
+
+
+def make_prompter(config: Config, tokenizer: transformers.PreTrainedTokenizerBase) -> Prompter:
+    """The config's template on a tokenizer."""
+    d = config.data
+    order, seed = d.option_order, config.run.seed
+    return Prompter(tokenizer, d.template, d.chat, language=d.language, order=order, seed=seed)
 
 
 def read_answers(config: Config) -> list[Answer]:
@@ -157,6 +165,8 @@ class Predictor:
             probs = self._predict(m.graphdef, train, m.frozen, on_mesh, self._letters, forward=forward)
             slots = batch["prompt"] >= 0
             result[batch["prompt"][slots]] = np.asarray(jax.device_get(probs))[slots]
+        for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
+            row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result
 
     def letter_mass(self, train: nnx.State, prompts: Sequence[Prompt]) -> float:

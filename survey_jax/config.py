@@ -12,7 +12,7 @@ from typing import Any
 
 from survey_jax.errors import UserError
 from survey_jax.model.decoder import PROJECTIONS, REMAT
-from survey_jax.prompts import TEMPLATES
+from survey_jax.prompts import ORDERS, TEMPLATES
 from survey_jax.survey.splits import SplitConfig
 
 
@@ -39,6 +39,8 @@ class DataConfig:
     question_columns: tuple[str, ...] = ("question",)  # where the wording stands: the first that a row has
     template: str = "question_first"  # a key of prompts.TEMPLATES
     chat: bool = False  # wrap prompts in the tokenizer's chat template
+    language: str = ""  # of the template's own words, see docs/prompts.md; "" = each row's `language`, else English
+    option_order: str = "listed"  # under the letters: "listed" | "reversed" | "shuffled" (by run.seed, per question)
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.row_tokens, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 
@@ -98,6 +100,7 @@ _CHOICES: dict[str, typing.Collection[str]] = {
     "model.attention": ("dense", "two_part"),
     "model.remat": REMAT,
     "data.template": TEMPLATES,
+    "data.option_order": ORDERS,
     "optim.schedule": ("cosine", "linear", "constant"),
 }
 _POSITIVE = (

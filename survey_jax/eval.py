@@ -16,12 +16,11 @@ from absl import flags
 from jaxtyping import Float
 
 from survey_jax import cli
-from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, encode
+from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, encode, make_prompter
 from survey_jax.checkpoint import Checkpoints, check_identity
 from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
-from survey_jax.prompts import Prompter
 from survey_jax.runlog import read_config, say, start_jax, write_json
 from survey_jax.survey import baselines, leakage, report
 from survey_jax.survey.calibration import with_temperature
@@ -45,7 +44,7 @@ def main() -> None:
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, pretrained.fingerprint())
-    prompter = Prompter(pretrained.tokenizer(), config.data.template, config.data.chat)
+    prompter = make_prompter(config, pretrained.tokenizer())
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
     say(counts_table(task.splits))
@@ -82,7 +81,8 @@ def main() -> None:
     folder = workdir / "eval" / (NAME.value or default_name(step))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
-    report.write_predictions([splits[name] for name in names], folder / "predictions.parquet")
+    order = task.prompter.option_order
+    report.write_predictions([splits[name] for name in names], order, folder / "predictions.parquet")
     about = {
         "model": config.model.weights,
         "checkpoint": "none (zero-shot)" if step is None else f"{workdir} step {step}",

@@ -83,7 +83,7 @@ class Batches:
         digest = hashlib.sha256(repr(packing).encode())
         for prompt in self.prompts:
             digest.update(prompt.tokens.tobytes())
-            digest.update(np.array(prompt.answer.probs).tobytes())
+            digest.update(np.array(prompt.target).tobytes())
         return digest.hexdigest()[:16]
 
     def report(self) -> str:

@@ -1,12 +1,15 @@
-"""Survey rows to prompts: templates, group descriptions, chat formats, and the letter-token contract."""
+"""Survey rows to prompts: templates and their languages, chat formats, and the letter-token contract."""
 
 import dataclasses
+import re
 import string
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import transformers
 
+from survey_jax import steering
 from survey_jax.errors import UserError
 from survey_jax.survey.table import MAX_OPTIONS, Answer, Group
 
@@ -19,65 +22,105 @@ class Template:
     """How a question becomes text.
 
     Attributes:
-      body: the question, with {group}, {question} and {options}; the user's turn in a chat.
-      stem: the start of the answer, ending right before the letter; may hold {group}.
+      body: the question, with {group}, {question}, {options} and {choices}; the user's turn in a chat.
+      stem: the start of the answer, ending right before the letter (or before its `lead`); may hold {group}.
       option: one option, with {letter} and {text}.
       separator: between options.
+      choice: one of {choices}, with {letter}; they are joined by commas.
+      lead: what comes between stem and letter, in one token with the letter.
+      describe: the group in words.
     """
 
     body: str
     stem: str
     option: str = "({letter}) {text}"
     separator: str = "\n"
+    choice: str = "{letter}."
+    lead: str = ""
+    describe: Callable[[Group], str] = steering.someone
 
 
-TEMPLATES = {
-    # Cao et al. 2025, section 3.1, as their published code writes it: the group first, so prompts share little.
-    "paper": Template(
-        body="How would {group} answer the following question:\n\n{question} \nHere are the options: \n{options}",
-        stem=" If had to select one of the options, my answer would be (",
-        option="({letter}){text}",
-        separator=", ",
-    ),
+# Suh et al. 2025 (SubPOP): the question as their published code writes it, after what steers the model.
+_SUBPOP = Template(
+    body="{group}Question: {question}\n{options}\nAnswer as a choice between {choices}\n\n",
+    stem="Answer:",
+    option="{letter}. {text}",
+    lead=" ",
+)
+
+_PAPER_STEM = " If had to select one of the options, my answer would be ("
+
+# Template -> language of its own words -> text. The language is that of a row, see `Prompter`.
+TEMPLATES: dict[str, dict[str, Template]] = {
+    # Cao et al. 2025, section 3.1, as their published code writes it: the group first, so prompts share little. Their
+    # Chinese prompts keep the English stem.
+    "paper": {
+        "en": Template(
+            body="How would {group} answer the following question:\n\n{question} \nHere are the options: \n{options}",
+            stem=_PAPER_STEM,
+            option="({letter}){text}",
+            separator=", ",
+        ),
+        "zh": Template(
+            body="{group}会如何回答以下问题：\n\n{question} \n以下是选项：\n{options}",
+            stem=_PAPER_STEM,
+            option="({letter}){text}",
+            separator=", ",
+            describe=steering.someone_zh,
+        ),
+    },
     # The group last: all groups of a question share everything up to the stem.
-    "question_first": Template(
-        body="{question}\n{options}",
-        stem="\nIf {group} had to select one of the options, their answer would be (",
-    ),
+    "question_first": {
+        "en": Template(
+            body="{question}\n{options}",
+            stem="\nIf {group} had to select one of the options, their answer would be (",
+        ),
+        "zh": Template(
+            body="{question}\n{options}",
+            stem="\n如果必须从中选择一项，{group}的答案会是(",
+            describe=steering.someone_zh,
+        ),
+    },
+    "subpop_qa": {"en": dataclasses.replace(_SUBPOP, describe=steering.qa)},
+    "subpop_bio": {"en": dataclasses.replace(_SUBPOP, describe=steering.bio)},
+    "subpop_portray": {"en": dataclasses.replace(_SUBPOP, describe=steering.portray)},
 }
 
-# Attribute -> how it continues "someone ...". Others read "whose ATTRIBUTE is VALUE".
-_PHRASES = {
-    "country": "from {}",
-    "state": "living in {}",
-    "region": "living in the region {}",
-    "age": "aged {}",
-    "sex": "who is {}",
-    "race": "who is {}",
-    "citizen": "whose answer to being a citizen is {}",
-    "religion": "whose religion is {}",
-    "religious_attendance": "whose attendance of religious services is: {}",
-    "education": "whose level of education is {}",
-    "degree": "whose highest degree is {}",
-    "party": "who identifies as {}",
-    "ideology": "who is politically {}",
-    "year": "asked in {}",
-}
+ORDERS = ("listed", "reversed", "shuffled")
 
 
-def describe_group(group: Group) -> str:
-    """A group in words, e.g. "someone from Kenya, aged 18-29, asked in 2014"."""
-    values = dict(group)
-    known = [_PHRASES[a].format(values.pop(a)) for a in _PHRASES if a in values]
-    return "someone " + ", ".join(known + [f"whose {a.replace('_', ' ')} is {v}" for a, v in values.items()])
+def option_order(answer: Answer, order: str, seed: int) -> tuple[int, ...]:
+    """Which option stands under each letter; the same for all groups of a question.
+
+    Args:
+      order: one of ORDERS. "shuffled" draws an order for each question by the seed.
+    """
+    indices = range(len(answer.options))
+    if order == "reversed":
+        return tuple(reversed(indices))
+    if order == "shuffled":
+        key = zlib.crc32("\0".join([*answer.question_key, *answer.options]).encode())
+        return tuple(np.random.default_rng([seed, key]).permutation(len(indices)).tolist())
+    return tuple(indices)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A row, tokenised up to and including the last token before the letter. tokens: int32 [t]."""
+    """A row, tokenised up to and including the last token before the letter.
+
+    Attributes:
+      tokens: int32 [t].
+      order: which of the row's options stands under each letter.
+    """
 
     answer: Answer
     tokens: np.ndarray
+    order: tuple[int, ...]
+
+    @property
+    def target(self) -> list[float]:
+        """The row's distribution, letter by letter."""
+        return [self.answer.probs[option] for option in self.order]
 
 
 class Prompter:
@@ -87,32 +130,63 @@ class Prompter:
       tokenizer: any Hugging Face tokenizer.
       template: a key of TEMPLATES.
       chat: wrap the body as a user's turn by the tokenizer's own chat template, and start the reply with the stem.
+      language: of the template's own words ("zh"); "" = of each row's `language`, English where it has none.
+      order: of the options, one of ORDERS; `seed` is that of "shuffled".
 
     Raises:
-      UserError: unknown template; chat without a chat template.
+      UserError: unknown template or order; a language that the template does not have; chat without a chat template.
     """
 
-    def __init__(self, tokenizer: transformers.PreTrainedTokenizerBase, template: str, chat: bool = False):
+    def __init__(
+        self,
+        tokenizer: transformers.PreTrainedTokenizerBase,
+        template: str,
+        chat: bool = False,
+        *,
+        language: str = "",
+        order: str = "listed",
+        seed: int = 0,
+    ):
         if template not in TEMPLATES:
             raise UserError(f"data.template: {template!r} is unknown; choose from {', '.join(TEMPLATES)}")
+        if language and language not in TEMPLATES[template]:
+            raise UserError(f"data.language: {template!r} has no {language!r}, only {', '.join(TEMPLATES[template])}")
         if chat and not tokenizer.chat_template:
             raise UserError("data.chat: this tokenizer has no chat template; set it to False or use an instruct model")
-        self.tokenizer, self.name, self.template, self.chat = tokenizer, template, TEMPLATES[template], chat
+        self.tokenizer, self.name, self.chat = tokenizer, template, chat
+        self.language, self.order, self.seed = language, order, seed
+        self.lead = next(iter(TEMPLATES[template].values())).lead
 
     def text(self, answer: Answer, group: Group | None = None) -> str:
         """The prompt as text; `group` asks another group the same question."""
-        t = self.template
-        options = t.separator.join(
-            t.option.format(letter=letter, text=text) for letter, text in zip(LETTERS, answer.options, strict=False)
-        )
-        who = describe_group(group or answer.group)
-        body = t.body.format(group=who, question=answer.question, options=options)
-        stem = t.stem.format(group=who)
+        t = self._template(answer)
+        shown = [(x, answer.options[i]) for x, i in zip(LETTERS, self.option_order(answer), strict=False)]
+        parts = {
+            "group": t.describe(group or answer.group),
+            "question": answer.question,
+            "options": t.separator.join(t.option.format(letter=letter, text=text) for letter, text in shown),
+            "choices": ",".join(t.choice.format(letter=letter) for letter, _ in shown),
+        }
+        body, stem = t.body.format(**parts), t.stem.format(**parts)
         if not self.chat:
             return body + stem
         turn = [{"role": "user", "content": body}]
         start = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         return str(start) + stem.lstrip()
+
+    def option_order(self, answer: Answer) -> tuple[int, ...]:
+        """Which of the row's options stands under each letter."""
+        return option_order(answer, self.order, self.seed)
+
+    def _template(self, answer: Answer) -> Template:
+        languages = TEMPLATES[self.name]
+        language = self.language or re.split("[-_]", answer.language or "en")[0].lower()
+        if language not in languages:
+            raise UserError(
+                f"{answer.describe()}: language {answer.language!r}, but the template {self.name!r} has only "
+                f"{', '.join(languages)}; set data.language to one of them"
+            )
+        return languages[language]
 
     def encode(self, answers: Sequence[Answer], max_tokens: int, drop_long: bool = False) -> list[Prompt]:
         """Tokenises rows.
@@ -129,7 +203,8 @@ class Prompter:
         texts = [self.text(a) for a in answers]
         self.letters(texts, max(len(a.options) for a in answers))
         prompts = [
-            Prompt(answer, np.array(ids, np.int32)) for answer, ids in zip(answers, self._ids(texts), strict=True)
+            Prompt(answer, np.array(ids, np.int32), self.option_order(answer))
+            for answer, ids in zip(answers, self._ids(texts), strict=True)
         ]
         long = [p for p in prompts if len(p.tokens) > max_tokens]
         if long and not drop_long:
@@ -142,7 +217,7 @@ class Prompter:
         return [p for p in prompts if len(p.tokens) <= max_tokens]
 
     def letters(self, texts: Sequence[str], count: int) -> np.ndarray:
-        """Token id of each letter in its context, int32 [count].
+        """Token id of each letter (with its lead) in its context, int32 [count].
 
         Checks the letter-token contract on every distinct ending of the texts: adding the letter adds exactly one token
         and leaves the prompt's own tokens alone, and letters' tokens differ, everywhere the same.
@@ -154,7 +229,7 @@ class Prompter:
             raise UserError(f"{count} options: at most {MAX_OPTIONS} can have a letter")
         found: list[int] | None = None
         for text in {t[-_CONTEXT:]: t for t in texts}.values():
-            plain, *extended = self._ids([text, *(text + letter for letter in LETTERS[:count])])
+            plain, *extended = self._ids([text, *(text + self.lead + letter for letter in LETTERS[:count])])
             for letter, ids in zip(LETTERS, extended, strict=False):
                 if ids[:-1] != plain:
                     shown = self.tokenizer.convert_ids_to_tokens(ids[len(plain) - 1 :])

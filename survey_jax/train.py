@@ -7,6 +7,7 @@ The same command again resumes where the last checkpoint left off.
 
 import functools
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.assemble import Predictor, Task, build_model, build_task
+from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TEMPERATURE, Checkpoints, check_identity
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
@@ -23,7 +24,6 @@ from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
-from survey_jax.prompts import Prompter
 from survey_jax.runlog import RunLog, prepare_workdir, say, start_jax
 from survey_jax.survey import metrics
 from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
@@ -43,10 +43,12 @@ def main() -> None:
     # -------------------------------------------------------------------- data
     say("data")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template, config.data.chat))
+    task = build_task(config, make_prompter(config, pretrained.tokenizer()))
     say(counts_table(task.splits))
     if VALID not in task.prompts:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
+    first = task.prompter.text(task.prompts[TRAIN][0].answer)
+    say("a prompt; its answer is the next letter:\n" + textwrap.indent(first, "    | ", lambda line: True))
 
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")

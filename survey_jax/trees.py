@@ -126,7 +126,7 @@ def to_batch(rows: Sequence[Sequence[Tree]], prompts: Sequence[Prompt], shape: B
             for branch, i in enumerate(tree.picks, start=1):
                 at = _write(batch, b, at, tree.question.branches[i], trunk, number, branch)
                 index = int(tree.question.members[i])
-                probs = prompts[index].answer.probs
+                probs = prompts[index].target
                 batch["answer_index"][b, slot] = at - 1
                 batch["option_mask"][b, slot, : len(probs)] = True
                 batch["target"][b, slot, : len(probs)] = probs

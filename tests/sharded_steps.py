@@ -13,13 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from survey_jax.assemble import build_model, build_task
+from survey_jax.assemble import build_model, build_task, make_prompter
 from survey_jax.config import MeshConfig
 from survey_jax.input import Batches, to_device
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import gradients, train_step
 from survey_jax.optim import init_optimizer, make_optimizer
-from survey_jax.prompts import Prompter
 
 
 def run(config, pretrained, task) -> dict[str, np.ndarray]:
@@ -62,7 +61,7 @@ def main() -> None:
     config_file, output, *sizes = sys.argv[1:]
     config = runpy.run_path(config_file)["get_config"]()
     pretrained = open_pretrained(config.model.weights)
-    task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template))
+    task = build_task(config, make_prompter(config, pretrained.tokenizer()))
     for mesh in zip(*[iter(sizes)] * 3, strict=True):
         config.mesh = MeshConfig(*map(int, mesh))
         np.savez(Path(output) / "_".join(mesh), **run(config, pretrained, task))

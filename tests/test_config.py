@@ -82,6 +82,7 @@ BAD = [
     ("model.attention", "flash", "choose from dense, two_part"),
     ("model.remat", "all", "choose from none, dots, full"),
     ("data.template", "papers", "choose from paper, question_first"),
+    ("data.option_order", "random", "choose from listed, reversed, shuffled"),
     ("optim.schedule", "", "choose from cosine, linear, constant"),
     *((f"batch.{f.name}", 0, "must be positive") for f in dataclasses.fields(BatchConfig) if f.default),
     ("batch.question_answers", -1, "must not be negative"),
@@ -130,6 +131,8 @@ def everything_changed() -> Config:
             question_columns=("asked", "question"),
             template="paper",
             chat=True,
+            language="zh",
+            option_order="reversed",
             drop_long=True,
             splits=SplitConfig(
                 "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age",

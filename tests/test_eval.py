@@ -50,6 +50,11 @@ def results(world: Path, name: str) -> dict:
     return json.loads(text, parse_constant=refuse)["splits"]
 
 
+def predictions(world: Path, name: str) -> list[dict]:
+    file = world / "checkpoints" / "tiny_config" / "eval" / name / "predictions.parquet"
+    return datasets.Dataset.from_parquet(str(file), cache_dir=str(world / "cache")).to_list()
+
+
 def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
     splits = results(world, "last")
     assert tuple(splits) == SPLITS
@@ -69,8 +74,7 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
 
 
 def test_predictions_are_distributions_and_carry_their_metrics(world: Path) -> None:
-    file = world / "checkpoints" / "tiny_config" / "eval" / "last" / "predictions.parquet"
-    rows = datasets.Dataset.from_parquet(str(file), cache_dir=str(world / "cache")).to_list()
+    rows = predictions(world, "last")
     splits = results(world, "last")
     for name in SPLITS:
         mine = [row for row in rows if row["split"] == name]
@@ -112,6 +116,26 @@ def test_attention_back_ends_evaluate_alike(world: Path) -> None:
     for name in SPLITS:
         expected = dense[name]["baselines"]["zero_shot"]["kl"]["value"]
         assert two_part[name]["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_options_shown_in_reverse_are_predicted_as_listed(world: Path) -> None:
+    """The same prompts come about by reversing the table, or by the setting; predictions must differ in order only."""
+    rows = [json.loads(line) for line in (world / "table.jsonl").read_text().splitlines()]
+    mirrored = [row | {"options": row["options"][::-1], "counts": row["counts"][::-1]} for row in rows]
+    tiny.write_rows(world / "mirrored.jsonl", mirrored)
+    flags = ("--config=tiny_config.py", "--zero_shot")
+    run(world, "eval", *flags, "--config.data.option_order=reversed", "--name=reversed")
+    run(world, "eval", *flags, "--config.data.tables=('mirrored.jsonl',)", "--name=mirrored")
+    shown, stored = predictions(world, "reversed"), predictions(world, "mirrored")
+    assert [row["question_id"] for row in shown] == [row["question_id"] for row in stored]
+    for ours, theirs in zip(shown, stored, strict=True):
+        assert ours["options"] == theirs["options"][::-1]
+        assert ours["target"] == pytest.approx(theirs["target"][::-1])
+        assert ours["prediction"] == pytest.approx(theirs["prediction"][::-1], abs=1e-6)
+        assert ours["option_order"] == list(range(len(ours["options"])))[::-1]
+        assert theirs["option_order"] == list(range(len(ours["options"])))
+    plain = [row["prediction"] for row in predictions(world, "zero")]
+    assert any(np.abs(np.subtract(a["prediction"], b)).max() > 1e-3 for a, b in zip(shown, plain, strict=True))
 
 
 def test_alone_it_takes_the_newest_run_and_its_best_step(world: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from flax import nnx
 
-from survey_jax.assemble import Model, batch_shape, build_model, build_task, read_answers
+from survey_jax.assemble import Model, batch_shape, build_model, build_task, make_prompter, read_answers
 from survey_jax.config import BatchConfig, Config, DataConfig
 from survey_jax.errors import UserError
 from survey_jax.model.weights import abstract_model, load_model, open_pretrained
@@ -89,7 +89,7 @@ def test_check_parity(family: str, attention: str, tmp_path: Path, capsys) -> No
     config = runpy.run_path(str(file))["get_config"]()
     config.model.attention = attention
     pretrained = open_pretrained(str(weights))
-    task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template))
+    task = build_task(config, make_prompter(config, pretrained.tokenizer()))
     model = build_model(config, pretrained, task)
     report_parity(pretrained, model, task)
     said = capsys.readouterr().out

@@ -8,15 +8,19 @@ from transformers import PreTrainedTokenizerFast
 from survey_jax.errors import UserError
 from survey_jax.model.gguf import GGUF
 from survey_jax.model.gguf_tokenizer import gguf_tokenizer
-from survey_jax.prompts import LETTERS, TEMPLATES, Prompter, describe_group
+from survey_jax.prompts import LETTERS, ORDERS, TEMPLATES, Prompter
+from survey_jax.steering import ATTRIBUTES, someone
 from survey_jax.survey.table import Answer
 
 KENYA = (("country", "Kenya"),)
 CHAT = "{{ '<s>' }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ '[assistant]\\n' }}"
 
 
-def answer(options=("Yes", "No"), group=KENYA, question="Is tea good?", question_id="q") -> Answer:
-    return Answer("S", question_id, question, tuple(options), tuple(group), (1 / len(options),) * len(options))
+def answer(
+    options=("Yes", "No"), group=KENYA, question="Is tea good?", question_id="q", probs=(), language=None
+) -> Answer:
+    probs = tuple(probs) or (1 / len(options),) * len(options)
+    return Answer("S", question_id, question, tuple(options), tuple(group), probs, language=language)
 
 
 def byte_tokenizer(merges=(), without="", chat=None, name="tiny-bytes") -> PreTrainedTokenizerFast:
@@ -53,10 +57,10 @@ def test_question_first_asks_for_the_group_last():
 
 def test_groups_in_words():
     # Known attributes in the order of speech, whatever their order in the file; others as they are called.
-    assert describe_group((("year", "2014"), ("age", "18-29"), ("country", "Kenya"))) == (
+    assert someone((("year", "2014"), ("age", "18-29"), ("country", "Kenya"))) == (
         "someone from Kenya, aged 18-29, asked in 2014"
     )
-    assert describe_group((("home_language", "Twi"), ("sex", "female"))) == (
+    assert someone((("home_language", "Twi"), ("sex", "female"))) == (
         "someone who is female, whose home language is Twi"
     )
 
@@ -65,8 +69,110 @@ def test_groups_in_words():
 def test_braces_in_the_data_are_only_text(template):
     row = answer(("{letter}", "{0}"), (("country", "{question}"), ("b{}", "{")), "{group} {} }{ {options!r}")
     text = Prompter(byte_tokenizer(), template).text(row)
-    for part in [*row.options, row.question, "from {question}", "whose b{} is {"]:
+    for part in [*row.options, row.question, "{question}", "b{}", "{"]:
         assert part in text
+
+
+def test_subpop_qa_is_the_published_text():
+    # The layout of the published prompts: an answered question about the group, then the question.
+    group = (("country", "United States"), ("ideology", "Liberal"))
+    row = answer(("Major reason", "Not a reason", "Refused"), group, "Is it a reason?")
+    assert Prompter(byte_tokenizer(), "subpop_qa").text(row) == (
+        "Question: In general, would you describe your political views as\n"
+        "A. Very conservative\nB. Conservative\nC. Moderate\nD. Liberal\nE. Very liberal\n\nAnswer: D. Liberal\n\n"
+        "Answer the following question keeping in mind your previous answers.\n"
+        "Question: Is it a reason?\nA. Major reason\nB. Not a reason\nC. Refused\n"
+        "Answer as a choice between A.,B.,C.\n\nAnswer:"
+    )
+
+
+def test_subpop_bio_and_portray():
+    row = answer(group=(("age", "18-29"), ("country", "United States")))
+    question = "Question: Is tea good?\nA. Yes\nB. No\nAnswer as a choice between A.,B.\n\nAnswer:"
+    assert Prompter(byte_tokenizer(), "subpop_bio").text(row) == (
+        "Below you will be asked to provide a short description of your age group and then answer some questions.\n"
+        f"Description: I am in the age group 18-29.\n\n{question}"
+    )
+    assert Prompter(byte_tokenizer(), "subpop_portray").text(row) == (
+        f"Answer the following question as if you were in the age group of 18-29.\n\n{question}"
+    )
+
+
+def test_subpop_says_its_own_words_for_values_and_every_attribute_of_a_group():
+    prompter = Prompter(byte_tokenizer(), "subpop_bio")
+    party = (("country", "United States"), ("party", "Other"))
+    assert "I consider myself a Something else." in prompter.text(answer(group=party))
+    crossed = (("citizen", "No"), ("country", "Kenya"), ("home_language", "Twi"))
+    text = prompter.text(answer(group=crossed))
+    assert "description of your citizenship status and the country you live in and your home language and" in text
+    assert "Description: I am not a US Citizen. I live in Kenya. My home language is Twi.\n" in text
+    qa = Prompter(byte_tokenizer(), "subpop_qa").text(answer(group=crossed))
+    assert qa.count("Answer: ") == 3
+    assert "Question: What is your home language?\n\nAnswer: Twi\n" in qa
+
+
+def test_subpop_names_the_home_country_where_it_is_all_there_is():
+    text = Prompter(byte_tokenizer(), "subpop_portray").text(answer(group=(("country", "United States"),)))
+    assert "as if you lived in United States." in text
+
+
+def test_subpop_letters_stand_under_the_questions_own_options():
+    for attribute in ATTRIBUTES.values():
+        assert {word for _, word in attribute.values} <= set(attribute.options)
+
+
+# --- languages and orders
+
+
+def test_paper_template_in_chinese_is_the_published_text():
+    row = answer(("是", "否"), (("country", "Andorra"),), "{问题}", language="zh")
+    assert Prompter(byte_tokenizer(), "paper").text(row) == (
+        "来自Andorra的人会如何回答以下问题：\n\n{问题} \n以下是选项：\n(A)是, (B)否"
+        " If had to select one of the options, my answer would be ("
+    )
+
+
+def test_a_row_picks_the_templates_language_and_the_setting_overrides_it():
+    row = answer(group=(("country", "Kenya"), ("home_language", "Twi")), language="zh-CN")
+    assert "来自Kenya、home language为Twi的人" in Prompter(byte_tokenizer(), "question_first").text(row)
+    assert "If someone from Kenya" in Prompter(byte_tokenizer(), "question_first", language="en").text(row)
+    assert "If someone from Kenya" in Prompter(byte_tokenizer(), "question_first").text(answer(language="en_GB"))
+
+
+def test_a_language_that_the_template_does_not_have_is_refused():
+    with pytest.raises(UserError, match=r"S / q / country=Kenya: language 'sw', but the template 'paper' has only en"):
+        Prompter(byte_tokenizer(), "paper").text(answer(language="sw"))
+    with pytest.raises(UserError, match=r"data\.language: 'subpop_qa' has no 'zh', only en"):
+        Prompter(byte_tokenizer(), "subpop_qa", language="zh")
+
+
+def test_options_in_other_orders_keep_their_shares():
+    row = answer(("a", "b", "c"), probs=(0.7, 0.2, 0.1))
+    [listed] = Prompter(byte_tokenizer(), "paper").encode([row], 1000)
+    [reverse] = Prompter(byte_tokenizer(), "paper", order="reversed").encode([row], 1000)
+    assert (listed.order, listed.target) == ((0, 1, 2), [0.7, 0.2, 0.1])
+    assert (reverse.order, reverse.target) == ((2, 1, 0), [0.1, 0.2, 0.7])
+    assert "(A)c, (B)b, (C)a" in Prompter(byte_tokenizer(), "paper", order="reversed").text(row)
+
+
+def test_shuffled_options_are_the_same_for_all_groups_and_differ_between_questions_and_seeds():
+    options = "abcdefgh"
+    prompter = Prompter(byte_tokenizer(), "paper", order="shuffled", seed=1)
+    rows = [answer(options, group=(("country", c),), question_id=q) for q in ("q1", "q2") for c in ("Kenya", "Peru")]
+    kenya, peru, other, _ = [p.order for p in prompter.encode(rows, 1000)]
+    assert kenya == peru != other
+    assert sorted(kenya) == list(range(8))
+    [reseeded] = Prompter(byte_tokenizer(), "paper", order="shuffled", seed=2).encode(rows[:1], 1000)
+    assert reseeded.order != kenya
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_twenty_six_options(order):
+    row = answer([f"number {i}" for i in range(26)])
+    [prompt] = Prompter(byte_tokenizer(), "question_first", order=order).encode([row], 1000)
+    text = Prompter(byte_tokenizer(), "question_first", order=order).text(row)
+    for letter, option in zip(LETTERS, prompt.order, strict=True):
+        assert f"({letter}) number {option}\n" in text
 
 
 # --- chat
@@ -102,22 +208,34 @@ def test_chat_and_template_that_do_not_exist():
 
 
 def check_contract(tokenizer, template, chat=False):
-    """All 26 letters, one text and one letter at a time."""
-    prompter = Prompter(tokenizer, template, chat)
+    """All 26 letters, one text and one letter at a time, in each of the template's languages."""
+    for language in TEMPLATES[template]:
+        check_letters(tokenizer, Prompter(tokenizer, template, chat, language=language))
+
+
+def check_letters(tokenizer, prompter):
     rows = [answer(question_id=str(i), group=(("country", c),)) for i, c in enumerate(["Kenya", "New Zealand", "日本"])]
     found = prompter.letters([prompter.text(row) for row in rows], 26)
     for row in rows:
         [prompt] = prompter.encode([row], max_tokens=1000)
         for letter, token in zip(LETTERS, found, strict=True):
-            extended = tokenizer(prompter.text(row) + letter, add_special_tokens=not chat)["input_ids"]
+            extended = tokenizer(prompter.text(row) + prompter.lead + letter, add_special_tokens=not prompter.chat)[
+                "input_ids"
+            ]
             assert extended == [*prompt.tokens, token]
     assert len(set(found.tolist())) == 26
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_contract_holds_for_bytes(template):
-    check_contract(byte_tokenizer(), template)
-    check_contract(byte_tokenizer(chat=CHAT), template, chat=True)
+    merges = [("Ġ", letter) for letter in LETTERS]  # " A" is one token, as every real vocabulary has it
+    check_contract(byte_tokenizer(merges), template)
+    check_contract(byte_tokenizer(merges, chat=CHAT), template, chat=True)
+
+
+def test_a_letter_apart_from_its_space_is_refused():
+    with pytest.raises(UserError, match="template 'subpop_qa': letter A is not one token of its own"):
+        Prompter(byte_tokenizer(), "subpop_qa").encode([answer()], max_tokens=1000)
 
 
 @pytest.mark.real_weights
@@ -139,7 +257,7 @@ def test_contract_holds_for_gemma3(gemma3_tokenizer, template):
     check_contract(gemma3_tokenizer, template)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", ["paper", "question_first"])
 def test_letter_that_merges_with_the_stem_is_refused(template):
     prompter = Prompter(byte_tokenizer(merges=[("(", "B")]), template)
     with pytest.raises(UserError) as error:

@@ -15,7 +15,7 @@ SEEDS = range(20)
 def make_prompt(tokens, question: str = "q", group: str = "g", probs=(0.25, 0.75)) -> Prompt:
     options = tuple(f"o{k}" for k in range(len(probs)))
     row = Answer("S", question, "text", options, (("country", group),), tuple(probs))
-    return Prompt(row, np.array(tokens, np.int32))
+    return Prompt(row, np.array(tokens, np.int32), tuple(range(len(row.options))))
 
 
 def random_prompts(seed: int, questions: int = 7) -> list[Prompt]:

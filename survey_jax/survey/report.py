@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,15 @@ def print_table(splits: Iterable[SplitScore]) -> None:
             print(f"{split.name}: {sentence}", flush=True)
 
 
-def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
-    """predictions.parquet: one row an answer."""
+def write_predictions(
+    splits: Iterable[SplitScore], option_order: Callable[[Answer], Sequence[int]], path: Path
+) -> None:
+    """predictions.parquet: one row an answer.
+
+    Args:
+      option_order: which of a row's options stood under each letter of its prompt; kept as a column. All other columns
+        are in the order of `options`.
+    """
     rows = []
     for split in splits:
         for i, answer in enumerate(split.answers):
@@ -157,6 +164,7 @@ def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
                 "question_id": answer.question_id,
                 "question": answer.question,
                 "options": list(answer.options),
+                "option_order": list(option_order(answer)),
                 "group": dict(answer.group),
                 "target": list(answer.probs),
                 "prediction": split.predictions[i, : len(answer.probs)].tolist(),

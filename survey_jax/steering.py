@@ -1,0 +1,229 @@
+"""A group in words: how a prompt tells the model whose answers it should predict.
+
+Four ways. `someone` is a noun phrase ("someone from Kenya, aged 18-29"), for templates that talk about the group. The
+other three are OpinionQA's (Santurkar et al. 2023, arXiv 2303.17548, section 3) as SubPOP words them (Suh et al. 2025,
+arXiv 2502.16761): a question that the respondent has answered (`qa`), a description of oneself (`bio`) and an
+instruction (`portray`). A group with several attributes gets a question, a sentence or a clause for each.
+
+SubPOP's surveys are of the United States and do not say so; neither do its three ways here, unless the country is all
+there is to say of a group.
+"""
+
+import dataclasses
+import string
+
+from survey_jax.survey.table import Group
+
+_HOME = ("country", "United States")
+
+
+@dataclasses.dataclass(frozen=True)
+class Attribute:
+    """SubPOP's words for an attribute.
+
+    Attributes:
+      question: asked by `qa`.
+      options: its answers. A value that is none of them is given as it is, without a letter.
+      topic: of the description, in "provide a short description of ...".
+      bio, portray: sentence and clause, with {} for the value.
+      values: SubPOP's word for a value where its prompts have another than its tables.
+    """
+
+    question: str
+    options: tuple[str, ...]
+    topic: str
+    bio: str
+    portray: str
+    values: tuple[tuple[str, str], ...] = ()
+
+    def word(self, value: str) -> str:
+        """A value as prompts have it."""
+        return dict(self.values).get(value, value)
+
+
+ATTRIBUTES = {
+    "age": Attribute(
+        "How old are you?",
+        ("18-29", "30-49", "50-64", "65+"),
+        "your age group",
+        "I am in the age group {}",
+        "you were in the age group of {}",
+    ),
+    "sex": Attribute(
+        "What is the sex that you were assigned at birth?",
+        ("Male", "Female"),
+        "the sex you were assigned at birth",
+        "I identify as {}",
+        "the sex you were assigned at birth were {}",
+    ),
+    "race": Attribute(
+        "Which race or ethnicity do you identify with?",
+        ("White", "Black", "Asian", "Hispanic", "Other"),
+        "your race or ethnicity",
+        "I am {}",
+        "your race or ethnicity were {}",
+    ),
+    "education": Attribute(
+        "What is the highest level of schooling or degree that you have completed?",
+        ("Less than high school", "High school graduate", "Some college, no degree", "Associate's degree",
+         "College graduate/some postgrad", "Postgraduate"),
+        "your current education level",
+        "The highest level of education I have completed is {}",
+        "the highest level of education you have completed is {}",
+    ),
+    "income": Attribute(
+        "Last year, what was your total family income from all sources, before taxes?",
+        ("Less than $30,000", "$30,000-$50,000", "$50,000-$75,000", "$75,000-$100,000", "$100,000 or more"),
+        "your current family income",
+        "Last year, my total family income from all sources, before taxes was {}",
+        "last year, your total family income from all sources, before taxes was {}",
+    ),
+    "region": Attribute(
+        "Which part of the United States do you currently live in?",
+        ("Northeast", "Midwest", "South", "West"),
+        "the region you currently reside in",
+        "I currently reside in the {}",
+        "you currently resided in the {}",
+    ),
+    "party": Attribute(
+        "In politics today, do you consider yourself a",
+        ("Republican", "Democrat", "Independent", "Something else"),
+        "your political affiliation",
+        "In politics today, I consider myself a {}",
+        "in politics today, you considered yourself a {}",
+        (("Other", "Something else"),),
+    ),
+    "ideology": Attribute(
+        "In general, would you describe your political views as",
+        ("Very conservative", "Conservative", "Moderate", "Liberal", "Very liberal"),
+        "your political views",
+        "In general, I would describe my political views as {}",
+        "you would describe your political views as {}",
+    ),
+    "religion": Attribute(
+        "What is your present religion, if any?",
+        ("Protestant", "Roman Catholic", "Mormon", "Orthodox", "Jewish", "Muslim", "Buddhist", "Hindu", "Atheist",
+         "Agnostic", "Other", "Nothing in particular"),
+        "your religion",
+        "My present religion is {}",
+        "your present religion were {}",
+    ),
+    "religious_attendance": Attribute(
+        "Aside from weddings and funerals, how often do you attend religious services?",
+        ("More than once a week", "Once a week", "Once or twice a month", "A few times a year", "Seldom", "Never"),
+        "your religious attendance",
+        "Aside from weddings and funerals, I attend religious services {}",
+        "aside from weddings and funerals, you attended religious services {}",
+    ),
+    "marital_status": Attribute(
+        "Which of these best describes your marital status?",
+        ("Married", "Divorced", "Separated", "Widowed", "Unmarried and have never been married"),
+        "your marital status",
+        "I am {}",
+        "you were {}",
+        (("Never been married", "Unmarried and have never been married"),),
+    ),
+    "citizen": Attribute(
+        "Are you a citizen of the United States?",
+        ("a US Citizen", "not a US Citizen"),
+        "your citizenship status",
+        "I am {}",
+        "you were {}",
+        (("Yes", "a US Citizen"), ("No", "not a US Citizen")),
+    ),
+    "country": Attribute(
+        "Which country do you live in?",
+        (),
+        "the country you live in",
+        "I live in {}",
+        "you lived in {}",
+    ),
+    "year": Attribute(
+        "Which year is it?",
+        (),
+        "the present year",
+        "The year is {}",
+        "the year were {}",
+    ),
+}  # fmt: skip
+
+# Attribute -> how it continues "someone ...", in the order of speech. Others read "whose ATTRIBUTE is VALUE".
+_PHRASES = {
+    "country": "from {}",
+    "state": "living in {}",
+    "region": "living in the region {}",
+    "age": "aged {}",
+    "sex": "who is {}",
+    "race": "who is {}",
+    "citizen": "whose answer to being a citizen is {}",
+    "religion": "whose religion is {}",
+    "religious_attendance": "whose attendance of religious services is: {}",
+    "education": "whose level of education is {}",
+    "degree": "whose highest degree is {}",
+    "party": "who identifies as {}",
+    "ideology": "who is politically {}",
+    "year": "asked in {}",
+}
+_PHRASES_ZH = {"country": "来自{}", "region": "住在{}", "age": "年龄为{}", "sex": "性别为{}", "year": "在{}年受访"}
+
+
+def someone(group: Group) -> str:
+    """E.g. "someone from Kenya, aged 18-29, asked in 2014"."""
+    known, others = _phrases(group, _PHRASES)
+    return "someone " + ", ".join(known + [f"whose {a.replace('_', ' ')} is {v}" for a, v in others])
+
+
+def someone_zh(group: Group) -> str:
+    """The same in Chinese, e.g. "来自Kenya、年龄为18-29的人"; values stay as the table has them."""
+    known, others = _phrases(group, _PHRASES_ZH)
+    return "、".join(known + [f"{a.replace('_', ' ')}为{v}" for a, v in others]) + "的人"
+
+
+def _phrases(group: Group, phrases: dict[str, str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The attributes that have a phrase, in its words and in the phrases' order, and the rest."""
+    values = dict(group)
+    known = [phrases[a].format(values.pop(a)) for a in phrases if a in values]
+    return known, list(values.items())
+
+
+def qa(group: Group) -> str:
+    """Questions that the respondent has answered, and a line that leads on to the next one."""
+    blocks = []
+    for name, value in _said(group):
+        attribute = _attribute(name)
+        word = attribute.word(value)
+        letters = dict(zip(attribute.options, string.ascii_uppercase, strict=False))
+        lines = [f"Question: {attribute.question}", *(f"{x}. {option}" for option, x in letters.items())]
+        answer = f"{letters[word]}. {word}" if word in letters else word
+        blocks.append("\n".join(lines if word in letters else lines[:1]) + f"\n\nAnswer: {answer}\n\n")
+    return "".join(blocks) + "Answer the following question keeping in mind your previous answers.\n"
+
+
+def bio(group: Group) -> str:
+    """A request for a description of oneself, and the description."""
+    said = [(_attribute(name), value) for name, value in _said(group)]
+    topics = " and ".join(a.topic for a, _ in said)
+    sentences = " ".join(a.bio.format(a.word(value)) + "." for a, value in said)
+    request = f"Below you will be asked to provide a short description of {topics} and then answer some questions."
+    return f"{request}\nDescription: {sentences}\n\n"
+
+
+def portray(group: Group) -> str:
+    """An instruction to answer as a member of the group would."""
+    said = [(_attribute(name), value) for name, value in _said(group)]
+    clauses = " and ".join(a.portray.format(a.word(value)) for a, value in said)
+    return f"Answer the following question as if {clauses}.\n\n"
+
+
+def _said(group: Group) -> Group:
+    """What SubPOP's ways say of a group."""
+    return tuple(pair for pair in group if pair != _HOME) or group
+
+
+def _attribute(name: str) -> Attribute:
+    """SubPOP's words, or plain ones after the same pattern."""
+    if name in ATTRIBUTES:
+        return ATTRIBUTES[name]
+    plain = name.replace("_", " ").replace("{", "{{").replace("}", "}}")
+    spoken = name.replace("_", " ")
+    return Attribute(f"What is your {spoken}?", (), f"your {spoken}", f"My {plain} is {{}}", f"your {plain} were {{}}")
