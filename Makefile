@@ -6,13 +6,13 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constrain
 DEMO ?= checkpoints/demo
 DEMO_FLAGS ?=
 
-.PHONY: demo test lint bench weights clean
+.PHONY: demo test lint bench weights vocabularies clean
 
 demo: $(VENV)/.installed weights-gemma3-270m
 	$(RUN) -m survey_jax.train --config=configs/demo.py --workdir=$(DEMO) $(DEMO_FLAGS)
 	$(RUN) -m survey_jax.eval --workdir=$(DEMO)
 
-test: $(VENV)/.test weights
+test: $(VENV)/.test weights vocabularies
 	$(RUN) -m pytest $(TESTS)
 
 lint: $(VENV)/.dev
@@ -28,6 +28,9 @@ weights: weights-smollm2 weights-gemma3-270m
 
 weights-%: $(VENV)/.installed
 	$(RUN) -m survey_jax.fetch $*
+
+vocabularies: $(VENV)/.installed
+	$(RUN) tests/vocabularies.py
 
 $(VENV)/.installed: setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)

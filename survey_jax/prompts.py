@@ -77,7 +77,7 @@ TEMPLATES: dict[str, dict[str, Template]] = {
         ),
         "zh": Template(
             body="{question}\n{options}",
-            stem="\n如果必须从中选择一项，{group}的答案会是(",
+            stem="\n如果必须从中选择一项，{group}的答案会是 (",
             describe=steering.someone_zh,
         ),
     },
