@@ -1,7 +1,7 @@
 """Real vocabularies of families whose weights are too large to test with: `python tests/vocabularies.py` fetches them.
 
-They are llama.cpp's vocabulary-only GGUF files (MIT licence; the vocabularies have their models' terms), each with texts
-and the tokens that the original tokenizer makes of them, as llama-cpp-python's source package carries them.
+They are vocabulary-only GGUF files of llama.cpp (MIT licence; the vocabularies have their models' terms), each with
+texts and the tokens that the original tokenizer makes of them, as llama-cpp-python's source package carries them.
 """
 
 import subprocess
