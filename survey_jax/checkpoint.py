@@ -10,6 +10,7 @@ from survey_jax.errors import UserError
 
 # Scores on the validation split that are saved with a checkpoint.
 METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
+TRAINING_SET = "training set"  # in the identity: which rows were trained on
 TEMPERATURE = "temperature"  # of predictions, see survey/calibration.py
 
 

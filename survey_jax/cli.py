@@ -1,5 +1,6 @@
 """What the binaries share: flags, and bad input as one line and exit code 2."""
 
+import difflib
 import sys
 import traceback
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def run(main: Callable[[], None]) -> None:
 
     def parse(argv: list[str]) -> list[str]:
         logging.set_verbosity(logging.ERROR)
+        _check_config_flags(argv)
         try:
             rest = flags.FLAGS(argv)
         except Exception as error:  # a config file may raise anything
@@ -67,6 +69,21 @@ def run(main: Callable[[], None]) -> None:
             fail(str(error))
 
     app.run(guarded, flags_parser=parse)
+
+
+def _check_config_flags(argv: list[str]) -> None:
+    """Tells of a config file or a setting that does not exist in plainer words than ml_collections."""
+    for argument in argv:
+        name, equals, value = argument.lstrip("-").partition("=")
+        if name == "config" and equals and not (file := Path(value.partition(":")[0])).is_file():
+            fail(f"--config: {file}: no such file")
+        if name.startswith("config."):
+            from survey_jax.config import setting_names  # here: see read_config
+
+            known = setting_names()
+            if not any(name == setting or name.startswith(f"{setting}.") for setting in known):
+                close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                fail(f"--{name}: no such setting{'; did you mean --' + close[0] + '?' if close else ''}")
 
 
 def fail(message: str) -> NoReturn:

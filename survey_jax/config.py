@@ -165,6 +165,32 @@ def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config")
     return result
 
 
+# What may differ when a run is resumed: where files lie, how it computes and what it tells. Anything else would change
+# what is trained under the recorded settings; whether weights and data are the same is told by their fingerprints.
+MAY_CHANGE = (
+    "config.model.weights config.model.revision config.model.attention config.model.remat config.model.check_parity "
+    "config.data.tables config.mesh config.run.log_every config.run.eval_every config.run.keep "
+    "config.run.compilation_cache config.optim.steps"
+)
+
+
+def differences(before: Any, after: Any, where: str = "config") -> dict[str, tuple[Any, Any]]:
+    """Settings that differ: path -> (before, after)."""
+    if not dataclasses.is_dataclass(before):
+        return {where: (before, after)} if before != after else {}
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in dataclasses.fields(before):
+        found |= differences(getattr(before, f.name), getattr(after, f.name), f"{where}.{f.name}")
+    return found
+
+
+def setting_names(kind: Any = Config, where: str = "config") -> list[str]:
+    """All settings as the command line calls them."""
+    if not dataclasses.is_dataclass(kind):
+        return [where]
+    return [n for name, hint in typing.get_type_hints(kind).items() for n in setting_names(hint, f"{where}.{name}")]
+
+
 def _get(config: Config, path: str) -> Any:
     section, name = path.split(".")
     return getattr(getattr(config, section), name)
@@ -178,7 +204,9 @@ def _check_types(value: Any, hint: Any, where: str) -> None:
             _check_types(getattr(value, name), inner, f"{where}.{name}")
     elif not _is(value, hint):
         shown = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-        raise UserError(f"{where} = {value!r}: must be {shown}, not {type(value).__name__}")
+        found = "" if shown.startswith(kind := type(value).__name__) else f", not {kind}"
+        comma = "; a tuple of one is written ('x',), with a comma" if "tuple" in shown else ""
+        raise UserError(f"{where} = {value!r}: must be {shown}{found}{comma}")
     elif hint is float and not math.isfinite(value):
         raise UserError(f"{where} = {value!r}: must be finite")
 

@@ -17,14 +17,14 @@ from jaxtyping import Float
 
 from survey_jax import cli
 from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, encode, make_prompter
-from survey_jax.checkpoint import Checkpoints, check_identity
+from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.runlog import read_config, say, start_jax, write_json
 from survey_jax.survey import baselines, leakage, report
 from survey_jax.survey.calibration import with_temperature
-from survey_jax.survey.splits import TRAIN, counts_table
+from survey_jax.survey.splits import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
 
 CONFIG = cli.define_config(required=False)
@@ -40,6 +40,7 @@ DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a
 def main() -> None:
     # ---------------------------------------------------------- config and data
     workdir = find_workdir()
+    say(f"run {workdir}")
     config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
@@ -47,6 +48,8 @@ def main() -> None:
     prompter = make_prompter(config, pretrained.tokenizer())
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
+    if checkpoints is not None and step is not None:
+        check_identity(checkpoints.identity(step), {TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}, workdir)
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
-from survey_jax.config import Config, from_dict, to_dict
+from survey_jax.config import MAY_CHANGE, Config, differences, from_dict, to_dict
 from survey_jax.errors import UserError
 
+_MANIFEST = "manifest.json"
 _PACKAGES = ("survey_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "datasets", "numpy")
 
 
@@ -48,24 +49,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def prepare_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> None:
-    """Makes the run's folder with config.json and manifest.json, or checks that it is this run's.
+def check_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> None:
+    """A folder that holds a run must hold this one.
 
     Raises:
-      UserError: the folder belongs to a run on other data or another base model.
+      UserError: its run has another base model, other data, or a setting that would change what is trained.
     """
-    manifest_file = workdir / "manifest.json"
-    if manifest_file.is_file():
-        before = read_json(manifest_file).get("identity", {})
-        for name, value in identity.items():
-            if before.get(name) != value:
-                raise UserError(
-                    f"{workdir}: holds a run with another {name} (fingerprint {before.get(name)}, now {value}); choose "
-                    "another --workdir, or delete this one to start over"
-                )
+    if not (workdir / _MANIFEST).is_file():
+        return
+    remedy = "choose another --workdir, or delete this one to start over"
+    before = read_json(workdir / _MANIFEST).get("identity", {})
+    for name, value in identity.items():
+        if before.get(name) != value:
+            raise UserError(
+                f"{workdir}: holds a run with another {name} (fingerprint {before.get(name)}, now {value}); {remedy}"
+            )
+    for setting, (old, new) in differences(read_config(workdir), config).items():
+        if not any(setting == free or setting.startswith(f"{free}.") for free in MAY_CHANGE.split()):
+            raise UserError(f"{workdir}: holds a run with {setting} = {old!r}, now {new!r}; {remedy}")
+        say(f"{setting} was {old!r} in this run so far, now {new!r}")
+
+
+def record_start(workdir: Path, config: Config, identity: dict[str, str]) -> None:
+    """Writes config.json and manifest.json, or adds to the manifest that the run was resumed."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", to_dict(config))
-    write_json(manifest_file, manifest(config, identity))
+    file, now = workdir / _MANIFEST, manifest(config, identity)
+    if file.is_file():
+        before = read_json(file)
+        now = before | {"resumed": [*before.get("resumed", []), {k: now[k] for k in now if k != "identity"}]}
+    write_json(file, now)
 
 
 def manifest(config: Config, identity: dict[str, str]) -> dict[str, Any]:

@@ -17,17 +17,17 @@ from absl import flags
 
 from survey_jax import cli
 from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
-from survey_jax.checkpoint import TEMPERATURE, Checkpoints, check_identity
+from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
-from survey_jax.runlog import RunLog, prepare_workdir, say, start_jax
+from survey_jax.runlog import RunLog, check_workdir, record_start, say, start_jax, write_json
 from survey_jax.survey import metrics
 from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
-from survey_jax.survey.splits import TRAIN, VALID, counts_table
+from survey_jax.survey.splits import TRAIN, VALID, counts_table, fingerprint, held_out
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
@@ -73,16 +73,23 @@ def main() -> None:
     # -------------------------------------------------------- resume or begin
     identity = {
         "base model": pretrained.fingerprint(),
-        "data": batches.fingerprint(),
+        TRAINING_SET: fingerprint(task.splits.rows[TRAIN]),
+        "set of prompts or batches": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }
-    prepare_workdir(workdir, config, identity)
+    check_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
     start = checkpoints.latest() or 0
+    if start >= config.optim.steps:
+        checkpoints.close()
+        say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
+        return
     if start:
         check_identity(checkpoints.identity(start), identity, workdir)
         train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
+    record_start(workdir, config, identity)
+    write_json(workdir / "splits.json", held_out(task.splits))
     log = RunLog(workdir, start, config.optim.steps)
 
     # ----------------------------------------------------------------- compile

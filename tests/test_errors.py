@@ -181,6 +181,8 @@ def test_binary(world, arguments, named):
         (["--config.mesh.data=3"], "data=3"),
         (["--config.data.splits.max_rows=-1"], "max_rows"),
         (["--confg.optim.lr=1"], "confg"),
+        (["--config.optimizer.lr=1"], "--config.optimizer.lr: no such setting; did you mean --config.optim.lr?"),
+        (["--config.qqq=1"], "--config.qqq: no such setting"),
         (["stray"], "unexpected argument 'stray'"),
     ],
 )
@@ -214,7 +216,7 @@ def test_bad_config_file(train, world, name):
 @pytest.mark.parametrize("override", [[], ["--config.optim.lr=1"]])
 def test_missing_config_file(train, world, override):
     missing = world.folder / "missing_config.py"
-    check_train_refuses(train, world, [f"--config={missing}", *override], str(missing), "No such file")
+    check_train_refuses(train, world, [f"--config={missing}", *override], f"{missing}: no such file")
 
 
 # --- weights
@@ -389,7 +391,21 @@ def test_run_of_another_base_model(train, evaluate, world, finished):
 def test_run_on_other_data(train, world, finished):
     before = contents(finished)
     result = train(f"--config={world.config}", f"--workdir={finished}")
-    check_refusal(result, str(finished), "another data", "--workdir")
+    check_refusal(result, str(finished), "another training set", "--workdir")
+    check_left_alone(finished, before)
+
+
+@pytest.mark.usefixtures("other_table")
+def test_evaluation_on_other_training_rows(evaluate, world, finished):
+    before = contents(finished)
+    check_refusal(evaluate(f"--workdir={finished}"), str(finished), "another training set")
+    check_left_alone(finished, before)
+
+
+def test_run_with_another_setting(train, world, finished):
+    before = contents(finished)
+    result = train(f"--config={world.config}", "--config.optim.lr=0.5", f"--workdir={finished}")
+    check_refusal(result, str(finished), "config.optim.lr = 0.01, now 0.5", "--workdir")
     check_left_alone(finished, before)
 
 

@@ -130,10 +130,9 @@ def test_killed_while_saving(config: Path, whole: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_stays_as_it_is(config: Path, whole: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(whole, tmp_path / "run")
-    saved = {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
-    finish(config, workdir)
-    assert_same_end(workdir, whole)
-    assert {p: p.read_bytes() for p in (workdir / "checkpoints").rglob("*") if p.is_file()} == saved
+    saved = {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    assert "nothing to train" in finish(config, workdir)
+    assert {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()} == saved
 
 
 def test_resumed_on_another_mesh(config: Path, whole: Path, killed: Path, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ Presets and `group_sets` x `question_sets` name their test splits themselves, e.
 """
 
 import dataclasses
+import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from survey_jax.errors import UserError
 from survey_jax.survey import presets
@@ -94,7 +96,8 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
             rows[name] = [a for a, leak in zip(rows[name], leaked, strict=True) if not leak]
     for name in _requested(config):
         if not rows[name]:
-            raise UserError(f"split {name} has no rows; left out: {dict(+left_out) or 'nothing'}")
+            why = f"left out: {dict(+left_out)}" if +left_out else "all rows are in other splits; hold out less"
+            raise UserError(f"split {name} has no rows; {why}")
     if config.max_rows > 0:
         for name in list(rows)[1:]:
             kept = draw(rows[name], config.max_rows, lambda a: repr(a.key), config.seed, f"rows of {name}")
@@ -208,3 +211,21 @@ def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
     holds_groups = config.column or config.group_sets or config.unseen_groups or config.unseen_regions
     if config.known_answers and not holds_groups:
         raise UserError("known_answers is set, but no group is held out")
+
+
+def fingerprint(answers: Iterable[Answer]) -> str:
+    """Hash of some rows: what was asked of whom, and what they answered; their order does not matter."""
+    lines = sorted(repr((a.key, a.question, a.options, a.probs)) for a in answers)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def held_out(splits: Splits) -> dict[str, Any]:
+    """Which questions and groups each split has, as JSON can hold them."""
+    return {
+        name: {
+            "rows": len(rows),
+            "questions": [list(key) for key in sorted({a.question_key for a in rows})],
+            "groups": [dict(group) for group in sorted({a.group for a in rows})],
+        }
+        for name, rows in splits.rows.items()
+    }
