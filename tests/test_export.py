@@ -1,6 +1,7 @@
 """A run's model goes out to transformers and PEFT and predicts there what it predicts here."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -378,6 +379,38 @@ def test_fully_trained_fused_projections(tmp_path: Path) -> None:
     export.write_merged(pretrained, trained, 0.0, out)
     fused = load_file(out / "model.safetensors")["model.layers.1.self_attn.qkv_proj.weight"]
     np.testing.assert_array_equal(fused, np.repeat([0, 1, 2], [32, 16, 16])[:, None] * np.ones((1, 32)))
+
+
+def test_text_part_of_a_model_with_vision(tmp_path: Path) -> None:
+    """The vision part stays as it is, though its projections have the same names."""
+    text = tiny.SIZES | {"num_hidden_layers": 2, "sliding_window": 24, "vocab_size": 320}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    both = transformers.Gemma3Config(text_config=text, vision_config=vision | {"image_size": 28, "patch_size": 14})
+    base, adapter, merged = tmp_path / "base", tmp_path / "adapter", tmp_path / "merged"
+    adapter.mkdir()
+    merged.mkdir()
+    transformers.Gemma3ForConditionalGeneration(both).save_pretrained(base)
+    source = SafetensorsDirectory(base)
+    embedding = next(name for name in source.names if name.endswith("embed_tokens.weight"))
+    prefix = embedding.removesuffix("embed_tokens.weight")
+    config, names = decoder_config(text | {"model_type": "gemma3_text"}, "text part")
+    renamed = {ours: dataclasses.replace(at, name=at.name.replace("model.", prefix, 1)) for ours, at in names.items()}
+    pretrained = Pretrained(base, config, renamed, source)
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 32, RANK)).astype(np.float32), rng.normal(size=(2, RANK, 64)).astype(np.float32)
+    trained = {"blocks.q_lora_a": a, "blocks.q_lora_b": b}
+    export.write_adapter(pretrained, trained, 1.0, adapter, str(base), None)
+    export.write_merged(pretrained, trained, 1.0, merged)
+    export.write_papers(pretrained, merged)
+
+    theirs = load(adapter, base).merge_and_unload().state_dict()
+    ours = load(merged, merged).state_dict()
+    before = transformers.AutoModelForCausalLM.from_pretrained(base).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], ours[name])}
+    assert changed == {f"model.language_model.layers.{i}.self_attn.q_proj.weight" for i in range(2)}
+    assert any("vision" in name and "q_proj" in name for name in before)
+    for name, values in ours.items():
+        torch.testing.assert_close(theirs[name], values, atol=1e-5, rtol=0)
 
 
 def test_a_trained_embedding_is_the_tied_head_too(tmp_path: Path) -> None:

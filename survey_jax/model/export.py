@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,14 @@ from typing import Any
 
 import ml_dtypes  # noqa: F401  # so that numpy knows bfloat16 by name
 import numpy as np
+from flax import nnx
 from rich.progress import track
 from safetensors.numpy import save
 
+from survey_jax.model.families import Tensor
 from survey_jax.model.gguf import GGUF
 from survey_jax.model.shards import SHARD_BYTES, ShardWriter
-from survey_jax.model.weights import Pretrained
+from survey_jax.model.weights import Pretrained, abstract_model
 
 # Trained parameters by our names ("blocks.q", "blocks.q_lora_a", ...), stacked over layers, in our layouts. A mapping,
 # since it may read them only when they are asked for.
@@ -51,10 +54,8 @@ def write_merged(
     tensors = {name: (source.shape(name), _target_dtype(source.dtype(name), dtype)) for name in source.names}
     rest = set(tensors)
     with ShardWriter(folder, tensors, shard_bytes) as writer:
-        names = pretrained.names.items()
-        for parameter, stored in track(names, "merging", transient=True, disable=not sys.stdout.isatty()):
-            if parameter == "head" and pretrained.config.tied_head:
-                parameter = "embedding"  # a file may hold the tied head as well
+        parameters = _parameters(pretrained)
+        for parameter, stored in track(parameters, "merging", transient=True, disable=not sys.stdout.isatty()):
             change = _Change(trained, parameter, stored.transposed, lora_scale)
             for layer, name in enumerate(_tensor_names(pretrained, stored.name)):
                 first, last = stored.rows or (0, source.shape(name)[0])
@@ -110,7 +111,7 @@ def write_adapter(
     for module in modules:
         for layer, name in enumerate(_tensor_names(pretrained, module.name)):
             a, b = module.adapter(layer, pretrained.source.shape(name)[0])
-            prefix = f"base_model.model.{name.removesuffix('.weight')}"
+            prefix = f"base_model.model.{_module(name)}"
             tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a, np.dtype(dtype or "float32"))
             tensors[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(b, np.dtype(dtype or "float32"))
     rank = max(module.rank for module in modules)
@@ -162,7 +163,7 @@ class _Adapted:
 def _adapted_modules(pretrained: Pretrained, trained: Trained) -> list[_Adapted]:
     names = set(trained)
     found: dict[str, _Adapted] = {}
-    for parameter, stored in pretrained.names.items():
+    for parameter, stored in _parameters(pretrained):
         if f"{parameter}_lora_a" in names:
             part = (trained[f"{parameter}_lora_a"], trained[f"{parameter}_lora_b"], stored.rows)
             found.setdefault(stored.name, _Adapted(stored.name, [])).parts.append(part)
@@ -174,12 +175,17 @@ def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str
     ours = {name for pattern in patterns for name in _tensor_names(pretrained, pattern)}
     last = {_last_name(name) for name in ours}
     others = {_last_name(name) for name in pretrained.source.names if name not in ours}
-    return sorted(name.removesuffix(".weight") for name in ours) if last & others else sorted(last)
+    return sorted(map(_module, ours)) if last & others else sorted(last)
+
+
+def _module(tensor: str) -> str:
+    """Where transformers' model has the module of a weight; a model with vision keeps its text part one level down."""
+    return re.sub(r"^(model\.)?language_model\.(model\.)?", "model.language_model.", tensor.removesuffix(".weight"))
 
 
 def _last_name(tensor: str) -> str:
-    """Of a module: "q_proj" for "model.layers.0.self_attn.q_proj.weight"."""
-    return tensor.removesuffix(".weight").rpartition(".")[2]
+    """ "q_proj" for "model.layers.0.self_attn.q_proj.weight"."""
+    return _module(tensor).rpartition(".")[2]
 
 
 def write_papers(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
@@ -209,11 +215,19 @@ def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     return config | inner | dict.fromkeys(names, dtype)
 
 
+def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor]]:
+    """The model's parameters and where they are stored: a tied head, where a file holds it too, is the embedding."""
+    model = nnx.to_flat_state(nnx.state(abstract_model(pretrained.config, 0, ())))
+    names = [".".join(map(str, path)) for path, _ in model]
+    found = [(name, pretrained.names[name]) for name in names]
+    return found + ([("embedding", pretrained.names["head"])] if pretrained.config.tied_head else [])
+
+
 def _check_names(pretrained: Pretrained, trained: Trained) -> None:
     """Nothing that was trained may be left out."""
     bases = {name.removesuffix("_lora_a").removesuffix("_lora_b") for name in trained}
-    if unknown := sorted(bases - set(pretrained.names)):
-        raise ValueError(f"{unknown}: trained, but without a Hugging Face name")
+    if unknown := bases - {name for name, _ in _parameters(pretrained)}:
+        raise ValueError(f"{sorted(unknown)}: trained, but not of this model")
 
 
 def _target_dtype(stored: np.dtype, dtype: str | None) -> np.dtype:
