@@ -79,7 +79,7 @@ def main() -> None:
             write_merged(pretrained, trained, scale, folder, DTYPE.value)
         size = sum(file.stat().st_size for file in folder.iterdir())
     checkpoints.close()
-    say(f"results: {OUTPUT.value} ({size / 1e9:.2f} GB)")
+    say(f"results: {OUTPUT.value} ({size / 1e6:,.1f} MB)")
 
 
 class TrainedParameters(Mapping[str, np.ndarray]):
