@@ -268,7 +268,13 @@ def test_a_full_disk(tmp_path: Path, monkeypatch) -> None:
 # --------------------------------------------------- shards, fused and tied tensors
 
 
-def test_shards_have_an_index_that_transformers_follows(tmp_path: Path) -> None:
+@pytest.fixture
+def small_blocks(monkeypatch) -> None:
+    """Tensors are read and written a few rows at a time."""
+    monkeypatch.setattr(export, "_BLOCK", 150)
+
+
+def test_shards_have_an_index_that_transformers_follows(tmp_path: Path, small_blocks) -> None:
     base = tiny.write_model(tmp_path / "base")
     pretrained, limit = open_pretrained(str(base)), 50_000
     rng = np.random.default_rng(0)
@@ -334,7 +340,7 @@ def fused_model(folder: Path) -> Pretrained:
     return Pretrained(folder, config, FUSED, SafetensorsDirectory(folder))
 
 
-def test_fused_projections(tmp_path: Path) -> None:
+def test_fused_projections(tmp_path: Path, small_blocks) -> None:
     """Adapters on q, v (not k), gate, up and down: merged by us, merged by PEFT, and by hand."""
     pretrained = fused_model(tmp_path / "base")
     rng = np.random.default_rng(0)
@@ -370,7 +376,7 @@ def test_fused_projections(tmp_path: Path) -> None:
         np.testing.assert_allclose(theirs[name].numpy(), values, atol=1e-5)
 
 
-def test_fully_trained_fused_projections(tmp_path: Path) -> None:
+def test_fully_trained_fused_projections(tmp_path: Path, small_blocks) -> None:
     pretrained = fused_model(tmp_path / "base")
     shapes = {"q": 32, "k": 16, "v": 16}
     trained = {f"blocks.{n}": np.full((2, 32, rows), i, np.float32) for i, (n, rows) in enumerate(shapes.items())}

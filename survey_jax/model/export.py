@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 import sys
@@ -27,6 +28,8 @@ Trained = Mapping[str, np.ndarray]
 # Of a Hugging Face directory, besides weights: configs, tokenizers, chat templates, and what a licence wants passed on.
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "LICENSE*", "NOTICE*", "USE_POLICY*")
 
+_BLOCK = 1 << 24  # numbers read at once
+
 
 def write_merged(
     pretrained: Pretrained,
@@ -39,7 +42,7 @@ def write_merged(
     """Writes the whole model: the base's tensors with what was trained put in their place or added to them.
 
     A projection W with an adapter becomes W + lora_scale * A B, computed in float32. Beyond the parameter that
-    `trained` gives, one tensor is in memory at a time.
+    `trained` gives, some rows of one tensor are in memory at a time.
 
     Args:
       trained: adapters, or (full fine-tuning) the parameters themselves.
@@ -58,34 +61,36 @@ def write_merged(
         for parameter, stored in track(parameters, "merging", transient=True, disable=not sys.stdout.isatty()):
             change = _Change(trained, parameter, stored.transposed, lora_scale)
             for layer, name in enumerate(_tensor_names(pretrained, stored.name)):
-                first, last = stored.rows or (0, source.shape(name)[0])
-                base = source.read(name, (slice(first, last),))
-                writer.write(name, change(base, layer if "{}" in stored.name else None), first)
+                shape = source.shape(name)
+                first, last = stored.rows or (0, shape[0])
+                for rows in _blocks((last - first, *shape[1:])):
+                    there = slice(first + rows.start, first + rows.stop)
+                    base = source.read(name, (there,))
+                    writer.write(name, change(base, layer if "{}" in stored.name else None, rows), there.start)
                 rest.discard(name)
-        for name in tensors:
-            if name in rest:
-                writer.write(name, source.read(name))
+        for name in rest:
+            for rows in _blocks(shape := source.shape(name)):
+                writer.write(name, source.read(name, (rows,)[: len(shape)]), rows.start)
     return writer.files
 
 
 class _Change:
-    """What training did to one parameter: (the base's values, layer) -> new values, in Hugging Face's layout."""
+    """What training did to a parameter: (the base's rows, layer, which rows) -> new rows, as Hugging Face has them."""
 
     def __init__(self, trained: Trained, parameter: str, transposed: bool, lora_scale: float):
         self._whole = trained.get(parameter)
         self._a, self._b = trained.get(f"{parameter}_lora_a"), trained.get(f"{parameter}_lora_b")
         self._transposed, self._scale = transposed, np.float32(lora_scale)
 
-    def __call__(self, base: np.ndarray, layer: int | None) -> np.ndarray:
+    def __call__(self, base: np.ndarray, layer: int | None, rows: slice) -> np.ndarray:
         at = ... if layer is None else layer
         if self._whole is not None:
-            return self._layout(self._whole[at])
+            whole = self._whole[at]
+            return (whole.T if self._transposed else whole)[rows]
         if self._a is None or self._b is None:
             return base
-        return base.astype(np.float32) + self._layout(self._scale * (self._a[at] @ self._b[at]))
-
-    def _layout(self, values: np.ndarray) -> np.ndarray:
-        return values.T if self._transposed else values
+        update = self._scale * (self._a[at] @ self._b[at][:, rows])  # [in, rows]: adapted projections are transposed
+        return base.astype(np.float32) + update.T
 
 
 def write_adapter(
@@ -228,6 +233,13 @@ def _check_names(pretrained: Pretrained, trained: Trained) -> None:
     bases = {name.removesuffix("_lora_a").removesuffix("_lora_b") for name in trained}
     if unknown := bases - {name for name, _ in _parameters(pretrained)}:
         raise ValueError(f"{sorted(unknown)}: trained, but not of this model")
+
+
+def _blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of a tensor, some at a time: of an embedding, a copy or two take gigabytes."""
+    count, *inner = shape or (1,)
+    step = max(1, _BLOCK // max(1, math.prod(inner)))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _target_dtype(stored: np.dtype, dtype: str | None) -> np.dtype:
