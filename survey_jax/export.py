@@ -1,0 +1,164 @@
+"""Writes a run's model for transformers, PEFT and vLLM.
+
+    python -m survey_jax.export --workdir=DIR --format=merged|peft --output=DIR [--step=best|last|N] [--dtype=bfloat16]
+
+merged: a whole model, as a Hugging Face directory. peft: the adapters alone. Beside either: survey_jax.json, how to ask
+it for distributions. docs/export.md shows how to load them.
+"""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from flax import nnx
+
+from survey_jax import cli
+from survey_jax.assemble import trainable
+from survey_jax.checkpoint import Checkpoints, check_identity
+from survey_jax.config import Config
+from survey_jax.errors import UserError
+from survey_jax.model.export import write_adapter, write_merged, write_papers
+from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
+from survey_jax.prompts import LETTERS, Prompter
+from survey_jax.runlog import read_config, say, write_json
+from survey_jax.survey.table import Answer
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
+FORMAT = flags.DEFINE_enum("format", None, ["merged", "peft"], "A whole model, or its adapters alone.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "The folder to make; must not be there, or be empty.", required=True)
+STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
+DTYPE = flags.DEFINE_enum(
+    "dtype",
+    None,
+    ["bfloat16", "float32"],
+    "Of the tensors; default: as the base model's files have them, else float32.",
+)
+
+EXAMPLE = Answer(
+    survey="",
+    question_id="",
+    question="How often do you read a newspaper?",
+    options=("Daily", "Weekly", "Less often", "Never"),
+    group=(("age", "30-44"), ("country", "Kenya")),
+    probs=(0.25,) * 4,
+)
+
+
+def main() -> None:
+    jax.config.update("jax_platforms", "cpu")  # nothing is computed here that an accelerator would speed up
+    workdir = Path(WORKDIR.value)
+    config = read_config(workdir)
+    if FORMAT.value == "peft" and not config.lora.rank:
+        raise UserError(
+            f"{workdir}: --format=peft needs adapters, and this run trained all weights; use --format=merged"
+        )
+    pretrained = open_pretrained(config.model.weights, config.model.revision)
+    checkpoints = Checkpoints(workdir)
+    step = checkpoints.step(STEP.value)
+    check_identity(checkpoints.identity(step), {"base model": pretrained.fingerprint()}, workdir)
+    trained = TrainedParameters(checkpoints, step, config, pretrained)
+    say(f"checkpoint of step {step}: {len(trained)} trained arrays; base model {config.model.weights}")
+    scale = config.lora.alpha / config.lora.rank if config.lora.rank else 0.0
+    with new_folder(Path(OUTPUT.value)) as folder:
+        write_json(folder / "survey_jax.json", instructions(config, pretrained, step, checkpoints.temperature(step)))
+        if FORMAT.value == "peft":
+            revision = None if Path(config.model.weights).expanduser().exists() else config.model.revision
+            say("writing adapters")
+            write_adapter(pretrained, trained, scale, folder, config.model.weights, revision, DTYPE.value)
+        else:
+            say(f"merging {len(pretrained.source.names)} tensors")
+            write_papers(pretrained, folder, DTYPE.value)
+            write_merged(pretrained, trained, scale, folder, DTYPE.value)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+    checkpoints.close()
+    say(f"results: {OUTPUT.value} ({size / 1e6:,.1f} MB)")
+
+
+class TrainedParameters(Mapping[str, np.ndarray]):
+    """The trained parameters of a checkpoint, by name; each is read when it is asked for."""
+
+    def __init__(self, checkpoints: Checkpoints, step: int, config: Config, pretrained: Pretrained):
+        model = abstract_model(pretrained.config, config.lora.rank, config.lora.projections)
+        _, train, _ = nnx.split(model, trainable(config), ...)  # type: ignore[misc]  # the stubs take no `...`
+        self._paths = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(train)}
+        self._checkpoints, self._step = checkpoints, step
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        path, variable = self._paths[name]
+        host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
+        like = jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=host)
+        state = self._checkpoints.restore_some(self._step, nnx.from_flat_state([(path, variable.replace(like))]))
+        return np.asarray(jax.tree.leaves(state)[0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+def instructions(config: Config, pretrained: Pretrained, step: int, temperature: float) -> dict[str, Any]:
+    """All that is needed to ask the model as it was trained, and to read a distribution off its answer."""
+    prompter = Prompter(pretrained.tokenizer(), config.data.template, config.data.chat)
+    text = prompter.text(EXAMPLE)
+    return {
+        "survey_jax": importlib.metadata.version("survey_jax"),
+        "base_model": config.model.weights,
+        "step": step,
+        "temperature": temperature,
+        "template": {"name": prompter.name, **dataclasses.asdict(prompter.template)},
+        "chat": config.data.chat,
+        "add_special_tokens": not config.data.chat,  # a chat template writes its own
+        "letters": letter_ids(prompter, text),
+        "example": {
+            "question": EXAMPLE.question,
+            "options": EXAMPLE.options,
+            "group": dict(EXAMPLE.group),
+            "prompt": text,
+        },
+    }
+
+
+def letter_ids(prompter: Prompter, text: str) -> dict[str, int]:
+    """Token ids of the letters, from A on, as far as they keep the letter-token contract."""
+    ids: dict[str, int] = {}
+    for count, letter in enumerate(LETTERS, start=1):
+        try:
+            ids[letter] = int(prompter.letters([text], count)[-1])
+        except UserError:
+            break
+    return ids
+
+
+@contextlib.contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder to fill, which appears as `output` once it is complete, or not at all.
+
+    Raises:
+      UserError: `output` is there already, or cannot be written.
+    """
+    output = output.expanduser().resolve()
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise UserError(f"--output={output}: is there already; choose another folder, or delete it")
+    partial = output.with_name(f".partial-{output.name}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, output)
+    except OSError as error:
+        raise UserError(f"--output={output}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)
