@@ -79,6 +79,7 @@ def main() -> None:
             answers = list(itertools.compress(rows[name], kept))
             mine = {system: predictions[name][kept] for system, predictions in systems.items()}
             splits[part] = report.score_split(part, answers, mine, subject, rows[TRAIN], config.run.seed)
+            say(f"model, baselines, controls: {part} scored")
     folder = workdir / "eval" / (NAME.value or default_name(step))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})

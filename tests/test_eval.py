@@ -14,6 +14,8 @@ import scipy.stats
 import tiny
 from scipy.spatial.distance import jensenshannon
 
+from survey_jax.survey.all_baselines import BASELINES
+
 SPLITS = ("valid", "unseen_question", "unseen_group", "unseen_both")
 EVIL = "<script>alert(1)</script> thing"
 
@@ -55,13 +57,7 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
     assert tuple(splits) == SPLITS
     for split in splits.values():
         assert set(split) >= {"n", "model", "baselines", "ceiling"}
-        assert set(split["baselines"]) == {
-            "uniform",
-            "seen_group_mean",
-            "zero_shot",
-            "uncalibrated",
-            "group_swapped",
-        }
+        assert set(split["baselines"]) == {*BASELINES, "zero_shot", "uncalibrated", "group_swapped"}
         for metric in ("paper_1_minus_jsd", "kl", "tv", "emd"):
             entry = split["model"][metric]
             assert set(entry) == {"value", "low", "high"}

@@ -28,6 +28,7 @@ TEXT_RIDGE = "regression on text"
 _NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30)
 _ALPHAS = tuple(np.logspace(-2, 3, 11))
 _LEAST_QUESTIONS = 5  # with as many options; fewer cannot be cross-validated
+_MOST_FOLDS = 10  # of lists of options; hundreds of lists each left out alone would take hours
 
 Model = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
 # Texts' vectors, distributions, and to which part each question belongs that is left out together -> model
@@ -70,6 +71,7 @@ def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, sourc
     vectors = vectorizer([text_of(a) for a in examples.values()]) if examples else None
 
     lists = [folded_options(a) for a in examples.values()]
+    known_lists = set(lists)
 
     @functools.cache
     def model(options: int, new_list: bool) -> Model | None:
@@ -92,7 +94,7 @@ def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, sourc
     def predict(answer: Answer) -> tuple[np.ndarray, str] | None:
         if question_of(answer) in known:
             return known[question_of(answer)], SAME_QUESTION
-        shares = guess(text_of(answer), len(answer.options), folded_options(answer) not in lists)
+        shares = guess(text_of(answer), len(answer.options), folded_options(answer) not in known_lists)
         return None if shares is None else (shares, source)
 
     return fill_in(train, answers, predict)
@@ -114,8 +116,10 @@ def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], 
 
 def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
     one_each = len(np.unique(parts)) == len(parts)  # then scikit-learn has a closed form
-    folds = None if one_each else PredefinedSplit(parts)
+    folds = None if one_each else PredefinedSplit(parts % _MOST_FOLDS)
     # In the axes that the texts span, of which there are far fewer than n-grams, the same regression is fast.
-    left, size, axes = np.linalg.svd(texts.toarray(), full_matrices=False)
-    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(left * size, shares)
-    return lambda new: np.array([as_shares(p) for p in ridge.predict(new @ axes.T)])
+    squares, left = np.linalg.eigh((texts @ texts.T).toarray())
+    used = squares > 1e-9 * squares.max()
+    size, axes = np.sqrt(squares[used]), left[:, used]
+    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(axes * size, shares)
+    return lambda new: np.array([as_shares(p) for p in ridge.predict((new @ texts.T) @ (axes / size))])
