@@ -56,10 +56,10 @@ def main() -> None:
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     say(leakage.leakage_table(rows))
-    scored = BASELINES
+    bars = BASELINES
     if EMBEDDINGS.value:
         questions = (a.question for part in rows.values() for a in part)
-        scored = with_embeddings(Embeddings(Path(EMBEDDINGS.value), questions))
+        bars = with_embeddings(Embeddings(Path(EMBEDDINGS.value), questions))
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task)
@@ -79,6 +79,7 @@ def main() -> None:
     subject = "zero_shot" if ZERO_SHOT.value else "model"
     splits = {}
     for name in names:
+        filled = {bar: predict(rows[TRAIN], rows[name]) for bar, predict in bars.items()}
         distinct = ~leakage.leaked_rows(rows[TRAIN], rows[name])
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
@@ -86,7 +87,8 @@ def main() -> None:
         for part, kept in parts.items():
             answers = list(itertools.compress(rows[name], kept))
             mine = {system: predictions[name][kept] for system, predictions in systems.items()}
-            splits[part] = report.score_split(part, answers, mine, subject, rows[TRAIN], config.run.seed, scored)
+            theirs = {bar: baselines.select(f, kept) for bar, f in filled.items()}
+            splits[part] = report.score_split(part, answers, mine, subject, theirs, config.run.seed)
             say(f"model, baselines, controls: {part} scored")
     folder = workdir / "eval" / (NAME.value or default_name(step))
     folder.mkdir(parents=True, exist_ok=True)

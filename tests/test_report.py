@@ -29,7 +29,8 @@ COPIES = {"nearest_groups", "factor_model", "seen_group_mean_by_n", "text_neighb
 def score(rows=NEW, train=TRAIN, mix=0.9) -> report.SplitScore:
     """Of a model that predicts the truth mixed with uniform."""
     model = np.array([mix * np.array(a.probs) + (1 - mix) / len(a.probs) for a in rows])
-    return report.score_split("new", rows, {"model": model, "control": model[:, ::-1]}, "model", train, 0)
+    filled = {name: predict(train, rows) for name, predict in BASELINES.items()}
+    return report.score_split("new", rows, {"model": model, "control": model[:, ::-1]}, "model", filled, 0)
 
 
 def test_every_baseline_is_scored_and_says_how_its_rows_were_made():

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from survey_jax.survey import metrics
-from survey_jax.survey.all_baselines import BASELINES
-from survey_jax.survey.baselines import Baseline
+from survey_jax.survey.baselines import Filled
 from survey_jax.survey.table import Answer
 
 SHOWN = ("paper_1_minus_jsd", "kl", "jsd", "tv", "emd", "mode_accuracy", "entropy_ratio")
@@ -51,19 +50,16 @@ def score_split(
     answers: list[Answer],
     systems: Mapping[str, Float[np.ndarray, "n K"]],
     subject: str,
-    seen: Sequence[Answer],
+    filled: Mapping[str, Filled],
     seed: int,
-    baselines: Mapping[str, Baseline] = BASELINES,
 ) -> SplitScore:
     """Scores one split.
 
     Args:
       systems: predictions by system; `subject` is the one under evaluation, the others are controls.
-      seen: the training rows, all that baselines may use.
+      filled: what each baseline predicts and how each row was made; uniform and seen_group_mean among them.
       seed: of the bootstrap and of the sampling ceiling.
-      baselines: those to score, by name; uniform and seen_group_mean among them.
     """
-    filled = {baseline: predict(seen, answers) for baseline, predict in baselines.items()}
     controls = {system: p for system, p in systems.items() if system != subject}
     predictions = {baseline: shares for baseline, (shares, _) in filled.items()} | controls
     rows = {system: metrics.row_metrics(answers, p) for system, p in predictions.items()}
