@@ -18,12 +18,12 @@ from absl import flags
 from scipy.special import softmax
 
 from survey_jax import cli
-from survey_jax.assemble import Predictor, build_model, build_task
+from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
 from survey_jax.checkpoint import Checkpoints
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.parity import load_reference, spread, their_logits
-from survey_jax.prompts import Prompt, Prompter
+from survey_jax.prompts import Prompt
 from survey_jax.runlog import read_config, say
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
@@ -39,7 +39,7 @@ def main() -> None:
     if not config.lora.rank:
         raise UserError(f"{workdir}: this run has no adapters")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template, config.data.chat))
+    task = build_task(config, make_prompter(config, pretrained.tokenizer()))
     prompts = spread([p for part in task.prompts.values() for p in part], PROMPTS.value)
     model = build_model(config, pretrained, task)
     predictor = Predictor(model, task.letters)

@@ -2,6 +2,7 @@
 
     python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
+    python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
 
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
 """
@@ -23,7 +24,9 @@ from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.runlog import read_config, say, start_jax, write_json
 from survey_jax.survey import baselines, leakage, report
+from survey_jax.survey.all_baselines import BASELINES, with_embeddings
 from survey_jax.survey.calibration import with_temperature
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.splits import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
 
@@ -33,6 +36,7 @@ STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the valid
 DATA = flags.DEFINE_list("data", [], "Other survey tables to evaluate on, instead of the run's own splits.")
 NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/eval; default: from step and data.")
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
+EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the baselines on text; Parquet.")
 
 DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a near-duplicate of one of train
 
@@ -54,6 +58,10 @@ def main() -> None:
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     say(leakage.leakage_table(rows))
+    bars = BASELINES
+    if EMBEDDINGS.value:
+        questions = (a.question for part in rows.values() for a in part)
+        bars = with_embeddings(Embeddings(Path(EMBEDDINGS.value), questions))
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task)
@@ -73,6 +81,7 @@ def main() -> None:
     subject = "zero_shot" if ZERO_SHOT.value else "model"
     splits = {}
     for name in names:
+        filled = {bar: predict(rows[TRAIN], rows[name]) for bar, predict in bars.items()}
         distinct = ~leakage.leaked_rows(rows[TRAIN], rows[name])
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
@@ -80,7 +89,9 @@ def main() -> None:
         for part, kept in parts.items():
             answers = list(itertools.compress(rows[name], kept))
             mine = {system: predictions[name][kept] for system, predictions in systems.items()}
-            splits[part] = report.score_split(part, answers, mine, subject, rows[TRAIN], config.run.seed)
+            theirs = {bar: baselines.select(f, kept) for bar, f in filled.items()}
+            splits[part] = report.score_split(part, answers, mine, subject, theirs, config.run.seed)
+            say(f"model, baselines, controls: {part} scored")
     folder = workdir / "eval" / (NAME.value or default_name(step))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})

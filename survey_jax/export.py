@@ -21,13 +21,13 @@ from absl import flags
 from flax import nnx
 
 from survey_jax import cli
-from survey_jax.assemble import trainable
+from survey_jax.assemble import make_prompter, trainable
 from survey_jax.checkpoint import Checkpoints, check_identity
 from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.export import write_adapter, write_merged, write_papers
 from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
-from survey_jax.prompts import LETTERS, Prompter
+from survey_jax.prompts import LETTERS, TEMPLATES, Prompter, Template
 from survey_jax.runlog import read_config, say, write_json
 from survey_jax.survey.table import Answer
 
@@ -107,14 +107,17 @@ class TrainedParameters(Mapping[str, np.ndarray]):
 
 def instructions(config: Config, pretrained: Pretrained, step: int, temperature: float) -> dict[str, Any]:
     """All that is needed to ask the model as it was trained, and to read a distribution off its answer."""
-    prompter = Prompter(pretrained.tokenizer(), config.data.template, config.data.chat)
+    prompter = make_prompter(config, pretrained.tokenizer())
     text = prompter.text(EXAMPLE)
     return {
         "survey_jax": importlib.metadata.version("survey_jax"),
         "base_model": config.model.weights,
         "step": step,
         "temperature": temperature,
-        "template": {"name": prompter.name, **dataclasses.asdict(prompter.template)},
+        "template": prompter.name,
+        "wording": {language: wording(t) for language, t in TEMPLATES[prompter.name].items()},
+        "language": config.data.language,
+        "option_order": config.data.option_order,
         "chat": config.data.chat,
         "add_special_tokens": not config.data.chat,  # a chat template writes its own
         "letters": letter_ids(prompter, text),
@@ -125,6 +128,11 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperature:
             "prompt": text,
         },
     }
+
+
+def wording(template: Template) -> dict[str, str]:
+    """A template's texts."""
+    return {f.name: text for f in dataclasses.fields(template) if isinstance(text := getattr(template, f.name), str)}
 
 
 def letter_ids(prompter: Prompter, text: str) -> dict[str, int]:

@@ -313,6 +313,22 @@ def test_text_neighbours_are_weighted_by_cosine():
     assert min(np.abs(e - prediction).max() for e in expected) < 1e-6
 
 
+def test_text_ridge_equals_scikit_learns_ridge_whatever_number_of_option_lists():
+    rng = np.random.default_rng(0)
+    train = [
+        replace(a, question_id=f"{a.question_id}{i}", options=(f"Yes {i}", "No"), probs=tuple(rng.dirichlet([1, 1])))
+        for i in range(4)
+        for a in TEXTS
+    ]
+    new = asked("Do you trust the parliament?", [1, 0], "N1")
+    prediction = baselines_text.text_ridge(train, [new])[0][0]
+    texts = [baselines_text.text_of(a) for a in train]
+    vectors, shares = baselines_text.vectorizer(texts), [a.probs for a in train]
+    x, asks = vectors.transform(texts).toarray(), vectors.transform([baselines_text.text_of(new)]).toarray()
+    expected = [Ridge(alpha=alpha).fit(x, shares).predict(asks)[0] for alpha in baselines_text._ALPHAS]
+    assert min(np.abs(e - prediction).max() for e in expected) < 1e-6
+
+
 def test_the_papers_baselines_as_distributions_and_as_single_answers():
     new = [answer([1, 0], "Q1", "C", ["Yes", "No"]), answer([0, 1, 0], "Q9", "C", scale="ordinal")]
     average, sources = baselines_paper.paper_average(TRAIN, new)

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import tiny
 from scipy.spatial.distance import jensenshannon
+
+from survey_jax.survey.all_baselines import BASELINES
 
 SPLITS = ("valid", "unseen_question", "unseen_group", "unseen_both")
 EVIL = "<script>alert(1)</script> thing"
@@ -60,13 +63,7 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
     assert tuple(splits) == SPLITS
     for split in splits.values():
         assert set(split) >= {"n", "model", "baselines", "ceiling"}
-        assert set(split["baselines"]) == {
-            "uniform",
-            "seen_group_mean",
-            "zero_shot",
-            "uncalibrated",
-            "group_swapped",
-        }
+        assert set(split["baselines"]) == {*BASELINES, "zero_shot", "uncalibrated", "group_swapped"}
         for metric in ("paper_1_minus_jsd", "kl", "tv", "emd"):
             entry = split["model"][metric]
             assert set(entry) == {"value", "low", "high"}
@@ -196,8 +193,12 @@ def test_another_table_with_more_options(world: Path) -> None:
     for row in other:
         row["options"], row["counts"] = [f"choice {k}" for k in range(9)], list(range(1, 10))
     tiny.write_rows(world / "other.jsonl", other)
-    output = run(world, "eval", "--workdir=checkpoints/tiny_config", "--data=other.jsonl", "--step=20")
-    assert "step_20_other" in output
+    asked = sorted({row["question"] for row in [*other, *tiny.rows()]})
+    vectors = list(np.random.default_rng(0).normal(size=(len(asked), 4)))
+    pd.DataFrame({"question": asked, "embedding": vectors}).to_parquet(world / "vectors.parquet")
+    flags = ("--workdir=checkpoints/tiny_config", "--data=other.jsonl", "--step=20", "--embeddings=vectors.parquet")
+    assert "step_20_other" in run(world, "eval", *flags)
     splits = results(world, "step_20_other")
     assert set(splits) == {"data"}
     assert splits["data"]["n"] == len(other)
+    assert splits["data"]["baselines"].keys() >= {*BASELINES, "embedding_neighbours", "embedding_ridge"}

@@ -28,8 +28,9 @@ from survey_jax.model.tensors import SafetensorsDirectory
 from survey_jax.model.weights import Pretrained, abstract_model, load_model, open_pretrained
 from survey_jax.objective import Forward
 from survey_jax.parity import our_logits, spread, their_logits
-from survey_jax.prompts import Prompter, describe_group
+from survey_jax.prompts import Prompter
 from survey_jax.sharding import make_mesh
+from survey_jax.steering import someone
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -105,10 +106,10 @@ def load(folder: Path, base: Path):
 
 def distributions(model, tokenizer, about: dict, rows: pd.DataFrame) -> list[np.ndarray]:
     """What docs/export.md says: write the prompt, take the letters' logits, divide, normalise."""
-    template = about["template"]
+    template = about["wording"]["en"]
     result = []
     for row in rows.to_dict("records"):
-        who = describe_group(tuple(sorted((k, v) for k, v in row["group"].items() if v is not None)))
+        who = someone(tuple(sorted((k, v) for k, v in row["group"].items() if v is not None)))
         letters = list(about["letters"])[: len(row["options"])]
         options = template["separator"].join(
             template["option"].format(letter=letter, text=text)

@@ -312,6 +312,34 @@ def test_a_draft_of_a_file_without_labels_asks_for_every_meaning(command, files,
     assert len(read_table(tmp_path / "t.jsonl")) > 6
 
 
+NEGATIVE = {  # labels of a variable -> what becomes of its codes -9 and -8, which have none
+    "answers from 0": ({0.0: "No", 1.0: "Yes"}, True),
+    "another negative code is missing": ({0.0: "No", 1.0: "Yes", -1.0: "Refused"}, True),
+    "a scale with a negative half": ({-1.0: "Worse", 0.0: "As before", 1.0: "Better"}, False),
+}
+
+
+@pytest.mark.parametrize("name", NEGATIVE)
+def test_a_draft_takes_unlabelled_negative_codes_for_missing_where_no_answer_is_negative(command, tmp_path, name):
+    labels, missing = NEGATIVE[name]
+    codes = list(itertools.islice(itertools.cycle([0.0, 1.0, -9.0, -1.0, -8.0]), 60))
+    frame = pd.DataFrame({"CNTRY": ["Peru", "Kenya"] * 30, "AGREE": codes, "sex": [1.0, 2.0, -9.0] * 20})
+    labelled = {"AGREE": labels, "sex": {1.0: "male", 2.0: "female"}}
+    pyreadstat.write_sav(frame, tmp_path / "own.sav", variable_value_labels=labelled)
+    draft = tmp_path / "own.yaml"
+    assert command(input=tmp_path / "own.sav", draft_codebook=draft)[0] == 0
+    text = draft.read_text()
+    guessed = "-9, -8, -1" if -1.0 not in labels else "-9, -8"
+    assert (f"# a guess, {guessed}: no label" in text) == missing
+    assert "missing: [-9]  # a guess, -9: no label" in text  # of sex
+    draft.write_text(text.replace("TODO: ", "").replace("min_n: 50", "min_n: 1"))
+    flags = {"source": "microdata", "input": tmp_path / "own.sav", "codebook": draft}
+    assert command(**flags, output=tmp_path / "t.jsonl")[0] == 0
+    rows = read_table(tmp_path / "t.jsonl")
+    assert {a.options for a in rows} == {("No", "Yes") if missing else ("-9", "-8", "Worse", "As before", "Better")}
+    assert {dict(a.group)["sex"] for a in rows if "sex" in dict(a.group)} == {"male", "female"}
+
+
 def test_a_draft_never_overwrites(command, files, tmp_path):
     draft = tmp_path / "draft.yaml"
     draft.write_text("my work")

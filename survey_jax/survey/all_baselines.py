@@ -1,9 +1,11 @@
 """Every baseline by name. docs/baselines.md has the formulas, and what each may know."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from survey_jax.survey import baselines, baselines_groups, baselines_paper, baselines_text
 from survey_jax.survey.baselines import UNIFORM, Baseline, Filled
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer
 
 
@@ -25,3 +27,12 @@ BASELINES: Mapping[str, Baseline] = {
     "paper_knn": baselines_paper.paper_knn,
     "paper_knn_answer": baselines_paper.paper_knn_answer,
 }
+
+
+def with_embeddings(embeddings: Embeddings) -> Mapping[str, Baseline]:
+    """All baselines, and the two on question texts once more with embeddings."""
+    return {
+        **BASELINES,
+        "embedding_neighbours": functools.partial(baselines_text.text_neighbours, embeddings=embeddings),
+        "embedding_ridge": functools.partial(baselines_text.text_ridge, embeddings=embeddings),
+    }

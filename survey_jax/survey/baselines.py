@@ -1,12 +1,13 @@
 """Predictions that need no model: the bars that a model must clear, and a control that it must fail."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from survey_jax.survey.table import Answer, Group
 from survey_jax.survey.text import fold
@@ -67,6 +68,12 @@ def fill_in(
     mean, sources = seen_group_mean(train, answers)
     filled = [predict(a) or (mean[i], FALLBACK + sources[i]) for i, a in enumerate(answers)]
     return [prediction for prediction, _ in filled], [source for _, source in filled]
+
+
+def select(filled: Filled, kept: Bool[np.ndarray, " n"]) -> Filled:
+    """The predictions of some of the rows."""
+    shares, sources = filled
+    return list(itertools.compress(shares, kept)), list(itertools.compress(sources, kept))
 
 
 def swap_groups(answers: Sequence[Answer], seed: int) -> list[Answer]:

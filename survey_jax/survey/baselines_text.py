@@ -9,6 +9,7 @@ the same options are left out together: a battery's items predict each other, bu
 """
 
 import functools
+import operator
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from survey_jax.survey.baselines import SAME_QUESTION, Filled, fill_in, folded_options, means, question_of
 from survey_jax.survey.baselines_groups import as_shares
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer
 
 SIMILAR_TEXT = "similar questions"
@@ -28,28 +30,29 @@ TEXT_RIDGE = "regression on text"
 _NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30)
 _ALPHAS = tuple(np.logspace(-2, 3, 11))
 _LEAST_QUESTIONS = 5  # with as many options; fewer cannot be cross-validated
+_MOST_FOLDS = 10  # of lists of options; hundreds of lists each left out alone would take hours
 
 Model = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
 # Texts' vectors, distributions, and to which part each question belongs that is left out together -> model
 Fit = Callable[[sparse.csr_matrix, Float[np.ndarray, "m k"], Int[np.ndarray, " m"]], Model]
 
 
-def text_neighbours(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
+def text_neighbours(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
     """A question of train: its mean. Another: the mean of the k most similar questions, weighted by cosine similarity.
 
     k is the one with the least mean total variation distance on questions left out. Fewer than 5 questions with as many
-    options: the seen-group mean.
+    options: the seen-group mean. With `embeddings`, similarity is that of the questions' embeddings.
     """
-    return _by_text(train, answers, _fit_neighbours, SIMILAR_TEXT)
+    return _by_text(train, answers, _fit_neighbours, SIMILAR_TEXT, embeddings)
 
 
-def text_ridge(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
+def text_ridge(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
     """A question of train: its mean. Another: ridge regression of the distribution on the text.
 
     The penalty is the one with the least squared error on questions left out. Fewer than 5 questions with as many
-    options: the seen-group mean.
+    options: the seen-group mean. With `embeddings`, the regression is on the questions' embeddings.
     """
-    return _by_text(train, answers, _fit_ridge, TEXT_RIDGE)
+    return _by_text(train, answers, _fit_ridge, TEXT_RIDGE, embeddings)
 
 
 def text_of(answer: Answer) -> str:
@@ -62,14 +65,17 @@ def vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
     return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit(texts)
 
 
-def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, source: str) -> Filled:
+def _by_text(
+    train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, source: str, embeddings: Embeddings | None
+) -> Filled:
     known = means([(question_of(a), np.array(a.probs)) for a in train])
     examples: dict[Hashable, Answer] = {}
     for answer in train:
         examples.setdefault(question_of(answer), answer)
-    vectors = vectorizer([text_of(a) for a in examples.values()]) if examples else None
-
+    read = text_of if embeddings is None else operator.attrgetter("question")
+    vectors = embeddings or (vectorizer([text_of(a) for a in examples.values()]) if examples else None)
     lists = [folded_options(a) for a in examples.values()]
+    known_lists = set(lists)
 
     @functools.cache
     def model(options: int, new_list: bool) -> Model | None:
@@ -78,7 +84,7 @@ def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, sourc
         ]
         if len(chosen) < _LEAST_QUESTIONS or vectors is None:
             return None
-        texts = vectors.transform([text_of(examples[q]) for q, _ in chosen])
+        texts = vectors.transform([read(examples[q]) for q, _ in chosen])
         parts = np.unique([str(options_list) for _, options_list in chosen], return_inverse=True)[1]
         if not new_list or parts.max() == 0:
             parts = np.arange(len(chosen))
@@ -92,7 +98,7 @@ def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, sourc
     def predict(answer: Answer) -> tuple[np.ndarray, str] | None:
         if question_of(answer) in known:
             return known[question_of(answer)], SAME_QUESTION
-        shares = guess(text_of(answer), len(answer.options), folded_options(answer) not in lists)
+        shares = guess(read(answer), len(answer.options), folded_options(answer) not in known_lists)
         return None if shares is None else (shares, source)
 
     return fill_in(train, answers, predict)
@@ -101,11 +107,12 @@ def _by_text(train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, sourc
 def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
     def mean(similarity: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
         nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-        weights = np.take_along_axis(similarity, nearest, 1) + 1e-9  # nothing in common at all: equal weights
+        # Nothing in common at all: equal weights. Embeddings can have negative cosines.
+        weights = np.maximum(np.take_along_axis(similarity, nearest, 1), 0) + 1e-9
         return np.einsum("nj,njk->nk", weights / weights.sum(1, keepdims=True), shares[nearest])
 
     left_out = parts[:, None] == parts
-    among = np.where(left_out, -1, (texts @ texts.T).toarray())  # what is left out with it comes last
+    among = np.where(left_out, -2, (texts @ texts.T).toarray())  # what is left out with it comes last
     sizes = [k for k in _NEIGHBOURS if k <= (~left_out).sum(1).min()]
     losses = [np.abs(mean(among, k) - shares).sum() for k in sizes]
     best = sizes[int(np.argmin(losses))]
@@ -114,8 +121,10 @@ def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], 
 
 def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
     one_each = len(np.unique(parts)) == len(parts)  # then scikit-learn has a closed form
-    folds = None if one_each else PredefinedSplit(parts)
+    folds = None if one_each else PredefinedSplit(parts % _MOST_FOLDS)
     # In the axes that the texts span, of which there are far fewer than n-grams, the same regression is fast.
-    left, size, axes = np.linalg.svd(texts.toarray(), full_matrices=False)
-    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(left * size, shares)
-    return lambda new: np.array([as_shares(p) for p in ridge.predict(new @ axes.T)])
+    squares, left = np.linalg.eigh((texts @ texts.T).toarray())
+    used = squares > 1e-9 * squares.max()
+    size, axes = np.sqrt(squares[used]), left[:, used]
+    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(axes * size, shares)
+    return lambda new: np.array([as_shares(p) for p in ridge.predict((new @ texts.T) @ (axes / size))])

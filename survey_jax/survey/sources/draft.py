@@ -129,8 +129,9 @@ def _are_weights(codes: Sequence[str]) -> bool:
 
 def _options(variable: Variable, codes: Sequence[str]) -> dict[str, str]:
     """code -> text of what seem to be answers."""
-    known = [c for c in variable.values if not variable.declared_missing(c)]
-    labels = {c: variable.values.get(c, c) for c in sorted({*known, *codes}, key=_order)}
+    known = {c for c in variable.values if not variable.declared_missing(c)}
+    known |= {*codes} - {*_unlabelled_negative(variable, codes)}
+    labels = {c: variable.values.get(c, c) for c in sorted(known, key=_order)}
     labels = {c: label for c, label in labels.items() if not _no_option(label)}
     folded = [label.casefold() for label in labels.values()]
     return {c: label if folded.count(label.casefold()) == 1 else f"{label} ({c})" for c, label in labels.items()}
@@ -140,12 +141,26 @@ def _no_option(label: str) -> bool:
     return bool(NO_ANSWER_LABEL.search(label) or NOT_ASKED_LABEL.search(label))
 
 
+def _unlabelled_negative(variable: Variable, codes: Sequence[str]) -> list[str]:
+    """Negative codes without a label, where the file has labels and none of its negative codes is an answer."""
+    answers = [c for c, label in variable.values.items() if not variable.declared_missing(c) and not _no_option(label)]
+    if not variable.values or any(map(_negative, answers)):
+        return []
+    return [c for c in codes if _negative(c) and c not in variable.values]
+
+
+def _negative(code: str) -> bool:
+    return _order(code)[1] < 0
+
+
 def _missing(variable: Variable, codes: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The codes that say "no answer" and "not asked" by their labels, unless the file declares them missing anyway."""
+    """The codes of no answer and those not asked, by label or sign, unless the file declares them missing anyway."""
     known = {*codes, *variable.values}
     labels = {c: variable.values.get(c, c) for c in sorted(known, key=_order) if not variable.declared_missing(c)}
     not_asked = [c for c, label in labels.items() if NOT_ASKED_LABEL.search(label)]
-    missing = [c for c, label in labels.items() if c not in not_asked and NO_ANSWER_LABEL.search(label)]
+    negative = _unlabelled_negative(variable, codes)
+    missing = [c for c, label in labels.items() if c in negative or NO_ANSWER_LABEL.search(label)]
+    missing = [c for c in missing if c not in not_asked]
     return missing, not_asked
 
 
@@ -156,8 +171,9 @@ def _question(variable: Variable, codes: Sequence[str]) -> Iterator[str]:
     for code, label in _options(variable, codes).items():
         yield _meaning(variable, code, label)
     yield f"    scale: {variable.scale}" if variable.scale else "    # scale: ordinal or nominal"
-    for key, found in zip(("missing", "not_asked"), _missing(variable, codes), strict=True):
-        yield from _list(key, found)
+    missing, not_asked = _missing(variable, codes)
+    yield from _list("missing", missing, _unlabelled_negative(variable, codes))
+    yield from _list("not_asked", not_asked)
 
 
 def _recode(variable: Variable, codes: Sequence[str], is_age: bool) -> Iterator[str]:
@@ -172,12 +188,13 @@ def _recode(variable: Variable, codes: Sequence[str], is_age: bool) -> Iterator[
         for code, label in _options(variable, codes).items():
             yield _meaning(variable, code, label)
     missing, not_asked = _missing(variable, codes)
-    yield from _list("missing", missing + not_asked)
+    yield from _list("missing", missing + not_asked, _unlabelled_negative(variable, codes))
 
 
-def _list(key: str, codes: Sequence[str]) -> Iterator[str]:
+def _list(key: str, codes: Sequence[str], guessed: Sequence[str] = ()) -> Iterator[str]:
     if codes:
-        yield f"    {key}: [{', '.join(map(_quoted, codes))}]"
+        note = f"  # a guess, {', '.join(guessed)}: no label, and no answer of this file is negative" if guessed else ""
+        yield f"    {key}: [{', '.join(map(_quoted, codes))}]{note}"
 
 
 def _meaning(variable: Variable, code: str, label: str) -> str:
