@@ -282,7 +282,10 @@ def test_what_published_configs_mean() -> None:
     llama3 = Llama3(theta=5e5, factor=8.0, low=1.0, high=4.0, original_length=8192)
     assert read("Llama-3.1-8B").kinds == (LayerKind(llama3),)
     assert read("Mistral-Nemo-Base-2407").head_width == 128  # not 5120 / 32
-    assert read("Mistral-7B-v0.3", sliding_window=4096).kinds == (LayerKind(Rotary(theta=1e6), 4096),)
+    assert read("Mistral-7B-v0.3").kinds == (LayerKind(Rotary(theta=1e6)),)
+    assert read("Mistral-7B-v0.3", sliding_window=512).kinds == (LayerKind(Rotary(theta=1e6), 512),)
+    older = {field: value for field, value in PUBLISHED["Mistral-7B-v0.3"][0].items() if field != "sliding_window"}
+    assert decoder_config(older, "")[0].kinds[0].window == 4096  # as in transformers: null is not the same as absent
 
     qwen = read("Qwen2.5-7B")
     assert (qwen.biases, qwen.kinds) == (("q", "k", "v"), (LayerKind(Rotary(theta=1e6)),))

@@ -23,6 +23,8 @@ SIZES = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "rope_theta": 10000.0},
     "gemma3": {"model_type": "gemma3_text", "sliding_window": 24, "sliding_window_pattern": 3},
+}
+OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
     "smollm3": {"model_type": "smollm3", "no_rope_layers": [1, 0, 1]},
     "olmo2": {"model_type": "olmo2", "attention_bias": True},
     "phi3": {
@@ -47,7 +49,7 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     from survey_jax.model.weights import abstract_model
 
     directory.mkdir(parents=True, exist_ok=True)
-    hf = {field: value for field, value in (SIZES | FAMILIES[family]).items() if value is not None}
+    hf = {field: value for field, value in (SIZES | (FAMILIES | OTHERS)[family]).items() if value is not None}
     (directory / "config.json").write_text(json.dumps(hf))
     config, names = decoder_config(hf, "tiny")
     from flax import nnx

@@ -132,7 +132,7 @@ CONFIGS = {
         tie_word_embeddings=True,
     ),
     "glm4": lambda: transformers.Glm4Config(
-        **WIDE, attention_bias=True, rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}
+        **WIDE, rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.4}
     ),
     "exaone4": lambda: transformers.Exaone4Config(**SMALL, sliding_window=7, sliding_window_pattern=2),
     "exaone4_full": lambda: transformers.Exaone4Config(

@@ -53,22 +53,23 @@ def _qwen3(f: Fields) -> Family:
 
 def _qwen_kinds(f: Fields) -> list[LayerKind]:
     """Layers from max_window_layers on slide, if any do."""
-    rope, window = rotary(f, _rope(f)), f.get("sliding_window", 4096)
-    first, wanted = f.get("max_window_layers", 28), f.get("use_sliding_window", False)
-    slides = _slides(f, lambda layer: wanted and layer >= first)
-    return [LayerKind(rope, window if slide and wanted else None) for slide in slides]
+    rope, first = rotary(f, _rope(f)), f.get("max_window_layers", 28)
+    window = f.nullable("sliding_window", absent=4096)
+    window = window if f.get("use_sliding_window") else None
+    slides = _slides(f, lambda layer: window is not None and layer >= first)
+    return [LayerKind(rope, window if slide else None) for slide in slides]
 
 
 def _mistral(f: Fields) -> Family:
     """Ministral too: with layer_types, some layers slide; without, all do where there is a window."""
-    rope, window = rotary(f, _rope(f)), f.get("sliding_window")
+    rope, window = rotary(f, _rope(f)), f.nullable("sliding_window", absent=4096)
     slides = _slides(f, lambda layer: window is not None)
     return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), NAMES
 
 
 def _cwm(f: Fields) -> Family:
     """Code World Model: a Llama 3 whose layers slide but for every fourth."""
-    rope, window = rotary(f, _rope(f), theta=1e6), f["sliding_window"]
+    rope, window = rotary(f, _rope(f) or f["rope_scaling"], theta=1e6), f["sliding_window"]
     slides = _slides(f, lambda layer: layer % 4 != 0)
     return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), NAMES
 
@@ -98,7 +99,7 @@ def _phi3(f: Fields) -> Family:
     for field in ("attention_bias", "mlp_bias", "lm_head_bias"):
         f.only(field, False)
     window = f.get("sliding_window")
-    c = _decoder(f, _same(f, LayerKind(rotary(f, _rope(f), partial=True), window)))
+    c = _decoder(f, _same(f, LayerKind(rotary(f, _rope(f), share=1.0), window)))
     q, k, ff = c.heads * c.head_width, c.kv_heads * c.head_width, c.ff_width
     fused = {
         "blocks.q": projection("self_attn.qkv_proj", (0, q)),
@@ -110,8 +111,8 @@ def _phi3(f: Fields) -> Family:
 
 def _glm4(f: Fields) -> Family:
     """GLM-4-0414: norms before and after, gate and up fused, half of each head rotated in interleaved pairs."""
-    rope = rotary(f, _rope(f), partial=True, interleaved=True)
-    biases = ("q", "k", "v") if f.get("attention_bias") else ()
+    rope = rotary(f, _rope(f), share=0.5, interleaved=True)
+    biases = ("q", "k", "v") if f.get("attention_bias", True) else ()
     head_width = f.get("head_dim", 128)
     c = _decoder(f, _same(f, LayerKind(rope)), biases=biases, post_norms=True, head_width=head_width)
     norms = {
@@ -145,7 +146,7 @@ def _olmo(f: Fields) -> dict[str, Any]:
 
 def _exaone4(f: Fields) -> Family:
     """With a window, layers slide but for every n-th, and those know no positions."""
-    rope, window = rotary(f, _rope(f)), f.get("sliding_window")
+    rope, window = rotary(f, _rope(f)), f.nullable("sliding_window", absent=4096)
     every = f.get("sliding_window_pattern", 4)
     every = len(every) if isinstance(every, str) else every  # "LLLG"
     slides = _slides(f, lambda layer: window is not None and (layer + 1) % every != 0)
@@ -165,10 +166,7 @@ def _granite(f: Fields) -> Family:
 
 
 def _gemma(f: Fields) -> Family:
-    # "gelu" in the first release's files is a slip that transformers corrects as well.
-    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")
-    head_width = f.get("head_dim", 256)
-    return _decoder(f, _uniform(f), **_gemmas(f), query_scale=head_width**-0.5), NAMES
+    return _decoder(f, _uniform(f), **_gemmas(f)), NAMES
 
 
 def _gemma2(f: Fields) -> Family:
@@ -185,7 +183,6 @@ def _gemma3(f: Fields) -> Family:
     f.only("attn_logit_softcapping")
     full, local = _two_rotaries(f, 1e6, 1e4, "rope_local_base_freq")
     every = f.get("sliding_window_pattern", f.get("_sliding_window_pattern", 6))
-    f.get("_sliding_window_pattern")
     kinds = _alternating(_slides(f, lambda layer: (layer + 1) % every != 0), full, local, f["sliding_window"])
     scale = f.get("query_pre_attn_scalar", 256) ** -0.5
     settings = {"query_scale": scale, "post_norms": True, "qk_norm": "head"}
@@ -196,7 +193,7 @@ def _gemma3(f: Fields) -> Family:
 def _gemmas(f: Fields) -> dict[str, Any]:
     """What all Gemmas share."""
     f.only("attention_bias", False)
-    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")
+    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")  # the first was meant as the second; so transformers reads it
     f.only("hidden_activation", "gelu_pytorch_tanh")
     f.only("use_bidirectional_attention", False)
     return {

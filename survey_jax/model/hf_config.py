@@ -54,6 +54,10 @@ class Fields:
         value = self._values.get(name)
         return default if value is None else value
 
+    def nullable(self, name: str, absent: Any) -> Any:
+        """A field in which null means something: its value, or `absent` where it is missing."""
+        return self.get(name) if name in self._values else absent
+
     def only(self, name: str, *supported: Any) -> None:
         """Refuses a field whose value is none of these, null or absent: others change logits in a way not covered."""
         value = self.get(name)
@@ -81,7 +85,7 @@ class Fields:
 
 
 def rotary(
-    f: Fields, rope: Fields | None, theta: float = 1e4, partial: bool = False, interleaved: bool = False
+    f: Fields, rope: Fields | None, theta: float = 1e4, share: float | None = None, interleaved: bool = False
 ) -> Rotary:
     """The rotary embedding of a section of rotary settings; read as transformers reads it.
 
@@ -89,48 +93,57 @@ def rotary(
       f: the config around it; transformers 4 kept the base and the original length there.
       rope: the section.
       theta: the family's default base.
-      partial: the family rotates part of a head only, if told so.
+      share: the family's default share of a head that is rotated; None: it rotates whole heads only.
       interleaved: of `Rotary`.
 
     Raises:
       UserError: an unknown scaling or setting of it, or one missing.
     """
     rope = rope or Fields({}, f.where)
-    share = rope.get("partial_rotary_factor", f.get("partial_rotary_factor", 1.0))
-    if not partial and share != 1:
-        raise UserError(f"{f.where}: partial_rotary_factor = {share!r} is not supported (by this architecture)")
-    common = {"theta": rope.get("rope_theta", f.get("rope_theta", theta)), "share": share, "interleaved": interleaved}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    rope.get("type"), rope.get("finetuned")  # the old name of rope_type; a note on how the model came about
-    if (build := _SCALINGS.get(kind)) is None:
-        raise UserError(
-            f"{f.where}: rotary scaling {kind!r} is not supported; supported: {', '.join(sorted(_SCALINGS))}"
-        )
-    length = f.get("original_max_position_embeddings", rope.get("original_max_position_embeddings"))
-    result = build(rope, common, length or f.get("max_position_embeddings", 0), f)
+    asked = rope.get("partial_rotary_factor", f.get("partial_rotary_factor"))
+    if share is None and asked not in (None, 1):
+        raise UserError(f"{f.where}: partial_rotary_factor = {asked!r} is not supported (by this architecture)")
+    common = {
+        "theta": rope.get("rope_theta", f.get("rope_theta", theta)),
+        "share": asked or share or 1.0,
+        "interleaved": interleaved,
+    }
+    kind = rope.get("rope_type", rope.get("type", "default"))  # its new and its old name
+    rope.get("finetuned")  # a note on how the model came about
+    if kind not in _SCALINGS:
+        raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
+    result = _SCALINGS[kind](f, rope, common)
+    rope.get("original_max_position_embeddings"), f.get("original_max_position_embeddings")  # not all scalings ask
     rope.finish()
     return result
 
 
-def _default(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotary:
+def _original_length(f: Fields, rope: Fields) -> int:
+    """For how many positions the model was made before its rotary embedding was stretched."""
+    inner, outer = rope.get("original_max_position_embeddings"), f.get("original_max_position_embeddings")
+    return outer or inner or f["max_position_embeddings"]
+
+
+def _default(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
     rope.get("factor"), rope.get("attention_factor")  # which nothing applies
     return Rotary(**common)
 
 
-def _linear(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotary:
+def _linear(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
     return Linear(**common, factor=rope["factor"])
 
 
-def _dynamic(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotary:
+def _dynamic(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
     return Dynamic(**common, factor=rope["factor"], original_length=f["max_position_embeddings"])
 
 
-def _llama3(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotary:
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+def _llama3(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    low, high, length = rope["low_freq_factor"], rope["high_freq_factor"], _original_length(f, rope)
     return Llama3(**common, factor=rope["factor"], low=low, high=high, original_length=length)
 
 
-def _yarn(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotary:
+def _yarn(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    length = _original_length(f, rope)
     factor = rope.get("factor") or f["max_position_embeddings"] / length
 
     def mscale(weight: float) -> float:
@@ -149,7 +162,8 @@ def _yarn(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotar
     )
 
 
-def _longrope(rope: Fields, common: dict[str, Any], length: int, f: Fields) -> Rotary:
+def _longrope(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    length = _original_length(f, rope)
     factor = rope.get("factor") or f["max_position_embeddings"] / length
     inferred = math.sqrt(1 + math.log(factor) / math.log(length)) if factor > 1 else 1.0
     return LongRope(
