@@ -15,8 +15,10 @@ import tiny
 from flax import nnx
 
 from survey_jax.input import Batches
+from survey_jax.model.attention import LayerKind
 from survey_jax.model.decoder import PROJECTIONS, hidden_states, low_rank, token_logits
 from survey_jax.model.lora import LoraParam
+from survey_jax.model.rotary import Dynamic, Rotary
 from survey_jax.model.weights import abstract_model, load_model, open_pretrained
 from survey_jax.objective import Forward, gradients, kl_sums, option_logits
 from survey_jax.prompts import Prompt, Prompter
@@ -51,7 +53,7 @@ def setup(request, tmp_path_factory) -> Setup:
 
 def make_setup(family: str, directory: Path, trainable: type) -> Setup:
     pretrained = open_pretrained(str(tiny.write_model(directory, family)))
-    config = dataclasses.replace(pretrained.config, **VARIANTS[family])
+    config = dataclasses.replace(pretrained.config, **VARIANTS.get(family, {}))
     abstract = abstract_model(pretrained.config, 4 if trainable is LoraParam else 0, PROJECTIONS)
     model = load_model(pretrained, abstract, make_mesh(1, 1, 1), frozen_dtype="float32", trainable=trainable, seed=0)
     graphdef, train, frozen = nnx.split(model, trainable, ...)
@@ -77,7 +79,7 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
     plain = {
         "tokens": tokens,
         "positions": np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape),
-        "trees": np.ones_like(tokens),
+        "trees": (np.arange(length) <= ends[:, None]).astype(np.int32),
         "branches": np.zeros_like(tokens),
     }
     target = np.zeros((len(prompts), SHAPE.options))
@@ -98,16 +100,22 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
 
 
 def in_trees(
-    s: Setup, prompts: list[Prompt], two_part: bool = False, microbatches: int = 1, remat: str = "none"
+    s: Setup,
+    prompts: list[Prompt],
+    two_part: bool = False,
+    microbatches: int = 1,
+    remat: str = "none",
+    groups: int = GROUPS,
+    rows: int = SHAPE.rows,
 ) -> tuple[float, Any]:
     """Loss and gradient of one step that holds all prompts, packed."""
-    shape = dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches)
-    batches = Batches(prompts, shape, groups=GROUPS, microbatches=microbatches)
+    shape = dataclasses.replace(SHAPE, rows=rows // microbatches)
+    batches = Batches(prompts, shape, groups=groups, microbatches=microbatches)
     assert batches.first_step(1) == 1
     batch = batches.batch(0)
     assert sorted(batch.pop("prompt")[batch["weight"] > 0]) == list(range(len(prompts)))
     assert (batch["trees"].max((0, 1)) > 1).any(), "rows hold several trees"
-    sizes = tree_shape(batches.questions, GROUPS, shape) if two_part else None
+    sizes = tree_shape(batches.questions, groups, shape) if two_part else None
     forward = dataclasses.replace(s.forward, tree_shape=sizes, remat=remat)
     loss, grads = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
     return float(loss), grads
@@ -138,6 +146,36 @@ def test_full_fine_tuning_equals_separate_prompts(tmp_path: Path) -> None:
     s = make_setup("gemma3", tmp_path, nnx.Param)
     prompts = s.prompts["question_first"]
     assert_equal(in_trees(s, prompts, two_part=True), separate(s, prompts))
+
+
+@pytest.mark.parametrize("family", ["smollm3", "olmo2", "phi3"])
+def test_trees_of_other_families(family: str, tmp_path: Path) -> None:
+    """Layers without positions; norms over whole projections and biases; fused tensors, partial rotary, LongRoPE."""
+    s = make_setup(family, tmp_path, LoraParam if family == "phi3" else nnx.Param)
+    prompts = s.prompts["question_first"]
+    if family == "phi3":  # some questions' prompts are all beyond the original length, other questions' all within
+        spans = [[len(p.tokens) for p in prompts if p.answer.question_id == f"q{q}"] for q in range(4)]
+        spans = sorted(spans, key=min)
+        assert max(spans[1]) < min(spans[2])
+        s = with_rotary(s, dataclasses.replace(s.forward.decoder.kinds[0].rotary, original_length=max(spans[1])))
+    reference = separate(s, prompts)
+    assert_equal(in_trees(s, prompts, rows=4), reference)
+    assert_equal(in_trees(s, prompts, rows=4, two_part=True), reference)
+
+
+@pytest.mark.parametrize("setup", ["llama"], indirect=True)
+def test_dynamic_scaling_goes_by_the_longest_prompt_of_a_tree(setup: Setup) -> None:
+    prompts = setup.prompts["question_first"]
+    s = with_rotary(setup, Dynamic(theta=1e4, factor=50.0, original_length=8))
+    reference = separate(s, prompts)
+    unscaled = separate(setup, prompts)
+    assert abs(reference[0] - unscaled[0]) > 1e-4 * reference[0], "ten times what assert_equal lets pass"
+    assert_equal(in_trees(s, prompts, groups=1), reference)  # a tree a prompt
+
+
+def with_rotary(s: Setup, rotary: Rotary) -> Setup:
+    decoder = dataclasses.replace(s.forward.decoder, kinds=(LayerKind(rotary),))
+    return s._replace(forward=dataclasses.replace(s.forward, decoder=decoder))
 
 
 @pytest.mark.parametrize("setup", ["gemma3"], indirect=True)

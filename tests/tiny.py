@@ -24,6 +24,19 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama", "rope_theta": 10000.0},
     "gemma3": {"model_type": "gemma3_text", "sliding_window": 24, "sliding_window_pattern": 3},
 }
+OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
+    "smollm3": {"model_type": "smollm3", "no_rope_layers": [1, 0, 1]},
+    "olmo2": {"model_type": "olmo2", "attention_bias": True},
+    "phi3": {
+        "model_type": "phi3",
+        "head_dim": None,  # these models have none
+        "partial_rotary_factor": 0.75,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.2], "long_factor": [1.0, 2.0, 4.0]},
+        "original_max_position_embeddings": 64,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+    },
+}
 
 
 def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
@@ -36,20 +49,22 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     from survey_jax.model.weights import abstract_model
 
     directory.mkdir(parents=True, exist_ok=True)
-    hf = SIZES | FAMILIES[family]
+    hf = {field: value for field, value in (SIZES | (FAMILIES | OTHERS)[family]).items() if value is not None}
     (directory / "config.json").write_text(json.dumps(hf))
     config, names = decoder_config(hf, "tiny")
     from flax import nnx
 
     rng = np.random.default_rng(seed)
-    tensors = {}
+    parts: dict[str, dict[int, np.ndarray]] = {}  # by their first row: several of a fused tensor
     for path, variable in nnx.to_flat_state(nnx.state(abstract_model(config, 0, ()))):
         stored = names[".".join(map(str, path))]
         name, transposed = stored.name, stored.transposed
         for layer in range(config.layers if "{}" in name else 1):
             shape = variable.shape[1:] if "{}" in name else variable.shape
             scale = 0.3 if "norm" in name else 0.15
-            tensors[name.format(layer)] = rng.normal(0, scale, shape[::-1] if transposed else shape).astype(np.float32)
+            value = rng.normal(0, scale, shape[::-1] if transposed else shape).astype(np.float32)
+            parts.setdefault(name.format(layer), {})[(stored.rows or (0, 0))[0]] = value
+    tensors = {name: np.concatenate([value for _, value in sorted(rows.items())]) for name, rows in parts.items()}
     save_file(tensors, directory / "model.safetensors")
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

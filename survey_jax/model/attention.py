@@ -9,17 +9,29 @@ two are merged by their log-sum-exp, so that stock flash kernels can serve.
 """
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-if TYPE_CHECKING:
-    from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.rotary import Rotary, apply_rotary
 
 _NEVER = -1e30  # finite, so that rows which see nothing (padding) stay free of NaN
 _EVERYTHING = 2**30  # the window of a layer without one
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerKind:
+    """How some of the layers attend.
+
+    Attributes:
+      rotary: None for layers that know no positions (NoPE).
+      window: how many positions back they see, the query's own included; None: everything.
+    """
+
+    rotary: Rotary | None
+    window: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +54,12 @@ class Context:
     """What one kind of layer needs besides queries, keys and values.
 
     Attributes:
-      cos, sin: rotary tables, float32 [B, T, E/2].
+      cos, sin: rotary tables, float32 [B, T, R/2], R <= E the channels rotated.
       positions: int32 [B, T].
       window: how many positions back the layer sees, int32 [].
       mask: of the dense back end, bool [B, T, T].
       layout: of the two-part back end, see `tree_layout`.
+      interleaved, softcap: as in `Rotary` and `DecoderConfig`.
     """
 
     cos: Array
@@ -55,7 +68,12 @@ class Context:
     window: Array
     mask: Array | None
     layout: tuple[Array, Array] | None
+    interleaved: bool = dataclasses.field(metadata={"static": True})
     softcap: float | None = dataclasses.field(metadata={"static": True})
+
+    def rotate(self, x: Float[Array, "B T N E"]) -> Float[Array, "B T N E"]:
+        """Queries or keys with their positions."""
+        return apply_rotary(x, self.cos, self.sin, self.interleaved)
 
     def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
         """Attention output [B, T, H, E]; queries come scaled."""
@@ -64,30 +82,49 @@ class Context:
         return two_part(q, k, v, self)
 
 
-def contexts(batch: dict[str, Array], c: "DecoderConfig", shape: TreeShape | None) -> tuple[Context, ...]:
-    """Contexts of the model's kinds of layers: (global,) or (global, local).
+def contexts(
+    batch: dict[str, Array], kinds: Sequence[LayerKind], head_width: int, softcap: float | None, shape: TreeShape | None
+) -> tuple[Context, ...]:
+    """A context for each kind of layer.
 
     Args:
+      head_width: E, channels of a head.
+      softcap: of attention scores.
       shape: None for the dense back end; the rows' layout for `two_part`.
     """
-    kinds = [(c.rotary, _EVERYTHING)]
-    if any(c.local_layers):
-        kinds.append((c.local_rotary or c.rotary, c.window or _EVERYTHING))
+    positions, length = batch["positions"], tree_lengths(batch)
+    rotary = next((kind.rotary for kind in kinds if kind.rotary), Rotary(theta=1.0))
     layout = None if shape is None else tree_layout(batch, shape)
+    windows = {kind.window or _EVERYTHING for kind in kinds}
+    masks = {window: visible(batch, window) if shape is None else None for window in windows}
     result = []
-    for rotary, window in kinds:
-        cos, sin = rotary.tables(batch["positions"], c.head_width)
-        mask = visible(batch, window) if shape is None else None
-        width = jnp.int32(window)
-        result.append(Context(cos, sin, batch["positions"], width, mask, layout, c.attention_softcap))
+    for kind in kinds:
+        cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
+        if kind.rotary is None:  # no turn at all
+            cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
+        window = kind.window or _EVERYTHING
+        result.append(
+            Context(cos, sin, positions, jnp.int32(window), masks[window], layout, rotary.interleaved, softcap)
+        )
     return tuple(result)
 
 
-def select(kinds: tuple[Context, ...], local: Int[Array, ""]) -> Context:
-    """kinds[local], chosen inside the compiled loop over layers."""
-    if len(kinds) == 1:
-        return kinds[0]
-    return jax.tree.map(lambda a, b: jnp.where(local == 1, b, a), *kinds)
+def select(kinds: tuple[Context, ...], index: Int[Array, ""]) -> Context:
+    """kinds[index], chosen inside the compiled loop over layers."""
+
+    def one(*leaves: Array) -> Array:
+        same = all(leaf is leaves[0] for leaf in leaves)
+        return leaves[0] if same else jax.lax.select_n(index, *leaves)
+
+    return jax.tree.map(one, *kinds)
+
+
+def tree_lengths(batch: dict[str, Array]) -> Int[Array, "B T"]:
+    """Tokens of the longest prompt in each token's tree."""
+    trees, positions = batch["trees"], batch["positions"]
+    row = jnp.arange(trees.shape[0])[:, None]
+    longest = jnp.zeros((trees.shape[0], trees.shape[1] + 1), jnp.int32).at[row, trees].max(positions + 1)
+    return longest[row, trees]
 
 
 def visible(batch: dict[str, Array], window: int) -> Bool[Array, "B T T"]:

@@ -13,7 +13,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
-from survey_jax.model.rotary import Rotary, apply_rotary
 from survey_jax.sharding import LOOKUP, ROWS, constrain
 
 Batch = dict[str, Array]
@@ -38,17 +37,19 @@ class DecoderConfig:
     head_width: int
     ff_width: int
     norm_eps: float
-    activation: str  # "silu" | "gelu_tanh"
     query_scale: float
     tied_head: bool
-    rotary: Rotary  # of layers that see everything
-    local_rotary: Rotary | None = None  # of sliding-window layers, where it differs
-    window: int | None = None  # how many positions back a sliding-window layer sees, itself included
-    local_layers: tuple[bool, ...] = ()  # which layers slide; () = none
+    kinds: tuple[attention.LayerKind, ...]  # that the model has
+    layer_kinds: tuple[int, ...]  # each layer's, as an index into `kinds`
+    activation: str = "silu"  # | "gelu_tanh"
+    biases: tuple[str, ...] = ()  # which of PROJECTIONS have one
     norm_offset: float = 0.0  # Gemma multiplies by (1 + weight)
-    qk_norm: bool = False
-    post_norms: bool = False  # normalise what attention and feed-forward give, too
+    qk_norm: str | None = None  # normalise queries and keys, each "head" or the whole "projection"
+    pre_norms: bool = True  # normalise what attention and feed-forward get
+    post_norms: bool = False  # normalise what they give
     embed_scale: float = 1.0
+    residual_scale: float = 1.0  # of what a layer adds
+    logit_scale: float = 1.0
     attention_softcap: float | None = None
     logit_softcap: float | None = None
 
@@ -70,14 +71,19 @@ class Block(nnx.Module):
         self.gate = param((n, d, f), ("layers", "embed", "ff"))
         self.up = param((n, d, f), ("layers", "embed", "ff"))
         self.down = param((n, f, d), ("layers", "ff", "embed"))
-        self.attention_norm = param((n, d), ("layers", None))
-        self.ff_norm = param((n, d), ("layers", None))
-        if c.qk_norm:
-            self.q_norm = param((n, e), ("layers", None))
-            self.k_norm = param((n, e), ("layers", None))
+        for name in c.biases:
+            weight = getattr(self, name)
+            setattr(self, f"{name}_bias", param((n, weight.shape[-1]), ("layers", weight.get_metadata()["axes"][-1])))
+        if c.pre_norms:
+            self.attention_norm = param((n, d), ("layers", None))
+            self.ff_norm = param((n, d), ("layers", None))
         if c.post_norms:
             self.attention_post_norm = param((n, d), ("layers", None))
             self.ff_post_norm = param((n, d), ("layers", None))
+        if c.qk_norm:
+            whole = c.qk_norm == "projection"
+            self.q_norm = param((n, c.heads * e if whole else e), ("layers", None))
+            self.k_norm = param((n, c.kv_heads * e if whole else e), ("layers", None))
 
 
 class Decoder(nnx.Module):
@@ -92,8 +98,10 @@ class Decoder(nnx.Module):
 
 
 def linear(x: Float[Array, "B T i"], layer: Block, name: str, lora_scale: float) -> Float[Array, "B T o"]:
-    """x W, plus the low-rank update (x A) B * scale where the projection has an adapter (Hu et al. 2021, eq. 3)."""
+    """x W, plus bias and low-rank update (x A) B * scale (Hu et al. 2021, eq. 3) where the projection has them."""
     y = x @ getattr(layer, name)[...].astype(x.dtype)
+    if (bias := getattr(layer, f"{name}_bias", None)) is not None:
+        y += bias[...].astype(x.dtype)
     if (a := getattr(layer, f"{name}_lora_a", None)) is not None:
         b = getattr(layer, f"{name}_lora_b")
         y += low_rank(low_rank(x, a[...].astype(x.dtype)), b[...].astype(x.dtype)) * lora_scale
@@ -126,17 +134,29 @@ def rms_norm(x: Float[Array, "... d"], weight: nnx.Param, c: DecoderConfig) -> F
     return (y * (weight[...].astype(jnp.float32) + c.norm_offset)).astype(x.dtype)
 
 
+def normed(layer: Block, name: str, x: Float[Array, "... d"], c: DecoderConfig) -> Float[Array, "... d"]:
+    """x under the layer's norm of this name; x itself where the family has no such norm."""
+    weight = getattr(layer, name, None)
+    return x if weight is None else rms_norm(x, weight, c)
+
+
+def heads(layer: Block, name: str, x: Float[Array, "B T D"], count: int, c: DecoderConfig, lora_scale: float):
+    """Queries, keys or values of `count` heads: [B, T, D] -> [B, T, count, E]."""
+    y = linear(x, layer, name, lora_scale)
+    if c.qk_norm == "projection":
+        y = normed(layer, f"{name}_norm", y, c)
+    y = y.reshape(*x.shape[:2], count, c.head_width)
+    return normed(layer, f"{name}_norm", y, c) if c.qk_norm == "head" else y
+
+
 def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):
     """Self-attention over answer trees: [B, T, D] -> [B, T, D]."""
-    b, t, _ = x.shape
-    q = linear(x, layer, "q", lora_scale).reshape(b, t, c.heads, c.head_width)
-    k = linear(x, layer, "k", lora_scale).reshape(b, t, c.kv_heads, c.head_width)
-    v = linear(x, layer, "v", lora_scale).reshape(b, t, c.kv_heads, c.head_width)
-    if c.qk_norm:
-        q, k = rms_norm(q, layer.q_norm, c), rms_norm(k, layer.k_norm, c)
-    q, k = apply_rotary(q, context.cos, context.sin), apply_rotary(k, context.cos, context.sin)
-    out = context.attend(q * jnp.asarray(c.query_scale, q.dtype), k, v)
-    return linear(out.reshape(b, t, -1), layer, "o", lora_scale)
+    q = heads(layer, "q", x, c.heads, c, lora_scale)
+    k = heads(layer, "k", x, c.kv_heads, c, lora_scale)
+    v = heads(layer, "v", x, c.kv_heads, c, lora_scale)
+    q = context.rotate(q) * jnp.asarray(c.query_scale, q.dtype)
+    out = context.attend(q, context.rotate(k), v)
+    return linear(out.reshape(*x.shape[:2], -1), layer, "o", lora_scale)
 
 
 def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, lora_scale: float):
@@ -147,11 +167,12 @@ def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, lora_
 
 
 def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):
-    """One layer: pre-norm residual attention and feed-forward, with Gemma's post-norms where the family has them."""
-    y = attend(layer, rms_norm(x, layer.attention_norm, c), context, c, lora_scale)
-    x = x + (rms_norm(y, layer.attention_post_norm, c) if c.post_norms else y)
-    y = feed_forward(layer, rms_norm(x, layer.ff_norm, c), c, lora_scale)
-    return x + (rms_norm(y, layer.ff_post_norm, c) if c.post_norms else y)
+    """One layer: residual attention and feed-forward, each between the norms that the family has."""
+    scale = jnp.asarray(c.residual_scale, x.dtype)
+    y = attend(layer, normed(layer, "attention_norm", x, c), context, c, lora_scale)
+    x = x + normed(layer, "attention_post_norm", y, c) * scale
+    y = feed_forward(layer, normed(layer, "ff_norm", x, c), c, lora_scale)
+    return x + normed(layer, "ff_post_norm", y, c) * scale
 
 
 def hidden_states(
@@ -175,17 +196,16 @@ def hidden_states(
     table = constrain(model.embedding[...], LOOKUP)
     x = constrain(table.at[batch["tokens"]].get(mode="clip").astype(dtype), ROWS)
     x *= jnp.asarray(c.embed_scale, dtype)
-    contexts = attention.contexts(batch, c, tree_shape)
+    contexts = attention.contexts(batch, c.kinds, c.head_width, c.attention_softcap, tree_shape)
 
     def body(x, scanned):
-        layer, local = scanned
-        x = block(layer, x, attention.select(contexts, local), c, lora_scale)
+        layer, kind = scanned
+        x = block(layer, x, attention.select(contexts, kind), c, lora_scale)
         return constrain(x, ROWS), None
 
     if REMAT[remat] is not None:
         body = jax.checkpoint(body, policy=REMAT[remat])
-    local = jnp.asarray(np.array(c.local_layers or [False] * c.layers, np.int32))
-    x, _ = jax.lax.scan(body, x, (model.blocks, local))
+    x, _ = jax.lax.scan(body, x, (model.blocks, np.array(c.layer_kinds, np.int32)))
     return rms_norm(x, model.final_norm, c)
 
 
@@ -195,5 +215,5 @@ def token_logits(
     """Logits of a few tokens only, float32: N rows of the output head instead of V."""
     head = model.embedding if c.tied_head else model.head
     rows = head[...].at[ids].get(mode="clip").astype(hidden.dtype)
-    logits = jnp.einsum("...d,nd->...n", hidden, rows, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("...d,nd->...n", hidden, rows, preferred_element_type=jnp.float32) * c.logit_scale
     return logits if c.logit_softcap is None else jnp.tanh(logits / c.logit_softcap) * c.logit_softcap

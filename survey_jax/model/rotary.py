@@ -8,44 +8,149 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rotary:
-    """A rotary embedding of one kind of layer.
+    """A rotary embedding without scaling, and what all scalings share.
 
     Attributes:
       theta: base of the geometric sequence of wave lengths.
-      scaling: "none"; "linear" (positions divided by `factor`); or "llama3" (long waves divided by `factor`, short ones
-        kept, a ramp between; Llama 3.1 release notes).
-      low, high: llama3's low_freq_factor and high_freq_factor.
-      original_length: llama3's original_max_position_embeddings.
+      share: the first so much of each head is rotated, the rest stays (partial rotary).
+      interleaved: pairs are (2i, 2i + 1), not (i, i + half).
+      attention_factor: cos and sin are multiplied by it (YaRN, LongRoPE).
     """
 
     theta: float
-    scaling: str = "none"
-    factor: float = 1.0
-    low: float = 1.0
-    high: float = 4.0
-    original_length: int = 8192
+    share: float = 1.0
+    interleaved: bool = False
+    attention_factor: float = 1.0
 
-    def frequencies(self, head_width: int) -> Float[np.ndarray, " half"]:
-        """Radians per position of each pair of channels, float32 [head_width / 2]."""
-        freq = self.theta ** -(np.arange(0, head_width, 2, dtype=np.float64) / head_width)
-        if self.scaling == "linear":
-            freq = freq / self.factor
-        elif self.scaling == "llama3":
-            waves = self.original_length * freq / (2 * math.pi)  # how often each wave fits the original context
-            keep = np.clip((waves - self.low) / (self.high - self.low), 0.0, 1.0)
-            freq = keep * freq + (1 - keep) * freq / self.factor
-        return freq.astype(np.float32)
+    def frequencies(self, width: int, length: Int[Array, "B T"]) -> Float[Array, "*BT half"]:
+        """Radians per position of each pair of channels, float32 [width / 2]; [B, T, width / 2] if `length` matters.
 
-    def tables(self, positions: Int[Array, "B T"], head_width: int) -> tuple[Float[Array, "B T half"], ...]:
+        Args:
+          width: channels rotated in each head.
+          length: tokens of the longest prompt in each token's tree.
+        """
+        return jnp.asarray(plain(self.theta, width), jnp.float32)
+
+    def tables(
+        self, positions: Int[Array, "B T"], length: Int[Array, "B T"], head_width: int
+    ) -> tuple[Float[Array, "B T half"], ...]:
         """(cos, sin) of every position, float32."""
-        angles = positions[..., None].astype(jnp.float32) * self.frequencies(head_width)
-        return jnp.cos(angles), jnp.sin(angles)
+        frequencies = self.frequencies(int(head_width * self.share), length)
+        angles = positions[..., None].astype(jnp.float32) * frequencies
+        return jnp.cos(angles) * self.attention_factor, jnp.sin(angles) * self.attention_factor
 
 
-def apply_rotary(x: Float[Array, "B T N E"], cos: Float[Array, "B T half"], sin: Float[Array, "B T half"]):
-    """Rotates each (i, i + E/2) pair of channels, as Hugging Face's weights expect; same shape and dtype as x."""
-    x1, x2 = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+def plain(theta: float, width: int) -> Float[np.ndarray, " half"]:
+    """Radians per position without scaling, float64 [width / 2]."""
+    return theta ** -(np.arange(0, width, 2, dtype=np.float64) / width)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear(Rotary):
+    """Positions divided by `factor` (Chen et al. 2023)."""
+
+    factor: float
+
+    def frequencies(self, width, length):
+        return jnp.asarray(plain(self.theta, width) / self.factor, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Llama3(Rotary):
+    """Long waves divided by `factor`, short ones kept, a ramp between (Llama 3.1's release notes).
+
+    Attributes:
+      low, high: how often the longest and the shortest wave of the ramp fit into `original_length`.
+    """
+
+    factor: float
+    low: float
+    high: float
+    original_length: int
+
+    def frequencies(self, width, length):
+        frequencies = plain(self.theta, width)
+        waves = self.original_length * frequencies / (2 * math.pi)
+        keep = np.clip((waves - self.low) / (self.high - self.low), 0.0, 1.0)
+        return jnp.asarray(keep * frequencies + (1 - keep) * frequencies / self.factor, jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Yarn(Rotary):
+    """YaRN (Peng et al. 2023, section 3.2): as Llama3, but the ramp is linear in the channel's number.
+
+    Attributes:
+      slow, fast: how often the longest and the shortest wave of the ramp fit into `original_length`.
+      truncate: the ramp begins and ends at whole channels.
+    """
+
+    factor: float
+    slow: float = 1.0
+    fast: float = 32.0
+    original_length: int
+    truncate: bool = True
+
+    def frequencies(self, width, length):
+        def channel(waves: float) -> float:
+            return width * math.log(self.original_length / (waves * 2 * math.pi)) / (2 * math.log(self.theta))
+
+        first, last = channel(self.fast), channel(self.slow)
+        if self.truncate:
+            first, last = math.floor(first), math.ceil(last)
+        first, last = max(first, 0), min(last, width - 1)
+        ramp = (np.arange(width // 2) - first) / ((last - first) or 0.001)
+        keep = 1 - np.clip(ramp, 0, 1)
+        frequencies = plain(self.theta, width)
+        return jnp.asarray(keep * frequencies + (1 - keep) * frequencies / self.factor, jnp.float32)
+
+
+# The two scalings below depend on how long the prompt is. In an answer tree that is its longest prompt, whose trunk the
+# others share. So a tree with one branch always equals its separate prompt. With several branches, Dynamic differs from
+# separate prompts where branches differ in length and go beyond original_length; LongRope only where some of a tree's
+# prompts go beyond it and some do not. `batch.groups = 1` (a tree a prompt) avoids both.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dynamic(Rotary):
+    """NTK-aware scaling that sets in beyond `original_length` and grows with the prompt, up to `factor` per length."""
+
+    factor: float
+    original_length: int
+
+    def frequencies(self, width, length):
+        growth = jnp.maximum(self.factor * length / self.original_length - (self.factor - 1), 1.0)
+        exponents = jnp.arange(0, width, 2) / (width - 2)  # theta grows by growth ** (width / (width - 2))
+        return jnp.asarray(plain(self.theta, width), jnp.float32) * growth[..., None] ** -exponents
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LongRope(Rotary):
+    """LongRoPE (Ding et al. 2024): a divisor for each frequency, others for prompts beyond `original_length` tokens."""
+
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    original_length: int
+
+    def frequencies(self, width, length):
+        short, long = (
+            jnp.asarray(plain(self.theta, width) / np.array(f), jnp.float32) for f in (self.short, self.long)
+        )
+        return jnp.where(length[..., None] > self.original_length, long, short)
+
+
+def apply_rotary(
+    x: Float[Array, "B T N E"], cos: Float[Array, "B T half"], sin: Float[Array, "B T half"], interleaved: bool = False
+) -> Float[Array, "B T N E"]:
+    """Rotates pairs of channels, as Hugging Face's weights expect; same shape and dtype as x.
+
+    Pairs are (i, i + half) of the first 2 * half channels; the rest stays. Interleaved pairs (2i, 2i + 1) come out in
+    that order, which changes no product of a query and a key.
+    """
+    width = 2 * cos.shape[-1]
+    turned, rest = x[..., :width].astype(jnp.float32), x[..., width:]
+    a, b = (turned[..., ::2], turned[..., 1::2]) if interleaved else jnp.split(turned, 2, axis=-1)
     cos, sin = cos[:, :, None, :], sin[:, :, None, :]
-    return jnp.concatenate([x1 * cos - x2 * sin, x2 * cos + x1 * sin], axis=-1).astype(x.dtype)
+    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([turned, rest], axis=-1)

@@ -66,9 +66,9 @@ def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
     """
     path = locate(weights, revision)
     if path.suffix == ".gguf":
-        source = GGUF(path)
-        config, names = decoder_config(source.config(), str(path))
-        return Pretrained(path, config, names, source)
+        gguf = GGUF(path)
+        config, names = decoder_config(gguf.config(), str(path))
+        return Pretrained(path, config, names, gguf)
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: has no config.json; expected a Hugging Face model directory")
@@ -77,7 +77,8 @@ def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error})") from error
     config, names = decoder_config(hf, str(file))
-    return Pretrained(path, config, names, SafetensorsDirectory(path))
+    source = SafetensorsDirectory(path)
+    return Pretrained(path, config, names.found_in(source.names), source)
 
 
 def locate(weights: str, revision: str) -> Path:
@@ -154,8 +155,10 @@ def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
     for parameter in parameters:
         if (entry := pretrained.names.get(parameter.replace("/", "."))) is not None:
             used |= {entry.name.format(i) for i in range(pretrained.config.layers)}
-    spare = {"lm_head.weight"} if pretrained.config.tied_head else set()
-    unknown = [n for n in pretrained.source.names if n not in used | spare and not n.endswith("rotary_emb.inv_freq")]
+    used |= {pretrained.names["head"].name} if pretrained.config.tied_head else set()
+    other = pretrained.names.not_text
+    unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(other)]
+    unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases stored it in vain
     if unknown:
         raise UserError(f"{pretrained.path}: tensor {sorted(unknown)[0]} ({len(unknown)} in all) is not supported")
 

@@ -1,0 +1,385 @@
+"""Published config.json files: they load, mean what they say, and hold as many parameters as was published."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from tiny import SIZES, write_model
+
+from survey_jax.errors import UserError
+from survey_jax.model.attention import LayerKind
+from survey_jax.model.families import FAMILIES, decoder_config
+from survey_jax.model.rotary import Linear, Llama3, LongRope, Rotary, Yarn
+from survey_jax.model.weights import abstract_model, load_model, open_pretrained
+from survey_jax.sharding import make_mesh
+
+
+def sizes(width: int, ff: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": ff,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+    }
+
+
+COMMON = {
+    "attention_dropout": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.43.0",
+    "use_cache": True,
+}
+LLAMA = COMMON | {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "pretraining_tp": 1}
+LLAMA_31 = LLAMA | {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+}
+QWEN25 = COMMON | {
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "max_window_layers": 28,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": 131072,
+    "use_mrope": False,
+    "use_sliding_window": False,
+}
+QWEN3 = COMMON | {
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 128,
+    "max_window_layers": 36,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+MISTRAL = COMMON | {
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+}
+MISTRAL_SMALL = sizes(5120, 32768, 40, 32, 8, 131072) | {"head_dim": 128, "rope_theta": 1e9}
+GEMMA = {name: value for name, value in COMMON.items() if name not in ("tie_word_embeddings", "hidden_act")} | {
+    "attention_bias": False,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-06,
+}
+GEMMA2 = GEMMA | {
+    "model_type": "gemma2",
+    "architectures": ["Gemma2ForCausalLM"],
+    "attn_logit_softcapping": 50.0,
+    "cache_implementation": "hybrid",
+    "final_logit_softcapping": 30.0,
+    "hidden_act": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+    "sliding_window_size": 4096,
+}
+GEMMA3_1B = GEMMA | {
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "attn_logit_softcapping": None,
+    "cache_implementation": "hybrid",
+    "final_logit_softcapping": None,
+    "query_pre_attn_scalar": 256,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+}
+GEMMA3_4B = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "boi_token_index": 255999,
+    "eoi_token_index": 256000,
+    "eos_token_id": [1, 106],
+    "image_token_index": 262144,
+    "initializer_range": 0.02,
+    "mm_tokens_per_image": 256,
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.50.0.dev0",
+    "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model", "num_hidden_layers": 27},
+}
+SMOLLM3 = {name: value for name, value in COMMON.items() if name != "tie_word_embeddings"} | {
+    "model_type": "smollm3",
+    "architectures": ["SmolLM3ForCausalLM"],
+    "attention_bias": False,
+    "layer_types": ["full_attention"] * 36,
+    "max_window_layers": 28,
+    "mlp_bias": False,
+    "no_rope_layer_interval": 4,
+    "no_rope_layers": [1, 1, 1, 0] * 9,
+    "pad_token_id": 128004,
+    "pretraining_tp": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 5000000.0,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+PHI3 = COMMON | {
+    "model_type": "phi3",
+    "architectures": ["Phi3ForCausalLM"],
+    "attention_bias": False,
+    "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+    "embd_pdrop": 0.0,
+    "original_max_position_embeddings": 4096,
+    "resid_pdrop": 0.0,
+    "sliding_window": 262144,
+}
+PHI4_MINI = PHI3 | {
+    "full_attn_mod": 1,
+    "interpolate_factor": 1,
+    "lm_head_bias": False,
+    "mlp_bias": False,
+    "partial_rotary_factor": 0.75,
+    "tie_word_embeddings": True,
+}
+OLMO2 = COMMON | {"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "attention_bias": False}
+GRANITE = COMMON | {
+    "model_type": "granite",
+    "architectures": ["GraniteForCausalLM"],
+    "attention_bias": False,
+    "attention_multiplier": 0.0078125,
+    "embedding_multiplier": 12.0,
+    "logits_scaling": 16.0,
+    "mlp_bias": False,
+    "residual_multiplier": 0.22,
+    "rope_scaling": None,
+    "tie_word_embeddings": True,
+}
+
+
+def long_rope(pairs: int) -> dict[str, Any]:
+    """The published form; the published divisors are others."""
+    return {"long_factor": [2.0] * pairs, "short_factor": [1.0] * pairs, "type": "longrope"}
+
+
+# name: (config.json, parameters of the text decoder as published)
+PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
+    "vicuna-7b-v1.5": (
+        LLAMA
+        | sizes(4096, 11008, 32, 32, 32, 32000)
+        | {"_name_or_path": "vicuna-7b-v1.5", "max_length": 4096, "pad_token_id": 0, "rope_scaling": None},
+        6_738_415_616,
+    ),
+    "Meta-Llama-3-8B": (
+        LLAMA | sizes(4096, 14336, 32, 32, 8, 128256) | {"attention_bias": False, "rope_scaling": None},
+        8_030_261_248,
+    ),
+    "Llama-3.1-8B": (LLAMA_31 | sizes(4096, 14336, 32, 32, 8, 128256), 8_030_261_248),
+    "Llama-3.2-1B": (
+        LLAMA_31 | sizes(2048, 8192, 16, 32, 8, 128256) | {"head_dim": 64, "tie_word_embeddings": True},
+        1_235_814_400,
+    ),
+    "Llama-3.3-70B": (LLAMA_31 | sizes(8192, 28672, 80, 64, 8, 128256), 70_553_706_496),
+    "Qwen2.5-7B": (QWEN25 | sizes(3584, 18944, 28, 28, 4, 152064), 7_615_616_512),
+    "DeepSeek-R1-Distill-Qwen-7B": (
+        QWEN25 | sizes(3584, 18944, 28, 28, 4, 152064) | {"rope_theta": 10000, "sliding_window": 4096},
+        7_615_616_512,
+    ),
+    "DeepSeek-R1-Distill-Qwen-14B": (QWEN25 | sizes(5120, 13824, 48, 40, 8, 152064), 14_770_033_664),
+    "DeepSeek-R1-Distill-Qwen-32B": (QWEN25 | sizes(5120, 27648, 64, 40, 8, 152064), 32_763_876_352),
+    "Qwen3-8B": (QWEN3 | sizes(4096, 12288, 36, 32, 8, 151936), 8_190_735_360),
+    "Mistral-7B-v0.3": (MISTRAL | sizes(4096, 14336, 32, 32, 8, 32768), 7_248_023_552),
+    "Mistral-Nemo-Base-2407": (MISTRAL | sizes(5120, 14336, 40, 32, 8, 131072) | {"head_dim": 128}, 12_247_782_400),
+    "Mistral-Small-3.1-24B": (
+        {
+            "architectures": ["Mistral3ForConditionalGeneration"],
+            "image_token_index": 10,
+            "model_type": "mistral3",
+            "multimodal_projector_bias": False,
+            "projector_hidden_act": "gelu",
+            "spatial_merge_size": 2,
+            "text_config": MISTRAL | MISTRAL_SMALL,
+            "vision_config": {"model_type": "pixtral"},
+            "vision_feature_layer": -1,
+        },
+        23_572_403_200,
+    ),
+    "gemma-2b": (
+        GEMMA
+        | sizes(2048, 16384, 18, 8, 1, 256000)
+        | {"model_type": "gemma", "hidden_act": "gelu", "rope_scaling": None},
+        2_506_172_416,
+    ),
+    "gemma-2-9b": (GEMMA2 | sizes(3584, 14336, 42, 16, 8, 256000), 9_241_705_984),
+    "gemma-3-1b-it": (GEMMA3_1B | sizes(1152, 6912, 26, 4, 1, 262144), 999_885_952),
+    "gemma-3-4b-it": (GEMMA3_4B, 4_300_079_472 - 419_816_304),  # less vision_tower and multi_modal_projector
+    "SmolLM3-3B": (SMOLLM3 | sizes(2048, 11008, 36, 16, 4, 128256), 3_075_098_624),
+    "Phi-3-mini-128k-instruct": (
+        PHI3 | sizes(3072, 8192, 32, 32, 32, 32064) | {"rope_scaling": long_rope(48)},
+        3_821_079_552,
+    ),
+    "Phi-4-mini-instruct": (
+        PHI4_MINI | sizes(3072, 8192, 32, 24, 8, 200064) | {"rope_scaling": long_rope(48)},
+        3_836_021_760,
+    ),
+    "phi-4": (
+        PHI3
+        | sizes(5120, 17920, 40, 40, 10, 100352)
+        | {"max_position_embeddings": 16384, "rope_scaling": None, "rope_theta": 250000, "sliding_window": None},
+        14_659_507_200,
+    ),
+    "OLMo-2-1124-7B": (
+        OLMO2 | sizes(4096, 11008, 32, 32, 32, 100352) | {"rope_scaling": None, "rope_theta": 500000},
+        7_298_617_344,
+    ),
+    "granite-3.1-8b-instruct": (GRANITE | sizes(4096, 12800, 40, 32, 8, 49155), 8_170_848_256),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_load_with_their_parameters(name: str) -> None:
+    hf, parameters = PUBLISHED[name]
+    config, _ = decoder_config(hf, name)
+    assert sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ())))) == parameters
+
+
+def read(name: str, **changes: Any) -> Any:
+    return decoder_config(PUBLISHED[name][0] | changes, "config.json")[0]
+
+
+def test_what_published_configs_mean() -> None:
+    llama3 = Llama3(theta=5e5, factor=8.0, low=1.0, high=4.0, original_length=8192)
+    assert read("Llama-3.1-8B").kinds == (LayerKind(llama3),)
+    assert read("Mistral-Nemo-Base-2407").head_width == 128  # not 5120 / 32
+    assert read("Mistral-7B-v0.3").kinds == (LayerKind(Rotary(theta=1e6)),)
+    assert read("Mistral-7B-v0.3", sliding_window=512).kinds == (LayerKind(Rotary(theta=1e6), 512),)
+    older = {field: value for field, value in PUBLISHED["Mistral-7B-v0.3"][0].items() if field != "sliding_window"}
+    assert decoder_config(older, "")[0].kinds[0].window == 4096  # as in transformers: null is not the same as absent
+
+    qwen = read("Qwen2.5-7B")
+    assert (qwen.biases, qwen.kinds) == (("q", "k", "v"), (LayerKind(Rotary(theta=1e6)),))
+    yarn = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}  # as its model card advises
+    (kind,) = read("Qwen2.5-7B", rope_scaling=yarn).kinds
+    assert kind.rotary == Yarn(theta=1e6, factor=4.0, original_length=32768, attention_factor=0.1 * np.log(4) + 1)
+    assert (read("Qwen3-8B").qk_norm, read("Qwen3-8B").biases) == ("head", ())
+
+    gemma = read("gemma-3-4b-it")
+    assert gemma.kinds == (
+        LayerKind(Rotary(theta=1e4), 1024),
+        LayerKind(Linear(theta=1e6, factor=8.0)),
+    )
+    assert gemma.layer_kinds == (0, 0, 0, 0, 0, 1) * 5 + (0, 0, 0, 0)
+    assert (gemma.heads, gemma.kv_heads, gemma.vocab_size, gemma.tied_head) == (8, 4, 262208, True)
+
+    smollm = read("SmolLM3-3B")
+    assert smollm.kinds == (LayerKind(Rotary(theta=5e6)), LayerKind(None))
+    assert smollm.layer_kinds == (0, 0, 0, 1) * 9
+    assert smollm.tied_head
+
+    (phi,) = read("Phi-4-mini-instruct").kinds
+    assert isinstance(phi.rotary, LongRope)
+    assert (phi.rotary.share, phi.rotary.original_length, phi.window) == (0.75, 4096, 262144)
+    assert phi.rotary.attention_factor == pytest.approx(np.sqrt(1 + np.log(32) / np.log(4096)))
+
+    granite = read("granite-3.1-8b-instruct")
+    scales = (granite.query_scale, granite.embed_scale, granite.residual_scale, granite.logit_scale)
+    assert scales == (0.0078125, 12.0, 0.22, 1 / 16)
+
+
+TINY_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "architecture": ({"model_type": "mixtral"}, "architecture 'mixtral' is not supported; choose one of llama, qwen2"),
+    "missing": ({"vocab_size": None}, "field 'vocab_size' is missing"),
+    "unknown": ({"value_gate": "sigmoid"}, "value_gate = 'sigmoid' is not supported (the field is unknown"),
+    "unknown zero": ({"skip_scale": 0}, "skip_scale = 0 is not supported (the field is unknown"),
+    "quantised": ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config: weights that are stored"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported (supported: silu)"),
+    "scaling": ({"rope_scaling": {"rope_type": "p-rope"}}, "rotary scaling 'p-rope' is not supported; supported: def"),
+    "rope field": ({"rope_scaling": TINY_ROPE | {"alpha": 9}}, "rope_scaling.alpha = 9 is not supported (the field"),
+    "rope number": ({"rope_scaling": {"type": "linear"}}, "field 'rope_scaling.factor' is missing"),
+    "rope list": ({"rope_scaling": [2.0]}, "rope_scaling = [2.0] is not supported (it must be an object)"),
+    "partial": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5 is not supported"),
+    "layers": (
+        {"model_type": "qwen2", "layer_types": ["chunked_attention"] * 3},
+        "layer_types = ['chunked_attention', 'chunked_attention', 'chunked_attention'] is not supported (3 times full_",
+    ),
+    "bidirectional": (
+        {"model_type": "gemma", "use_bidirectional_attention": True},
+        "use_bidirectional_attention = True is not supported",
+    ),
+    "text part": (
+        {"model_type": "mistral3", "text_config": SIZES | {"model_type": "ministral3"}},
+        "text_config.model_type = 'ministral3' is not supported (supported: mistral)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_change_logits_is_refused_by_name(case: str) -> None:
+    changes, message = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        decoder_config(SIZES | {"model_type": "llama"} | changes, "dir/config.json")
+    assert str(error.value).startswith(f"dir/config.json: {message}")
+
+
+@pytest.mark.parametrize("model", ["language_model.model", "model.language_model"])
+def test_text_part_of_a_multimodal_checkpoint(model: str, tmp_path: Path) -> None:
+    """Under either spelling it is the text model; images' tensors are left alone, others refused."""
+    text = write_model(tmp_path, "gemma3")
+    before = open_pretrained(str(text))
+    tensors = {
+        name.replace("model.", f"{model}.", 1): value for name, value in load_file(text / "model.safetensors").items()
+    }
+    image = "vision_tower.x" if model.startswith("language") else "model.vision_tower.x"
+    hf = {"model_type": "gemma3", "vision_config": {}, "text_config": json.loads((text / "config.json").read_text())}
+    filled = load(before)
+    (text / "config.json").write_text(json.dumps(hf))
+    save_file(tensors | {image: np.ones(2, np.float32)}, text / "model.safetensors")
+    after = open_pretrained(str(text))
+    assert after.config == before.config
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(load(after)), nnx.state(filled))
+    save_file(tensors | {"audio_tower.x": np.ones(2, np.float32)}, text / "model.safetensors")
+    with pytest.raises(UserError, match=r"tensor audio_tower\.x"):
+        load(open_pretrained(str(text)))
+
+
+def load(pretrained: Any) -> Any:
+    mesh = make_mesh(1, 1, -1)
+    abstract = abstract_model(pretrained.config, 0, ())
+    return load_model(pretrained, abstract, mesh, frozen_dtype="float32", trainable=nnx.Param, seed=0)
+
+
+def test_every_family_is_listed_in_the_docs() -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    assert [family for family in FAMILIES if f"`{family}`" not in docs] == []

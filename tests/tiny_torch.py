@@ -1,0 +1,155 @@
+"""Tiny random models of every family, built by transformers from settings that real releases have or might have."""
+
+from typing import Any
+
+import torch
+import transformers
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 199,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": None,
+}
+WIDE = SMALL | {"head_dim": 20}  # not hidden_size / heads
+BEYOND = {"original_max_position_embeddings": 16}  # prompts go beyond it
+HYBRID = ["sliding_attention", "full_attention"] * 2
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    **BEYOND,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, **BEYOND}
+
+
+def long_rope(pairs: int, length: int) -> dict[str, Any]:
+    """LongRoPE with a divisor of its own for each of `pairs` frequencies."""
+    return {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0 + 0.1 * i for i in range(pairs)],
+        "long_factor": [1.0 + 2.0 * i for i in range(pairs)],
+        "original_max_position_embeddings": length,
+    }
+
+
+def llama(**settings: Any) -> Any:
+    return transformers.LlamaConfig(**WIDE | settings)
+
+
+def rope(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0} | settings}
+
+
+def phi3(share: float, length: int) -> Any:
+    pairs = int(12 * share) // 2
+    scaling = long_rope(pairs, length) | {"partial_rotary_factor": share}
+    return transformers.Phi3Config(**SMALL, rope_parameters=scaling, original_max_position_embeddings=length)
+
+
+def multimodal(config: Any, text: Any, vision: Any, **settings: Any) -> Any:
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return config(text_config=text, vision_config=vision(**small, image_size=28, patch_size=14), **settings)
+
+
+def gemma3(**settings: Any) -> Any:
+    return transformers.Gemma3TextConfig(
+        **WIDE | {"pad_token_id": 0}, sliding_window=7, layer_types=HYBRID, query_pre_attn_scalar=32, **settings
+    )
+
+
+CONFIGS = {
+    "llama": lambda: llama(tie_word_embeddings=True, **rope("default")),
+    "llama3": lambda: llama(rope_parameters=LLAMA3_ROPE),
+    "llama_biases": lambda: llama(attention_bias=True, mlp_bias=True),
+    "llama_linear": lambda: llama(**rope("linear", factor=4.0)),
+    "llama_dynamic": lambda: llama(**rope("dynamic", factor=3.0) | {"max_position_embeddings": 16}),
+    "llama_dynamic_short": lambda: llama(**rope("dynamic", factor=3.0)),
+    "llama_yarn": lambda: llama(rope_parameters=YARN),
+    "llama_yarn_mscale": lambda: llama(
+        rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.3, "beta_fast": 8, "truncate": False}
+    ),
+    "llama_longrope": lambda: llama(rope_parameters=long_rope(10, 16) | {"factor": 4.0}),
+    "qwen2": lambda: transformers.Qwen2Config(**WIDE, tie_word_embeddings=True),
+    "qwen2_window": lambda: transformers.Qwen2Config(
+        **SMALL, use_sliding_window=True, sliding_window=7, max_window_layers=2, rope_parameters=YARN
+    ),
+    "qwen3": lambda: transformers.Qwen3Config(**WIDE, attention_bias=True),
+    "mistral": lambda: transformers.MistralConfig(**WIDE, sliding_window=None),
+    "mistral_window": lambda: transformers.MistralConfig(**SMALL, sliding_window=7),
+    "ministral": lambda: transformers.MinistralConfig(**WIDE, sliding_window=7, layer_types=HYBRID),
+    "mistral3": lambda: multimodal(
+        transformers.Mistral3Config,
+        transformers.MistralConfig(**WIDE, sliding_window=None, tie_word_embeddings=False),
+        transformers.PixtralVisionConfig,
+        tie_word_embeddings=False,
+    ),
+    "gemma": lambda: transformers.GemmaConfig(**WIDE),
+    "gemma2": lambda: transformers.Gemma2Config(
+        **WIDE, sliding_window=7, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, query_pre_attn_scalar=32
+    ),
+    "gemma3_text": gemma3,
+    "gemma3": lambda: multimodal(
+        transformers.Gemma3Config, gemma3(), transformers.SiglipVisionConfig, mm_tokens_per_image=4
+    ),
+    "smollm3": lambda: transformers.SmolLM3Config(**SMALL | {"pad_token_id": 0}, no_rope_layers=[1, 0, 1, 0]),
+    "smollm3_window": lambda: transformers.SmolLM3Config(
+        **SMALL | {"pad_token_id": 0},
+        use_sliding_window=True,
+        sliding_window=7,
+        no_rope_layer_interval=2,
+        tie_word_embeddings=False,
+        attention_bias=True,
+        mlp_bias=True,
+    ),
+    "phi3": lambda: transformers.Phi3Config(**SMALL, sliding_window=7),
+    "phi3_long": lambda: phi3(1.0, 16),
+    "phi3_short": lambda: phi3(1.0, 48),
+    "phi3_partial": lambda: phi3(0.67, 16),
+    "olmo2": lambda: transformers.Olmo2Config(**SMALL, attention_bias=True),
+    "olmo3": lambda: transformers.Olmo3Config(
+        **SMALL,
+        sliding_window=7,
+        layer_types=HYBRID,
+        rope_parameters={
+            "full_attention": YARN | {"rope_theta": 500000.0, "attention_factor": 1.3},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+        },
+    ),
+    "granite": lambda: transformers.GraniteConfig(
+        **SMALL,
+        attention_multiplier=0.1,
+        embedding_multiplier=3.0,
+        residual_multiplier=0.22,
+        logits_scaling=8.0,
+        tie_word_embeddings=True,
+    ),
+    "glm4": lambda: transformers.Glm4Config(
+        **WIDE, rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.4}
+    ),
+    "exaone4": lambda: transformers.Exaone4Config(**SMALL, sliding_window=7, sliding_window_pattern=2),
+    "exaone4_full": lambda: transformers.Exaone4Config(
+        **SMALL, sliding_window=None, layer_types=["full_attention"] * 4, rope_parameters=LLAMA3_ROPE
+    ),
+    "seed_oss": lambda: transformers.SeedOssConfig(**WIDE, attention_out_bias=True),
+    "cwm": lambda: transformers.CwmConfig(**WIDE, sliding_window=7, rope_parameters=LLAMA3_ROPE),
+}
+
+
+def random_model(name: str) -> Any:
+    """Every parameter random, norms and biases too; eager attention, the only one that applies soft caps."""
+    config = CONFIGS[name]()
+    auto = transformers.AutoModelForImageTextToText if hasattr(config, "text_config") else None
+    torch.manual_seed(0)
+    model = (auto or transformers.AutoModelForCausalLM).from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for key, p in model.named_parameters():
+            p.copy_(torch.randn_like(p) * (0.3 if "norm" in key else 0.15))
+    return model
