@@ -48,8 +48,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def prepare_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> None:
+def prepare_workdir(workdir: Path, config: Config, identity: dict[str, str], commit: str | None = None) -> None:
     """Makes the run's folder with config.json and manifest.json, or checks that it is this run's.
+
+    Args:
+      commit: of a base model from the hub.
 
     Raises:
       UserError: the folder belongs to a run on other data or another base model.
@@ -65,14 +68,15 @@ def prepare_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> 
                 )
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", to_dict(config))
-    write_json(manifest_file, manifest(config, identity))
+    write_json(manifest_file, manifest(config, identity, commit))
 
 
-def manifest(config: Config, identity: dict[str, str]) -> dict[str, Any]:
-    """What produced a run: versions, commit, device, seed and fingerprints."""
+def manifest(config: Config, identity: dict[str, str], commit: str | None) -> dict[str, Any]:
+    """What produced a run: base model, versions, commit, device, seed and fingerprints."""
     device = jax.devices()[0]
     return {
         "identity": identity,
+        "base_model": {"weights": config.model.weights, "commit": commit},
         "seed": config.run.seed,
         "versions": {p: importlib.metadata.version(p) for p in _PACKAGES} | {"python": platform.python_version()},
         "git_commit": _git_commit(),

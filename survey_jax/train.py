@@ -74,7 +74,7 @@ def main() -> None:
         "data": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }
-    prepare_workdir(workdir, config, identity)
+    prepare_workdir(workdir, config, identity, pretrained.commit)
     checkpoints = Checkpoints(workdir, config.run.keep)
     start = checkpoints.latest() or 0
     if start:

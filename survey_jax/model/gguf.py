@@ -53,8 +53,8 @@ class GGUF:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self._bytes = map_file(self.path)
-        self.metadata, stored = read_header(self.path, self._bytes)
+        with map_file(self.path) as data:
+            self.metadata, stored = read_header(self.path, data)
         architecture = self.metadata.get("general.architecture")
         if architecture not in _LAYERS:
             raise UserError(
@@ -192,7 +192,8 @@ class GGUF:
         return np.arange(stored.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
     def _dequantise(self, stored: Stored, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        data = np.frombuffer(self._bytes, np.uint8, stored.size, stored.offset)
+        # Mapped only while it is read: what is mapped counts as memory of the process.
+        data: np.ndarray = np.memmap(self.path, np.uint8, "r", stored.offset, stored.size)
         if len(stored.shape) > 1:
             data = data.reshape(stored.shape[0], -1)[rows]
             if not len(data):
