@@ -64,13 +64,14 @@ def main() -> None:
     optimizer = make_optimizer(config.optim)
     train = model.train
     opt_state = init_optimizer(optimizer, train, model.mesh)
-    say(f"{_count(train):,} trained and {_count(model.frozen):,} frozen parameters on {dict(model.mesh.shape)}")
+    frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
+    say(f"{_count(train):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:
-        report_parity(pretrained, model, task)
+        report_parity(pretrained, model, task, exact=not config.model.quantize)
 
     # -------------------------------------------------------- resume or begin
     identity = {
-        "base model": pretrained.fingerprint(),
+        "base model": pretrained.fingerprint(config.model.quantize),
         "data": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
+from survey_jax.model.quantize import project
 from survey_jax.model.rotary import Rotary, apply_rotary
 from survey_jax.sharding import LOOKUP, ROWS, constrain
 
@@ -93,7 +94,7 @@ class Decoder(nnx.Module):
 
 def linear(x: Float[Array, "B T i"], layer: Block, name: str, lora_scale: float) -> Float[Array, "B T o"]:
     """x W, plus the low-rank update (x A) B * scale where the projection has an adapter (Hu et al. 2021, eq. 3)."""
-    y = x @ getattr(layer, name)[...].astype(x.dtype)
+    y = project(x, layer, name)
     if (a := getattr(layer, f"{name}_lora_a", None)) is not None:
         b = getattr(layer, f"{name}_lora_b")
         y += low_rank(low_rank(x, a[...].astype(x.dtype)), b[...].astype(x.dtype)) * lora_scale

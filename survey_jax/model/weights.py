@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +12,13 @@ import transformers
 from flax import nnx
 
 from survey_jax.errors import UserError
-from survey_jax.model.decoder import Decoder, DecoderConfig
+from survey_jax.model.decoder import PROJECTIONS, Decoder, DecoderConfig
 from survey_jax.model.families import Names, decoder_config
 from survey_jax.model.gguf import GGUF
 from survey_jax.model.gguf_tokenizer import gguf_tokenizer
 from survey_jax.model.loading import Origin, Target, load
 from survey_jax.model.lora import LoraParam, add_lora, initial_adapter
+from survey_jax.model.quantize import kind_of, quantize_shapes
 from survey_jax.model.tensors import SafetensorsDirectory, TensorSource
 from survey_jax.sharding import parameter_shardings
 
@@ -52,8 +54,11 @@ class Pretrained:
         """Of a model from the hub: the commit that its revision stands for."""
         return self.path.name if self.path.parent.name == "snapshots" else None
 
-    def fingerprint(self) -> str:
-        """Hash of the architecture and each weight file's name, size, head and tail: tells models apart in a blink."""
+    def fingerprint(self, quantize: str = "") -> str:
+        """Hash of the architecture and each weight file's name, size, head and tail: tells models apart in a blink.
+
+        With it, how the model is quantised: adapters trained on one base belong to no other.
+        """
         digest = hashlib.sha256(repr(self.config).encode())
         files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.safetensors"))
         for file in files:
@@ -63,7 +68,7 @@ class Pretrained:
                 digest.update(stream.read(_SAMPLE))
                 stream.seek(max(0, size - _SAMPLE))
                 digest.update(stream.read(_SAMPLE))
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()[:16] + (f" {quantize}" if quantize else "")
 
 
 def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
@@ -124,13 +129,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...]) -> Decoder:
-    """The model's shapes and axes without memory; with adapters if lora_rank > 0."""
+def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...], quantize: str = "") -> Decoder:
+    """The model's shapes and axes without memory; with adapters if lora_rank > 0, quantised if `quantize` says how."""
 
     def build() -> Decoder:
         model = Decoder(config)
         if lora_rank:
             add_lora(model, lora_rank, projections)
+        if quantize:
+            quantize_shapes(model.blocks, PROJECTIONS, quantize)
         return model
 
     return nnx.eval_shape(build)
@@ -142,7 +149,7 @@ def load_model(
     """Fills an abstract model: each device's part is read from the file straight into its shard.
 
     Args:
-      frozen_dtype: of parameters that are not trained.
+      frozen_dtype: of parameters that are neither trained nor quantised.
       trainable: the Variable type that training updates; those are float32.
       seed: of adapters' initial values.
 
@@ -150,26 +157,39 @@ def load_model(
       UserError: a tensor missing, of another shape, or one that the architecture does not account for.
     """
     graphdef, state = nnx.split(abstract)
-    shardings = dict(nnx.to_flat_state(parameter_shardings(state, mesh)))
-    flat = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
-    _check_names(pretrained, list(flat))
-    origins = {
-        name: _origin(pretrained, name, tuple(variable.shape))
-        for name, (_, variable) in flat.items()
-        if not isinstance(variable, LoraParam)
-    }
-    filled = []
-    for number, (name, (path, variable)) in enumerate(flat.items()):
-        shape, sharding = tuple(variable.shape), shardings[path].get_value()
-        if isinstance(variable, LoraParam):
-            key = jax.random.fold_in(jax.random.key(seed), number)
-            init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=sharding)
-            value = init(name, key, shape)
+    variables, shardings = _by_name(state), _by_name(parameter_shardings(state, mesh))
+    base = _by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
+    _check_names(pretrained, list(base))
+    origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
+
+    def target(name: str, dtype: Any) -> Target:
+        return Target(tuple(variables[name].shape), jnp.dtype(dtype), shardings[name].get_value())
+
+    values: dict[str, jax.Array] = {}
+    adapters = {name for name, variable in variables.items() if isinstance(variable, LoraParam)}
+    for number, name in enumerate(name for name in variables if name in adapters or name in base):
+        scale = f"{name}_scale"
+        if name in adapters:
+            key, where = jax.random.fold_in(jax.random.key(seed), number), target(name, "float32")
+            init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=where.sharding)
+            values[name] = init(name, key, where.shape)
+        elif scale in variables:
+            kind = kind_of(variables[name])
+            pair = [target(name, kind.dtype), target(scale, "float32")]
+            values[name], values[scale] = load(pretrained.source, origins[name], pair, kind.encode, kind.columns)
         else:
-            dtype = jnp.dtype("float32" if isinstance(variable, trainable) else frozen_dtype)
-            [value] = load(pretrained.source, origins[name], [Target(shape, dtype, sharding)], lambda x: (x,))
-        filled.append((path, variable.replace(value)))
+            dtype = "float32" if isinstance(variables[name], trainable) else frozen_dtype
+            [values[name]] = load(pretrained.source, origins[name], [target(name, dtype)], lambda x: (x,))
+    filled = [(path, v.replace(values[_name(path)])) for path, v in nnx.to_flat_state(state)]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def _by_name(state: nnx.State) -> dict[str, Any]:
+    return {_name(path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
 
 
 def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
