@@ -219,7 +219,8 @@ def test_refused(wide: Path, tmp_path: Path) -> None:
 def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
     """Starts near the plain base's loss, and falls as it does."""
     table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(questions=8, groups=tiny.GROUPS[:3]))
-    config = runpy.run_path(str(tiny.write_config(tmp_path, wide, table, batch__row_tokens="256")))["get_config"]()
+    file = tiny.write_config(tmp_path, wide, table, batch__row_tokens="256", optim__lr="1e-3")
+    config = runpy.run_path(str(file))["get_config"]()
     pretrained = open_pretrained(str(wide))
     task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template))
     losses = {}
@@ -228,10 +229,10 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
         model = build_model(config, pretrained, task)
         optimizer = make_optimizer(config.optim)
         train, state = model.train, init_optimizer(optimizer, model.train, model.mesh)
-        batch = to_device(Batches(task.prompts["train"], model.shape).batch(0), model.mesh, True)
+        batch = to_device(Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, True)
         step = jax.jit(functools.partial(train_step, forward=model.forward, optimizer=optimizer), static_argnums=0)
         losses[kind] = []
-        for _ in range(10):
+        for _ in range(8):
             train, state, measured = step(model.graphdef, train, state, model.frozen, batch, task.letters)
             losses[kind].append(float(measured["loss"]))
     print(losses)
