@@ -114,7 +114,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
     if config.batch.rows % per_row:
         raise UserError(f"config.batch.rows = {config.batch.rows}: must be a multiple of data x fsdp = {per_row}")
-    abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections)
+    abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
     kind = trainable(config)
     model = load_model(
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed

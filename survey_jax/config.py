@@ -12,6 +12,7 @@ from typing import Any
 
 from survey_jax.errors import UserError
 from survey_jax.model.decoder import PROJECTIONS, REMAT
+from survey_jax.model.quantize import QUANTIZE
 from survey_jax.prompts import ORDERS, TEMPLATES
 from survey_jax.survey.splits import SplitConfig
 
@@ -21,6 +22,7 @@ class ModelConfig:
     weights: str = ""  # a hub id, a Hugging Face directory, or a .gguf file
     revision: str = "main"  # of a hub id: a branch, tag or commit
     dtype: str = "float32"  # of activations and frozen weights; trained weights are float32. "bfloat16" on accelerators
+    quantize: str = ""  # store the frozen projections as "int8" | "nf4" (LoRA only), see docs/quantize.md
     attention: str = "dense"  # "dense" | "two_part", see model/attention.py; the same numbers
     remat: str = "none"  # "none" | "dots" | "full": what the backward pass recomputes to save memory
     check_parity: bool = False  # compare with transformers (torch, if installed) on real prompts at start
@@ -97,6 +99,7 @@ class Config:
 
 _CHOICES: dict[str, typing.Collection[str]] = {
     "model.dtype": ("float32", "bfloat16"),
+    "model.quantize": QUANTIZE,
     "model.attention": ("dense", "two_part"),
     "model.remat": REMAT,
     "data.template": TEMPLATES,
@@ -117,7 +120,7 @@ def validate(config: Config) -> Config:
     _check_types(config, Config, "config")
     for path, choices in _CHOICES.items():
         if (value := _get(config, path)) not in choices:
-            raise UserError(f"config.{path} = {value!r}: choose from {', '.join(choices)}")
+            raise UserError(f"config.{path} = {value!r}: choose from {', '.join(c or repr(c) for c in choices)}")
     for path in _POSITIVE.split():
         if (value := _get(config, path)) <= 0:
             raise UserError(f"config.{path} = {value!r}: must be positive")
@@ -131,6 +134,11 @@ def validate(config: Config) -> Config:
         raise UserError(f"config.run.seed = {config.run.seed}: must be at most {_MAX_SEED}")
     if config.lora.rank < 0:
         raise UserError(f"config.lora.rank = {config.lora.rank}: must be 0 (full fine-tuning) or more")
+    if config.model.quantize and not config.lora.rank:
+        raise UserError(
+            f"config.model.quantize = {config.model.quantize!r}: full fine-tuning (lora.rank = 0) trains the weights, "
+            "which quantised ones cannot be; set config.lora.rank"
+        )
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
     if not config.data.question_columns:

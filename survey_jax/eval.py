@@ -48,7 +48,8 @@ def main() -> None:
     config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, pretrained.fingerprint())
+    base_model = pretrained.fingerprint(config.model.quantize)
+    checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
     prompter = make_prompter(config, pretrained.tokenizer())
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)

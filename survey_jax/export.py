@@ -63,7 +63,7 @@ def main() -> None:
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     checkpoints = Checkpoints(workdir)
     step = checkpoints.step(STEP.value)
-    check_identity(checkpoints.identity(step), {"base model": pretrained.fingerprint()}, workdir)
+    check_identity(checkpoints.identity(step), {"base model": pretrained.fingerprint(config.model.quantize)}, workdir)
     trained = TrainedParameters(checkpoints, step, config, pretrained)
     say(f"checkpoint of step {step}: {len(trained)} trained arrays; base model {config.model.weights}")
     scale = config.lora.alpha / config.lora.rank if config.lora.rank else 0.0

@@ -70,22 +70,27 @@ def check_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> No
         say(f"{setting} was {old!r} in this run so far, now {new!r}")
 
 
-def record_start(workdir: Path, config: Config, identity: dict[str, str]) -> None:
-    """Writes config.json and manifest.json, or adds to the manifest that the run was resumed."""
+def record_start(workdir: Path, config: Config, identity: dict[str, str], commit: str | None) -> None:
+    """Writes config.json and manifest.json, or adds to the manifest that the run was resumed.
+
+    Args:
+      commit: of a base model from the hub.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", to_dict(config))
-    file, now = workdir / _MANIFEST, manifest(config, identity)
+    file, now = workdir / _MANIFEST, manifest(config, identity, commit)
     if file.is_file():
         before = read_json(file)
         now = before | {"resumed": [*before.get("resumed", []), {k: now[k] for k in now if k != "identity"}]}
     write_json(file, now)
 
 
-def manifest(config: Config, identity: dict[str, str]) -> dict[str, Any]:
-    """What produced a run: versions, commit, device, seed and fingerprints."""
+def manifest(config: Config, identity: dict[str, str], commit: str | None) -> dict[str, Any]:
+    """What produced a run: base model, versions, commit, device, seed and fingerprints."""
     device = jax.devices()[0]
     return {
         "identity": identity,
+        "base_model": {"weights": config.model.weights, "commit": commit},
         "seed": config.run.seed,
         "versions": {p: importlib.metadata.version(p) for p in _PACKAGES} | {"python": platform.python_version()},
         "git_commit": _git_commit(),

@@ -66,13 +66,14 @@ def main() -> None:
     optimizer = make_optimizer(config.optim)
     train = model.train
     opt_state = init_optimizer(optimizer, train, model.mesh)
-    say(f"{_count(train):,} trained and {_count(model.frozen):,} frozen parameters on {dict(model.mesh.shape)}")
+    frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
+    say(f"{_count(train):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:
-        report_parity(pretrained, model, task)
+        report_parity(pretrained, model, task, exact=not config.model.quantize)
 
     # -------------------------------------------------------- resume or begin
     identity = {
-        "base model": pretrained.fingerprint(),
+        "base model": pretrained.fingerprint(config.model.quantize),
         TRAINING_SET: fingerprint(task.splits.rows[TRAIN]),
         "set of prompts or batches": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
@@ -88,7 +89,7 @@ def main() -> None:
         check_identity(checkpoints.identity(start), identity, workdir)
         train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
-    record_start(workdir, config, identity)
+    record_start(workdir, config, identity, pretrained.commit)
     write_json(workdir / "splits.json", held_out(task.splits))
     log = RunLog(workdir, start, config.optim.steps)
 

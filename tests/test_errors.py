@@ -417,6 +417,13 @@ def test_run_with_other_adapters(train, world, finished, flag):
     check_left_alone(finished, before)
 
 
+def test_run_on_a_quantised_base(train, world, finished):
+    before = contents(finished)
+    result = train(f"--config={world.config}", "--config.model.quantize=int8", f"--workdir={finished}")
+    check_refusal(result, str(finished), "another base model (fingerprint ", " int8); choose another --workdir")
+    check_left_alone(finished, before)
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [

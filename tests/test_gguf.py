@@ -68,6 +68,77 @@ def test_random_blocks_match_torch(tmp_path, kind):
     np.testing.assert_allclose(file.read("model.layers.0.mlp.up_proj.weight"), expected, rtol=1e-6, atol=1e-6)
 
 
+def _readable(kind):
+    try:
+        gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+READABLE = [kind for kind in Kind if _readable(kind)]
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # random scales may be infinite
+@pytest.mark.parametrize("kind", READABLE, ids=[kind.name for kind in READABLE])
+def test_every_quantisation(tmp_path, kind):
+    """Parts of a tensor of every type that the gguf package knows how to read are those of its own reading."""
+    elements, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = np.random.default_rng(3).integers(0, 256, (9, WIDTH // elements * size), np.uint8)
+    file = GGUF(write_gguf(tmp_path / "m.gguf", tensors={"blk.0.ffn_up.weight": (raw, kind)}))
+    expected = gguf.quants.dequantize(raw, kind).astype(np.float32)
+    assert expected.shape == (9, WIDTH)
+    for index in [(), (slice(2, 7),), (slice(8, 9), slice(30, 70))]:
+        np.testing.assert_array_equal(file.read("model.layers.0.mlp.up_proj.weight", index), expected[index])
+
+
+def test_usual_quantisations_are_among_them():
+    usual = "F32 F16 BF16 Q8_0 Q6_K Q5_K Q5_0 Q5_1 Q4_K Q4_0 Q4_1 Q3_K Q2_K IQ4_NL IQ4_XS IQ3_S IQ3_XXS IQ2_XS IQ2_S"
+    assert set(usual.split()) <= {kind.name for kind in READABLE}
+
+
+OTHERS = {
+    "qwen2": lambda sizes: transformers.Qwen2Config(**sizes),
+    "qwen3": lambda sizes: transformers.Qwen3Config(**sizes, head_dim=HEAD),
+    "gemma2": lambda sizes: transformers.Gemma2Config(
+        **sizes, head_dim=HEAD, sliding_window=48, query_pre_attn_scalar=HEAD
+    ),
+}
+
+
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_other_architectures_match_transformers(tmp_path, architecture, cached_gguf_reader):
+    """A random model of transformers' own in llama.cpp's names and layout: transformers and we read the same."""
+    pytest.importorskip("torch")
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    sizes = {"vocab_size": VOCAB, "hidden_size": WIDTH, "intermediate_size": FF, "num_hidden_layers": 2,
+             "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "max_position_embeddings": 128,
+             "rms_norm_eps": 1e-5, "tie_word_embeddings": True}  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(OTHERS[architecture](sizes))
+    names = gguf.get_tensor_name_map({"qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3,
+                                      "gemma2": gguf.MODEL_ARCH.GEMMA2}[architecture], 2)  # fmt: skip
+    state = {n: t.numpy() for n, t in model.state_dict().items() if n != "lm_head.weight"}
+    tensors = {
+        names.get_name(n, try_suffixes=(".weight", ".bias")): t + (architecture == "gemma2" and "norm" in n)
+        for n, t in state.items()
+    }
+    fields = {f"{architecture}__block_count": 2, f"{architecture}__attention__key_length": HEAD,
+              f"{architecture}__attention__value_length": HEAD}  # fmt: skip
+    fields |= {"gemma2__attention__sliding_window": 48} if architecture == "gemma2" else {}
+    path = write_gguf(tmp_path / "m.gguf", architecture, tensors, **fields)
+    file = GGUF(path)
+    theirs = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)
+    assert set(file.names) == set(state) == set(theirs["tensors"])
+    for name, expected in state.items():
+        np.testing.assert_allclose(file.read(name), expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(file.read(name), theirs["tensors"][name].numpy())
+    built = transformers.AutoConfig.for_model(**file.config()).to_dict()
+    for key, value in model.config.to_dict().items():
+        if key not in ("architectures", "dtype", "bos_token_id", "eos_token_id", "pad_token_id"):
+            assert built[key] == (pytest.approx(value) if isinstance(value, float) else value), key
+
+
 def test_gemma_norms_lose_the_one_that_gguf_adds(tmp_path):
     norms = {"output_norm": "model.norm", "blk.0.attn_q_norm": "model.layers.0.self_attn.q_norm",
              "blk.0.post_ffw_norm": "model.layers.0.post_feedforward_layernorm"}  # fmt: skip
@@ -137,7 +208,9 @@ def test_refused_files(tmp_path):
     path.write_text("PK, not weights")
     with pytest.raises(UserError, match=r"m\.gguf: not a GGUF file"):
         GGUF(path)
-    with pytest.raises(UserError, match="architecture 'mamba' is not supported; use a GGUF file of llama or gemma3"):
+    with pytest.raises(
+        UserError, match="architecture 'mamba' is not supported; use a GGUF file of llama, qwen2, qwen3, gemma"
+    ):
         GGUF(write_gguf(path, "mamba"))
     with pytest.raises(UserError, match=r"tensor blk\.0\.attn_q\.bias is not supported in a llama model"):
         GGUF(write_gguf(path, tensors={"blk.0.attn_q.bias": np.zeros(WIDTH, np.float32)}))

@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
+from survey_jax.model.quantize import project
 from survey_jax.sharding import LOOKUP, ROWS, constrain
 
 Batch = dict[str, Array]
@@ -99,7 +100,7 @@ class Decoder(nnx.Module):
 
 def linear(x: Float[Array, "B T i"], layer: Block, name: str, lora_scale: float) -> Float[Array, "B T o"]:
     """x W, plus bias and low-rank update (x A) B * scale (Hu et al. 2021, eq. 3) where the projection has them."""
-    y = x @ getattr(layer, name)[...].astype(x.dtype)
+    y = project(x, layer, name)
     if (bias := getattr(layer, f"{name}_bias", None)) is not None:
         y += bias[...].astype(x.dtype)
     if (a := getattr(layer, f"{name}_lora_a", None)) is not None:

@@ -23,9 +23,9 @@ _LAYER = {
     "ffn_up.weight": "mlp.up_proj.weight",
     "ffn_down.weight": "mlp.down_proj.weight",
 }
-_GEMMA3_LAYER = _LAYER | {
-    "attn_q_norm.weight": "self_attn.q_norm.weight",
-    "attn_k_norm.weight": "self_attn.k_norm.weight",
+_BIASES = {f"attn_{part}.bias": f"self_attn.{part}_proj.bias" for part in "qkv"}
+_QK_NORMS = {f"attn_{part}_norm.weight": f"self_attn.{part}_norm.weight" for part in "qk"}
+_GEMMA2_LAYER = _LAYER | {
     "post_attention_norm.weight": "post_attention_layernorm.weight",
     "ffn_norm.weight": "pre_feedforward_layernorm.weight",
     "post_ffw_norm.weight": "post_feedforward_layernorm.weight",
@@ -35,12 +35,18 @@ _OUTSIDE = {
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-_LAYERS = {"llama": _LAYER, "gemma3": _GEMMA3_LAYER}
+_LAYERS = {
+    "llama": _LAYER,
+    "qwen2": _LAYER | _BIASES,
+    "qwen3": _LAYER | _QK_NORMS,
+    "gemma2": _GEMMA2_LAYER,
+    "gemma3": _GEMMA2_LAYER | _QK_NORMS,
+}
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GGUF:
-    """A GGUF file of a supported architecture (llama, gemma3). Opening reads the header; tensors are read on demand.
+    """A GGUF file of a supported architecture (a key of _LAYERS). Opening reads the header; tensors are read on demand.
 
     Attributes:
       path: the file.
@@ -53,12 +59,12 @@ class GGUF:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self._bytes = map_file(self.path)
-        self.metadata, stored = read_header(self.path, self._bytes)
+        with map_file(self.path) as data:
+            self.metadata, stored = read_header(self.path, data)
         architecture = self.metadata.get("general.architecture")
         if architecture not in _LAYERS:
             raise UserError(
-                f"{path}: architecture {architecture!r} is not supported; use a GGUF file of {' or '.join(_LAYERS)}"
+                f"{path}: architecture {architecture!r} is not supported; use a GGUF file of {', '.join(_LAYERS)}"
             )
         self.architecture: str = architecture
         _check_kinds(self.path, stored)
@@ -90,7 +96,7 @@ class GGUF:
             values = self._dequantise(stored)[rows]
         else:
             values = self._dequantise(stored, rows if order is None else order[rows])[:, *columns]
-        if self.architecture == "gemma3" and name.endswith("norm.weight"):
+        if self.architecture.startswith("gemma") and name.endswith("norm.weight"):
             return values - np.float32(1)
         return values
 
@@ -120,7 +126,8 @@ class GGUF:
         for key, expected in {"rope.dimension_count": head_width, "attention.value_length": head_width}.items():
             if self._field(key, expected) != expected:
                 raise UserError(f"{self.path}: {key} is not the head width ({expected}), which is not supported")
-        return config | (self._gemma3(config) if self.architecture == "gemma3" else self._llama(config))
+        families = {"qwen2": self._qwen, "qwen3": self._qwen, "gemma2": self._gemma2, "gemma3": self._gemma3}
+        return config | families.get(self.architecture, self._llama)(config)
 
     def _llama(self, config: dict[str, Any]) -> dict[str, Any]:
         base = self._field("rope.freq_base", 1e4)
@@ -133,12 +140,37 @@ class GGUF:
             "rope_scaling": self._rope_scaling(base, config["head_dim"]),
         }
 
+    def _qwen(self, config: dict[str, Any]) -> dict[str, Any]:
+        kind = {"model_type": self.architecture, "architectures": [f"Qwen{self.architecture[-1]}ForCausalLM"]}
+        return self._llama(config) | kind | {"use_sliding_window": False}
+
+    def _gemma2(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Every other layer slides, which the file does not tell."""
+        layers, base = config["num_hidden_layers"], self._field("rope.freq_base", 1e4)
+        return {
+            "model_type": "gemma2",
+            "architectures": ["Gemma2ForCausalLM"],
+            "hidden_activation": "gelu_pytorch_tanh",
+            # The 27B model alone (46 layers) scales queries by width / heads instead of by its head width.
+            "query_pre_attn_scalar": self._query_scalar(config, layers == 46),
+            "rope_theta": base,
+            "rope_scaling": self._rope_scaling(base, config["head_dim"]),
+            "sliding_window": self._integer("attention.sliding_window"),
+            "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)],
+            "attn_logit_softcapping": self._field("attn_logit_softcapping", 50.0),
+            "final_logit_softcapping": self._field("final_logit_softcapping", 30.0),
+        }
+
+    @staticmethod
+    def _query_scalar(config: dict[str, Any], by_width: bool) -> int:
+        return config["hidden_size"] // config["num_attention_heads"] if by_width else config["head_dim"]
+
     def _gemma3(self, config: dict[str, Any]) -> dict[str, Any]:
         """The file tells neither the layer pattern nor the local rotary base: they are Gemma 3's."""
         layers, pattern = config["num_hidden_layers"], self._integer("attention.sliding_window_pattern", 6)
         base = self._field("rope.freq_base", 1e6)
         # The 27B model alone (62 layers) scales queries by width / heads instead of by its head width.
-        scalar = config["hidden_size"] // config["num_attention_heads"] if layers == 62 else config["head_dim"]
+        scalar = self._query_scalar(config, layers == 62)
         return {
             "model_type": "gemma3_text",
             "architectures": ["Gemma3ForCausalLM"],
@@ -192,7 +224,8 @@ class GGUF:
         return np.arange(stored.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
     def _dequantise(self, stored: Stored, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        data = np.frombuffer(self._bytes, np.uint8, stored.size, stored.offset)
+        # Mapped only while it is read: what is mapped counts as memory of the process.
+        data: np.ndarray = np.memmap(self.path, np.uint8, "r", stored.offset, stored.size)
         if len(stored.shape) > 1:
             data = data.reshape(stored.shape[0], -1)[rows]
             if not len(data):

@@ -1,6 +1,7 @@
 """Tensors by Hugging Face name, wherever they are stored: safetensors here, GGUF in `gguf.py`."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -24,6 +25,16 @@ _DTYPES: dict[str, Any] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """Where a tensor lies: file, type as safetensors names it, shape, first byte."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
 class TensorSource(Protocol):
     """Read access to a model's tensors, under Hugging Face names and in Hugging Face layout ([out, in])."""
 
@@ -42,7 +53,9 @@ class TensorSource(Protocol):
 class SafetensorsDirectory:
     """A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards.
 
-    Opening reads each shard's header and checks its length; `read` reads only the bytes of the part asked for.
+    Opening reads each shard's header and checks its length. `read` maps the tensor, copies the part asked for and lets
+    go of the mapping: what is mapped counts as a process's memory, and a file mapped for good would come on top of the
+    arrays made from it.
 
     Raises:
       UserError: no such directory, no safetensors weights in it, a shard missing or broken, or one that lacks a tensor
@@ -53,9 +66,9 @@ class SafetensorsDirectory:
         self.directory = Path(directory)
         if not self.directory.is_dir():
             raise UserError(f"{directory}: no such directory; give a Hugging Face model directory or a .gguf file")
-        self._files: dict[str, Any] = {}
+        self._tensors: dict[str, _Stored] = {}
         if (single := self.directory / _SINGLE).is_file():
-            self._files = dict.fromkeys((file := _open(single)).keys(), file)
+            self._tensors = _header(single)
         elif (index := self.directory / _INDEX).is_file():
             self._open_shards(index)
         else:
@@ -63,28 +76,25 @@ class SafetensorsDirectory:
 
     @property
     def names(self) -> Collection[str]:
-        return self._files.keys()
+        return self._tensors.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._files[name].get_slice(name).get_shape())
+        return self._tensors[name].shape
 
     def dtype(self, name: str) -> np.dtype:
         """As stored (bfloat16 is ml_dtypes.bfloat16). Raises UserError for a type that holds no plain numbers."""
-        stored = self._files[name].get_slice(name).get_dtype()
+        stored = self._tensors[name].dtype
         if stored not in _DTYPES:
             raise UserError(f"{self.directory}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
         return np.dtype(_DTYPES[stored])
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The part that `index` selects (one slice of step 1 per leading axis), as stored."""
-        dtype, shape = self.dtype(name), self.shape(name)
-        if not shape:
-            return self._files[name].get_tensor(name)
-        index += (slice(None),) * (len(shape) - len(index))
-        parts = [range(size)[part] for part, size in zip(index, shape, strict=True)]
-        if not all(parts):  # safetensors has no empty slices
-            return np.empty([len(part) for part in parts], dtype)
-        return self._files[name].get_slice(name)[tuple(slice(part.start, part.stop) for part in parts)]
+        dtype, stored = self.dtype(name), self._tensors[name]
+        if 0 in stored.shape:
+            return np.empty(stored.shape, dtype)[index]  # nothing to map
+        mapped = np.memmap(stored.file, dtype, "r", stored.offset, stored.shape or (1,)).reshape(stored.shape)
+        return np.array(mapped[index])
 
     def _open_shards(self, index: Path) -> None:
         try:
@@ -96,19 +106,29 @@ class SafetensorsDirectory:
             path = self.directory / shard
             if not path.is_file():
                 raise UserError(f"{path}: missing; {_INDEX} places {len(names)} tensors there; fetch the model again")
-            file = _open(path)
-            if absent := sorted(set(names) - set(file.keys())):
+            tensors = _header(path)
+            if absent := sorted(set(names) - tensors.keys()):
                 raise UserError(
                     f"{path}: has no tensor {absent[0]}, which {_INDEX} places there ({len(absent)} in all)"
                 )
-            self._files |= dict.fromkeys(names, file)
+            self._tensors |= {name: tensors[name] for name in names}
 
 
-def _open(path: Path) -> Any:
+def _header(path: Path) -> dict[str, _Stored]:
+    """The tensors of a file, after safetensors has found its header and its length right."""
     try:
-        return safe_open(path, framework="np")
+        with safe_open(path, framework="np"):
+            pass
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: truncated or corrupt ({error}); fetch it again") from error
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: _Stored(path, entry["dtype"], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
+        for name, entry in header.items()
+    }
 
 
 def _nothing(directory: Path) -> str:
@@ -118,4 +138,4 @@ def _nothing(directory: Path) -> str:
             f"{directory}: has pickle weights only ({pickle}), which can run code when read and are refused; fetch the "
             "safetensors revision, or convert them: load the model with transformers and call save_pretrained()"
         )
-    return f"{directory}: has no weights; expected {_SINGLE}, or {_INDEX} and its shards"
+    return f"{directory}: has no weights; expected {_SINGLE}, or {_INDEX} and its shards (pickle weights are not read)"

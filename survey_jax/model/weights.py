@@ -4,23 +4,27 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import transformers
 from flax import nnx
 
 from survey_jax.errors import UserError
-from survey_jax.model.decoder import Decoder, DecoderConfig
+from survey_jax.model.decoder import PROJECTIONS, Decoder, DecoderConfig
 from survey_jax.model.families import Names, decoder_config
 from survey_jax.model.gguf import GGUF
 from survey_jax.model.gguf_tokenizer import gguf_tokenizer
+from survey_jax.model.loading import Origin, Target, load
 from survey_jax.model.lora import LoraParam, add_lora, initial_adapter
+from survey_jax.model.quantize import kind_of, quantize_shapes
 from survey_jax.model.tensors import SafetensorsDirectory, TensorSource
 from survey_jax.sharding import parameter_shardings
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+_HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own form
+_ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --config.model.weights=DIR"
 _SAMPLE = 1 << 20  # bytes hashed at each end of a weight file
 
 
@@ -38,14 +42,23 @@ class Pretrained:
         if isinstance(self.source, GGUF):
             return gguf_tokenizer(self.source)
         try:
-            return transformers.AutoTokenizer.from_pretrained(self.path)
+            # A repository's own code is never run.
+            return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{self.path}: has no tokenizer that transformers can load ({_first_line(error)})"
             ) from error
 
-    def fingerprint(self) -> str:
-        """Hash of the architecture and each weight file's name, size, head and tail: tells models apart in a blink."""
+    @property
+    def commit(self) -> str | None:
+        """Of a model from the hub: the commit that its revision stands for."""
+        return self.path.name if self.path.parent.name == "snapshots" else None
+
+    def fingerprint(self, quantize: str = "") -> str:
+        """Hash of the architecture and each weight file's name, size, head and tail: tells models apart in a blink.
+
+        With it, how the model is quantised: adapters trained on one base belong to no other.
+        """
         digest = hashlib.sha256(repr(self.config).encode())
         files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.safetensors"))
         for file in files:
@@ -55,7 +68,7 @@ class Pretrained:
                 digest.update(stream.read(_SAMPLE))
                 stream.seek(max(0, size - _SAMPLE))
                 digest.update(stream.read(_SAMPLE))
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()[:16] + (f" {quantize}" if quantize else "")
 
 
 def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
@@ -94,12 +107,22 @@ def locate(weights: str, revision: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(weights, revision=revision, allow_patterns=_HUB_FILES))
-    except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-        reason = _first_line(error)
+        return Path(
+            huggingface_hub.snapshot_download(
+                weights, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_DOUBLES
+            )
+        )
+    except huggingface_hub.errors.GatedRepoError as error:
         raise UserError(
-            f"{weights}: cannot be fetched from the hub ({reason}); accept its licence there and run `hf auth login`, "
-            f"or get it elsewhere (`hf download {weights} --local-dir DIR`) and set --config.model.weights=DIR"
+            f"{weights}: is gated; accept its licence on its page at the hub and run `hf auth login`, {_ELSEWHERE}"
+        ) from error
+    except huggingface_hub.errors.RevisionNotFoundError as error:
+        raise UserError(f"{weights}: has no revision {revision!r} at the hub; set --config.model.revision") from error
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        raise UserError(f"{weights}: is not at the hub, or private; check the id, or run `hf auth login`") from error
+    except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"{weights}: cannot be fetched from the hub ({_first_line(error)}); check the network, {_ELSEWHERE}"
         ) from error
 
 
@@ -107,13 +130,15 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...]) -> Decoder:
-    """The model's shapes and axes without memory; with adapters if lora_rank > 0."""
+def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...], quantize: str = "") -> Decoder:
+    """The model's shapes and axes without memory; with adapters if lora_rank > 0, quantised if `quantize` says how."""
 
     def build() -> Decoder:
         model = Decoder(config)
         if lora_rank:
             add_lora(model, lora_rank, projections)
+        if quantize:
+            quantize_shapes(model.blocks, PROJECTIONS, quantize)
         return model
 
     return nnx.eval_shape(build)
@@ -125,7 +150,7 @@ def load_model(
     """Fills an abstract model: each device's part is read from the file straight into its shard.
 
     Args:
-      frozen_dtype: of parameters that are not trained.
+      frozen_dtype: of parameters that are neither trained nor quantised.
       trainable: the Variable type that training updates; those are float32.
       seed: of adapters' initial values.
 
@@ -133,27 +158,46 @@ def load_model(
       UserError: a tensor missing, of another shape, or one that the architecture does not account for.
     """
     graphdef, state = nnx.split(abstract)
-    shardings = dict(nnx.to_flat_state(parameter_shardings(state, mesh)))
-    _check_names(pretrained, ["/".join(map(str, path)) for path, _ in nnx.to_flat_state(state)])
-    filled = []
-    for number, (path, variable) in enumerate(nnx.to_flat_state(state)):
-        name, sharding = ".".join(map(str, path)), shardings[path].get_value()
-        if isinstance(variable, LoraParam):
-            key = jax.random.fold_in(jax.random.key(seed), number)
-            init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=sharding)
-            value = init(name, key, tuple(variable.shape))
+    variables, shardings = _by_name(state), _by_name(parameter_shardings(state, mesh))
+    base = _by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
+    _check_names(pretrained, list(base))
+    origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
+
+    def target(name: str, dtype: Any) -> Target:
+        return Target(tuple(variables[name].shape), jnp.dtype(dtype), shardings[name].get_value())
+
+    values: dict[str, jax.Array] = {}
+    adapters = {name for name, variable in variables.items() if isinstance(variable, LoraParam)}
+    for number, name in enumerate(name for name in variables if name in adapters or name in base):
+        scale = f"{name}_scale"
+        if name in adapters:
+            key, where = jax.random.fold_in(jax.random.key(seed), number), target(name, "float32")
+            init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=where.sharding)
+            values[name] = init(name, key, where.shape)
+        elif scale in variables:
+            kind = kind_of(variables[name])
+            pair = [target(name, kind.dtype), target(scale, "float32")]
+            values[name], values[scale] = load(pretrained.source, origins[name], pair, kind.encode, kind.columns)
         else:
-            dtype = jnp.dtype("float32" if isinstance(variable, trainable) else frozen_dtype)
-            value = _read(pretrained, name, tuple(variable.shape), dtype, sharding)
-        filled.append((path, variable.replace(value)))
+            dtype = "float32" if isinstance(variables[name], trainable) else frozen_dtype
+            [values[name]] = load(pretrained.source, origins[name], [target(name, dtype)], lambda x: (x,))
+    filled = [(path, v.replace(values[_name(path)])) for path, v in nnx.to_flat_state(state)]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def _by_name(state: nnx.State) -> dict[str, Any]:
+    return {_name(path): variable for path, variable in nnx.to_flat_state(state)}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(map(str, path))
 
 
 def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
     """Every tensor of the file must be used: one that is not (a bias, say) would change the logits."""
     used = set()
     for parameter in parameters:
-        if (entry := pretrained.names.get(parameter.replace("/", "."))) is not None:
+        if (entry := pretrained.names.get(parameter)) is not None:
             used |= {entry.name.format(i) for i in range(pretrained.config.layers)}
     used |= {pretrained.names["head"].name} if pretrained.config.tied_head else set()
     other = pretrained.names.not_text
@@ -163,30 +207,19 @@ def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
         raise UserError(f"{pretrained.path}: tensor {sorted(unknown)[0]} ({len(unknown)} in all) is not supported")
 
 
-def _read(pretrained: Pretrained, name: str, shape: tuple[int, ...], dtype, sharding) -> jax.Array:
-    """One parameter, read slice by slice in Hugging Face's layout."""
-    stored = pretrained.names[name]
-    stacked = "{}" in stored.name
+def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin:
+    """Where a parameter of this shape is stored, after a check that it is there as it should be."""
+    entry = pretrained.names[name]
+    stacked = "{}" in entry.name
     inner = shape[1:] if stacked else shape
-    inner = inner[::-1] if stored.transposed else inner  # as Hugging Face has it
-    first, last = stored.rows or (0, inner[0])
-    for tensor in [stored.name.format(i) for i in range(shape[0])] if stacked else [stored.name]:
+    inner = inner[::-1] if entry.transposed else inner  # as Hugging Face has it
+    first, last = entry.rows or (0, inner[0])
+    tensors = [entry.name.format(i) for i in range(shape[0])] if stacked else [entry.name]
+    for tensor in tensors:
         if tensor not in pretrained.source.names:
             raise UserError(f"{pretrained.path}: tensor {tensor} is missing")
         found = pretrained.source.shape(tensor)
-        if found[1:] != inner[1:] or (found[0] < last if stored.rows else found[0] != last):
+        if found[1:] != inner[1:] or (found[0] < last if entry.rows else found[0] != last):
             raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {inner}")
-
-    def one(tensor: str, index: tuple[slice, ...]) -> np.ndarray:
-        rows, *columns = index[::-1] if stored.transposed else index
-        start, stop, _ = rows.indices(inner[0])
-        value = pretrained.source.read(tensor, (slice(first + start, first + stop), *columns))
-        return np.asarray(value.T if stored.transposed else value, dtype)
-
-    def part(index: tuple[slice, ...] | None) -> np.ndarray:
-        assert index is not None
-        if not stacked:
-            return one(stored.name, index)
-        return np.stack([one(stored.name.format(i), index[1:]) for i in range(shape[0])[index[0]]])
-
-    return jax.make_array_from_callback(shape, sharding, part)
+        pretrained.source.dtype(tensor)  # refuses what is no plain number
+    return Origin(tensors, (first, last), stacked, entry.transposed)

@@ -1,0 +1,118 @@
+"""Stored tensors into sharded arrays: a process reads what its devices hold, once, and a few rows at a time."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Sharding
+
+from survey_jax.model.tensors import TensorSource
+
+CHUNK = 1 << 22  # numbers read and converted at a time: what loading needs besides the arrays' own parts
+
+Range = tuple[int, int]  # first, last + 1
+Box = tuple[Range, ...]  # part of an array: a range an axis
+Encode = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """An array to make."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    sharding: Sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What it is made from.
+
+    Attributes:
+      tensors: names; several are layers, stacked along a first axis of the targets.
+      rows: of each tensor, those that belong to the targets.
+      stacked: whether the targets have the layer axis.
+      transposed: whether the targets have a tensor's rows as their last axis, not as the first after the layers'.
+    """
+
+    tensors: Sequence[str]
+    rows: Range
+    stacked: bool
+    transposed: bool
+
+
+def load(
+    source: TensorSource, origin: Origin, targets: Sequence[Target], encode: Encode, block: int = 1
+) -> list[jax.Array]:
+    """Reads tensors into the targets; of each, only what this process's devices hold.
+
+    Args:
+      encode: rows of a tensor, [r, ...], -> for each target the part made from them, its first axis again the rows.
+      block: how many columns of a tensor make one of a target; 0: `encode` needs whole rows.
+    """
+    parts = [
+        {box: np.empty([last - first for first, last in box], target.dtype) for box in _places(target)}
+        for target in targets
+    ]
+    rows, columns = _extent(origin, [box for buffers in parts for box in buffers])
+    if not block:
+        block, columns = 1, (0, source.shape(origin.tensors[0])[1])
+    index = [slice(columns[0] * block, columns[1] * block)] if len(source.shape(origin.tensors[0])) > 1 else []
+    step = max(1, CHUNK // ((columns[1] - columns[0]) * block))
+    for layer, tensor in enumerate(origin.tensors):
+        for first in range(rows[0], rows[1], step):
+            last = min(first + step, rows[1])
+            read = source.read(tensor, (slice(origin.rows[0] + first, origin.rows[0] + last), *index))
+            for made, buffers in zip(encode(read), parts, strict=True):
+                value, where = _placed(origin, made, layer, first, columns[0])
+                for box, buffer in buffers.items():
+                    _paste(value, where, buffer, box)
+    return [_on_devices(target, buffers) for target, buffers in zip(targets, parts, strict=True)]
+
+
+def _places(target: Target) -> dict[Box, list[jax.Device]]:
+    """The parts that this process's devices hold, and which hold each."""
+    places: dict[Box, list[jax.Device]] = {}
+    for device, index in target.sharding.addressable_devices_indices_map(target.shape).items():
+        assert index is not None
+        ends = [part.indices(size) for part, size in zip(index, target.shape, strict=True)]
+        places.setdefault(tuple((first, last) for first, last, _ in ends), []).append(device)
+    return places
+
+
+def _extent(origin: Origin, boxes: Sequence[Box]) -> tuple[Range, Range]:
+    """The rows and columns of a tensor that cover some parts of targets."""
+    inner = [box[1:] if origin.stacked else box for box in boxes]
+    inner = [box[-1:] + box[:-1] if origin.transposed else box for box in inner]  # as stored: rows first
+    columns = [box[1] for box in inner if len(box) > 1] or [(0, 1)]
+    rows = [box[0] for box in inner]
+    return (min(a for a, _ in rows), max(b for _, b in rows)), (min(a for a, _ in columns), max(b for _, b in columns))
+
+
+def _placed(origin: Origin, made: np.ndarray, layer: int, row: int, column: int) -> tuple[np.ndarray, Box]:
+    """What was made of a tensor from a row and a column on: in the target's layout, and where it lies there."""
+    start = (row, column, 0)
+    where = tuple((a, a + n) for a, n in zip(start, made.shape, strict=False))
+    if origin.transposed:
+        made, where = np.moveaxis(made, 0, -1), where[1:] + where[:1]
+    return (made[None], ((layer, layer + 1), *where)) if origin.stacked else (made, where)
+
+
+def _paste(value: np.ndarray, where: Box, buffer: np.ndarray, box: Box) -> None:
+    """Copies what `value`, which lies at `where` in the whole array, shares with `buffer`, which lies at `box`."""
+    shared = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(where, box, strict=True)]
+    if all(a < b for a, b in shared):
+        target = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(shared, box, strict=True))
+        origin = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(shared, where, strict=True))
+        buffer[target] = value[origin]
+
+
+def _on_devices(target: Target, buffers: dict[Box, np.ndarray]) -> jax.Array:
+    """Hands the parts over, and waits for each so that it can be let go of."""
+    singles = []
+    for box, devices in _places(target).items():
+        part = buffers.pop(box)
+        singles += jax.block_until_ready([jax.device_put(part, device) for device in devices])
+        del part
+    return jax.make_array_from_single_device_arrays(target.shape, target.sharding, singles)
