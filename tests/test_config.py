@@ -79,6 +79,7 @@ def test_section_of_another_kind_is_refused_by_name(section):
 
 BAD = [
     ("model.dtype", "float16", "choose from float32, bfloat16"),
+    ("model.quantize", "int4", "choose from '', int8, nf4"),
     ("model.attention", "flash", "choose from dense, two_part"),
     ("model.remat", "all", "choose from none, dots, full"),
     ("data.template", "papers", "choose from paper, question_first"),
@@ -124,7 +125,7 @@ def test_whole_numbers_are_numbers_and_limits_belong():
 def everything_changed() -> Config:
     """No setting has its default."""
     return Config(
-        model=ModelConfig("m", "v2", "bfloat16", "two_part", "full", True),
+        model=ModelConfig("m", "v2", "bfloat16", "nf4", "two_part", "full", True),
         lora=LoraConfig(4, 8, ("q", "v")),
         data=DataConfig(
             tables=("a.jsonl", "b.parquet"),
