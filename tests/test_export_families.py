@@ -68,7 +68,7 @@ def test_merged_and_peft_predict_as_we_do(name: str, tmp_path: Path) -> None:
     pretrained = open_pretrained(str(base))
     model, trained = adapted(pretrained)
     expected = ours(model, pretrained)
-    assert np.abs(expected - theirs(reference)).max() > 0.01  # the adapters do something
+    assert np.abs(expected - theirs(reference)).max() > 5e-3  # the adapters do something
 
     merged.mkdir()
     write_papers(pretrained, merged)

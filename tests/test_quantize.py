@@ -178,7 +178,8 @@ def test_on_eight_devices(wide: Path) -> None:
 
 def test_a_training_step_holds_one_layer_at_full_size(wide: Path) -> None:
     """Not the ten that a backward pass would keep."""
-    config = dataclasses.replace(open_pretrained(str(wide)).config, width=256, ff_width=1024, layers=10)
+    config = open_pretrained(str(wide)).config
+    config = dataclasses.replace(config, width=256, ff_width=1024, layers=10, layer_kinds=(0,) * 10)
     temporary = {kind: _temporary(config, kind) for kind in ("", *KINDS)}
     layer = 4 * (256 * (128 + 32 + 32 + 128) + 3 * 256 * 1024)  # bytes of a layer's float32 projections
     print(temporary, "a layer:", layer)
