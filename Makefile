@@ -23,6 +23,8 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench weights
 	$(RUN) -m benchmarks.trees
 	$(RUN) -m benchmarks.prepare
+	$(RUN) -m benchmarks.loading
+	$(RUN) -m benchmarks.quantize
 
 weights: weights-smollm2 weights-gemma3-270m
 

@@ -55,7 +55,7 @@ setup(
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "test": TEST,
-        "bench": [],  # benchmarks compare the project with itself so far
+        "bench": ["psutil>=6"],
         "dev": [*TEST, *LINT],
     },
 )
