@@ -150,19 +150,26 @@ class Predictor:
     """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once."""
 
     def __init__(self, model: Model, letters: np.ndarray):
-        self._model, self._letters = model, letters
+        self._model, self._letters, self.options = model, letters, model.shape.options
         self._predict = jax.jit(predict_step, static_argnums=0, static_argnames="forward")
         self._mass = jax.jit(letter_mass, static_argnums=0, static_argnames="forward")
 
-    def __call__(self, train: nnx.State, prompts: Sequence[Prompt], label: str) -> Float[np.ndarray, "n K"]:
-        """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal."""
+    def __call__(
+        self, train: nnx.State, prompts: Sequence[Prompt], label: str, letters: np.ndarray | None = None
+    ) -> Float[np.ndarray, "n K"]:
+        """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal.
+
+        Args:
+          letters: token ids of the letters, where the prompts are of another template than the run's.
+        """
         m = self._model
+        letters = self._letters if letters is None else letters
         result = np.zeros((len(prompts), m.shape.options), np.float64)
         forward = evaluation_forward(m, prompts)
         batches = evaluation_batches(prompts, m.shape)
         for batch in track(batches, label, transient=True, disable=not sys.stdout.isatty()):
             on_mesh = to_device(batch, m.mesh, False)
-            probs = self._predict(m.graphdef, train, m.frozen, on_mesh, self._letters, forward=forward)
+            probs = self._predict(m.graphdef, train, m.frozen, on_mesh, letters, forward=forward)
             slots = batch["prompt"] >= 0
             result[batch["prompt"][slots]] = np.asarray(jax.device_get(probs))[slots]
         for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'

@@ -16,10 +16,9 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-from survey_jax import cli
-from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, encode, make_prompter
+from survey_jax import cli, controls
+from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
-from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.runlog import read_config, say, start_jax, write_json
@@ -35,6 +34,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest und
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
 DATA = flags.DEFINE_list("data", [], "Other survey tables to evaluate on, instead of the run's own splits.")
 NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/eval; default: from step and data.")
+CONTROLS = flags.DEFINE_list(
+    "controls", ["group_swapped"], f"Columns that show what the asking changes: {', '.join(controls.NAMES)}."
+)
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
 EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the baselines on text; Parquet.")
 
@@ -50,7 +52,9 @@ def main() -> None:
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     base_model = pretrained.fingerprint(config.model.quantize)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
-    prompter = make_prompter(config, pretrained.tokenizer())
+    tokenizer = pretrained.tokenizer()
+    asked_otherwise = controls.make_controls(CONTROLS.value, config, tokenizer)
+    prompter = make_prompter(config, tokenizer)
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
     if checkpoints is not None and step is not None:
@@ -67,16 +71,25 @@ def main() -> None:
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task)
     predictor = Predictor(model, task.letters)
-    systems = {"zero_shot": predict_all(predictor, model.train, task, names, "base model")}
+    train, temperature = model.train, 1.0
+    systems = {"zero_shot": predict_all(predictor, train, task, names, "base model")}
     if checkpoints is not None and step is not None:
-        train, temperature = checkpoints.restore_parameters(step, model.train), checkpoints.temperature(step)
+        train, temperature = checkpoints.restore_parameters(step, train), checkpoints.temperature(step)
         checkpoints.close()
         say(f"checkpoint of step {step}, temperature {temperature:.2f}")
         raw = predict_all(predictor, train, task, names, "model")
-        swapped = predict_swapped(config, predictor, train, task, names)
         systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
         systems["uncalibrated"] = raw
-        systems["group_swapped"] = {name: with_temperature(p, temperature) for name, p in swapped.items()}
+    for control in asked_otherwise:
+        systems[control.name] = {
+            name: with_temperature(
+                controls.predict_control(
+                    control, predictor, train, rows[name], config.batch.row_tokens, f"{control.name}: {name}"
+                ),
+                temperature,
+            )
+            for name in names
+        }
 
     # -------------------------------------------------------------------- results
     subject = "zero_shot" if ZERO_SHOT.value else "model"
@@ -142,23 +155,6 @@ def predict_all(
     for name in names:
         predictions[name] = predictor(train, task.prompts[name], f"{label} on {name}")
         say(f"{label}: {name} done")
-    return predictions
-
-
-def predict_swapped(
-    config: Config, predictor: Predictor, train: Any, task: Task, names: Sequence[str]
-) -> dict[str, Float[np.ndarray, "n K"]]:
-    """The control: the same questions asked of a wrong group, compared with the true group's answers.
-
-    NaN where a survey has no other group to ask.
-    """
-    predictions = {}
-    for name in names:
-        answers = [p.answer for p in task.prompts[name]]
-        swapped = baselines.swap_groups(answers, config.run.seed)
-        predictions[name] = predictor(train, encode(config, task.prompter, swapped), f"group swapped on {name}")
-        predictions[name][[new.group == old.group for new, old in zip(swapped, answers, strict=True)]] = np.nan
-        say(f"group swapped: {name} done")
     return predictions
 
 

@@ -3,7 +3,8 @@
 Four ways. `someone` is a noun phrase ("someone from Kenya, aged 18-29"), for templates that talk about the group. The
 other three are OpinionQA's (Santurkar et al. 2023, arXiv 2303.17548, section 3) as SubPOP words them (Suh et al. 2025,
 arXiv 2502.16761): a question that the respondent has answered (`qa`), a description of oneself (`bio`) and an
-instruction (`portray`). A group with several attributes gets a question, a sentence or a clause for each.
+instruction (`portray`). A group with several attributes gets a question, a sentence or a clause for each; one without
+any gets nothing.
 
 SubPOP's surveys are of the United States and do not say so; neither do its three ways here, unless the country is all
 there is to say of a group.
@@ -168,13 +169,15 @@ _PHRASES_ZH = {"country": "来自{}", "region": "住在{}", "age": "年龄为{}"
 
 
 def someone(group: Group) -> str:
-    """E.g. "someone from Kenya, aged 18-29, asked in 2014"."""
+    """E.g. "someone from Kenya, aged 18-29, asked in 2014"; of nobody in particular: "someone"."""
     known, others = _phrases(group, _PHRASES)
-    return "someone " + ", ".join(known + [f"whose {a.replace('_', ' ')} is {v}" for a, v in others])
+    return "someone" + " " * bool(group) + ", ".join(known + [f"whose {a.replace('_', ' ')} is {v}" for a, v in others])
 
 
 def someone_zh(group: Group) -> str:
     """The same in Chinese, e.g. "来自Kenya、年龄为18-29的人"; values stay as the table has them."""
+    if not group:
+        return "一个人"
     known, others = _phrases(group, _PHRASES_ZH)
     return "、".join(known + [f"{a.replace('_', ' ')}为{v}" for a, v in others]) + "的人"
 
@@ -188,6 +191,8 @@ def _phrases(group: Group, phrases: dict[str, str]) -> tuple[list[str], list[tup
 
 def qa(group: Group) -> str:
     """Questions that the respondent has answered, and a line that leads on to the next one."""
+    if not group:
+        return ""
     blocks = []
     for name, value in _said(group):
         attribute = _attribute(name)
@@ -201,6 +206,8 @@ def qa(group: Group) -> str:
 
 def bio(group: Group) -> str:
     """A request for a description of oneself, and the description."""
+    if not group:
+        return ""
     said = [(_attribute(name), value) for name, value in _said(group)]
     topics = " and ".join(a.topic for a, _ in said)
     sentences = " ".join(a.bio.format(a.word(value)) + "." for a, value in said)
@@ -210,6 +217,8 @@ def bio(group: Group) -> str:
 
 def portray(group: Group) -> str:
     """An instruction to answer as a member of the group would."""
+    if not group:
+        return ""
     said = [(_attribute(name), value) for name, value in _said(group)]
     clauses = " and ".join(a.portray.format(a.word(value)) for a, value in said)
     return f"Answer the following question as if {clauses}.\n\n"

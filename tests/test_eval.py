@@ -115,6 +115,23 @@ def test_attention_back_ends_evaluate_alike(world: Path) -> None:
         assert two_part[name]["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_controls_are_columns(world: Path) -> None:
+    """A control equals a run of its own under the setting that it stands for."""
+    flags = ("--config=tiny_config.py", "--zero_shot")
+    run(world, "eval", *flags, "--controls=reversed,template:paper,no_group", "--name=controls")
+    run(world, "eval", *flags, "--config.data.option_order=reversed", "--controls=", "--name=c_reversed")
+    run(world, "eval", *flags, "--config.data.template=paper", "--controls=", "--name=c_paper")
+    found = results(world, "controls")
+    for control, name in (("reversed", "c_reversed"), ("template:paper", "c_paper")):
+        alone = results(world, name)
+        for split in SPLITS:
+            assert set(alone[split]["baselines"]) == {*BASELINES}
+            for metric in ("kl", "tv"):
+                expected = alone[split]["model"][metric]["value"]
+                assert found[split]["baselines"][control][metric]["value"] == pytest.approx(expected, rel=1e-5)
+    assert found["valid"]["baselines"]["no_group"]["kl"]["value"] != found["valid"]["model"]["kl"]["value"]
+
+
 def test_options_shown_in_reverse_are_predicted_as_listed(world: Path) -> None:
     """The same prompts come about by reversing the table, or by the setting; predictions must differ in order only."""
     rows = [json.loads(line) for line in (world / "table.jsonl").read_text().splitlines()]

@@ -1,0 +1,103 @@
+"""Controls: the same rows, asked otherwise. What changes when only the asking does, is not about the population.
+
+group_swapped    of a wrong group: a model that uses the group does worse
+no_group         of "someone": what knowing the group is worth
+reversed         options in reverse order
+shuffled         options in a random order, one a question
+orders:K         the mean of predictions over K orders of the options, the listed one and K - 1 random ones
+template:NAME    another wording
+language:XX      the wording in another language; question and options stay as they are
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import transformers
+from flax import nnx
+from jaxtyping import Float
+
+from survey_jax.assemble import Predictor
+from survey_jax.config import Config
+from survey_jax.errors import UserError
+from survey_jax.prompts import Prompter
+from survey_jax.runlog import say
+from survey_jax.survey import baselines
+from survey_jax.survey.table import Answer
+
+NAMES = ("group_swapped", "no_group", "reversed", "shuffled", "orders:K", "template:NAME", "language:XX")
+# Rows to ask instead; None where there is nothing to change.
+Change = Callable[[Sequence[Answer]], Sequence[Answer | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """One way of asking otherwise: other rows, other prompters (over which predictions are averaged), or both."""
+
+    name: str
+    change: Change
+    prompters: tuple[Prompter, ...]
+
+
+def make_controls(
+    names: Sequence[str], config: Config, tokenizer: transformers.PreTrainedTokenizerBase
+) -> list[Control]:
+    """Controls by their names as this module's first lines have them.
+
+    Raises:
+      UserError: a name that is none, or a template or language that does not exist.
+    """
+    return [_make(name, config, tokenizer) for name in names]
+
+
+def _make(name: str, config: Config, tokenizer: transformers.PreTrainedTokenizerBase) -> Control:
+    data, seed = config.data, config.run.seed
+
+    def prompter(template: str = "", language: str = "", order: str = "", draw: int = 0) -> Prompter:
+        return Prompter(
+            tokenizer,
+            template or data.template,
+            data.chat,
+            language=language or data.language,
+            order=order or data.option_order,
+            seed=seed + draw,
+        )
+
+    kind, _, value = name.partition(":")
+    if name == "group_swapped":
+        return Control(name, lambda rows: _swapped(rows, seed), (prompter(),))
+    if name == "no_group":
+        return Control(name, lambda rows: [dataclasses.replace(a, group=()) for a in rows], (prompter(),))
+    if name in ("reversed", "shuffled"):
+        return Control(name, list, (prompter(order=name),))
+    if kind == "orders" and value.isdecimal() and int(value) > 1:
+        shuffled = [prompter(order="shuffled", draw=i) for i in range(1, int(value))]
+        return Control(name, list, (prompter(order="listed"), *shuffled))
+    if kind == "template" and value:
+        return Control(name, list, (prompter(template=value),))
+    if kind == "language" and value:
+        return Control(name, list, (prompter(language=value),))
+    raise UserError(f"--controls: {name!r} is no control; choose from {', '.join(NAMES)} (K at least 2)")
+
+
+def _swapped(rows: Sequence[Answer], seed: int) -> list[Answer | None]:
+    swapped = baselines.swap_groups(rows, seed)
+    return [new if new.group != old.group else None for new, old in zip(swapped, rows, strict=True)]
+
+
+def predict_control(
+    control: Control, predictor: Predictor, train: nnx.State, rows: Sequence[Answer], max_tokens: int, label: str
+) -> Float[np.ndarray, "n K"]:
+    """Predictions for `rows`, asked otherwise; NaN where there is nothing to change, or the prompt is too long."""
+    asked = control.change(rows)
+    total = np.zeros((len(rows), predictor.options))
+    for prompter in control.prompters:
+        prompts = prompter.encode([a for a in asked if a is not None], max_tokens, drop_long=True)
+        place = {id(answer): i for i, answer in enumerate(asked)}
+        found = np.full_like(total, np.nan)
+        if prompts:
+            letters = prompter.letters([prompter.text(p.answer) for p in prompts], predictor.options)
+            found[[place[id(p.answer)] for p in prompts]] = predictor(train, prompts, label, letters)
+        total += found
+    say(f"{label}: done")
+    return total / len(control.prompters)
