@@ -56,7 +56,7 @@ class Bootstrap:
         self.question = codes([a.question_key for a in answers])
         self.group = codes([a.group for a in answers])
         self.shape = (int(self.question.max()) + 1, int(self.group.max()) + 1)
-        rng = np.random.default_rng(seed)
+        rng, samples = np.random.default_rng(seed), samples if self.shape[0] > 1 else 0
         self.question_draws, self.group_draws = (_multiplicities(size, samples, rng) for size in self.shape)
 
     def ratios(self, numerator: Float[Array, " n"], denominator: Float[Array, " n"]) -> tuple[Replicates, Replicates]:
@@ -92,10 +92,13 @@ def codes(keys: Sequence[Hashable]) -> Int[Array, " n"]:
 
 def _multiplicities(size: int, samples: int, rng: np.random.Generator) -> Int[Array, "size samples"]:
     """How often each of `size` things is drawn, in `size` draws with replacement."""
-    drawn = np.empty((size, samples), np.uint16)
-    for i in range(samples):
-        drawn[:, i] = np.bincount(rng.integers(size, size=size), minlength=size)
-    return drawn
+    result = np.empty((size, samples), np.uint16)
+    step = max(1, _CELLS // size)
+    for begin in range(0, samples, step):
+        count = min(step, samples - begin)
+        drawn = rng.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
+        result[:, begin : begin + count] = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).T
+    return result
 
 
 def _ratios(above: Array, below: Array, questions: Array, groups: Array) -> tuple[Array, Array]:
