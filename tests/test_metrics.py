@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import special
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
@@ -77,6 +78,64 @@ def test_rows_equal_the_formulas():
             if METRICS[name].ordinal_only and a.scale != "ordinal":
                 expected = math.nan
             assert got[name][i] == pytest.approx(expected, abs=1e-7, nan_ok=True), (name, i)
+
+
+def test_paper_track_is_scipys_on_1000_rows_with_zeros_and_one_hot_targets():
+    rng = np.random.default_rng(3)
+    answers, predictions = [], []
+    for i in range(1000):
+        k = int(rng.integers(2, 13))
+        target, prediction = rng.dirichlet(np.full(k, 0.7), size=2)
+        if i % 4 == 0:
+            target = np.eye(k)[rng.integers(k)]
+        elif i % 4 == 1:
+            target[rng.integers(k)] = 0
+        if i % 6 == 0:
+            prediction[rng.integers(k)] = 0
+        if i % 50 == 0:
+            prediction = np.eye(k)[rng.integers(k)]
+        answers.append(answer(target / target.sum(), i))
+        predictions.append(prediction / prediction.sum())
+    got = row_metrics(answers, predictions)
+    for i, (a, q) in enumerate(zip(answers, predictions, strict=True)):
+        p, clipped = np.array(a.probs), np.maximum(q, 1e-12)
+        assert got["paper_1_minus_jsd"][i] == pytest.approx(1 - jensenshannon(p, q), rel=0, abs=1e-12)
+        assert got["paper_emd"][i] == pytest.approx(wasserstein_distance(p, q), rel=0, abs=1e-12)
+        kl = special.kl_div(p, clipped).sum() + p.sum() - clipped.sum()
+        assert got["paper_kl"][i] == pytest.approx(kl / len(p), rel=0, abs=1e-12)
+
+
+def on_a_scale(probs, points, question=0, scale="ordinal"):
+    return dataclasses.replace(answer(probs, question, scale=scale), extra={"ordinal_values": points})
+
+
+def test_scale_points_of_the_codebook_set_the_distances_between_options():
+    rng = np.random.default_rng(0)
+    scales = [[1.0, 2.0, 4.0, 5.0], [0, 10, 20, 100], [-2, -1, 1, 2], [5, 4, 2, 1], [1, 1.5, 2]]
+    p, q = ([rng.dirichlet(np.ones(len(x))) for x in scales] for _ in range(2))
+    got = row_metrics([on_a_scale(p[i], x, i) for i, x in enumerate(scales)], q)
+    for i, x in enumerate(scales):
+        span = max(x) - min(x)
+        unit = (len(x) - 1) / span  # scales of K options are K - 1 long, however the codebook counts
+        assert got["emd"][i] == pytest.approx(wasserstein_distance(x, x, p[i], q[i]) / span)
+        assert got["mean_error"][i] == pytest.approx(abs(p[i] @ x - q[i] @ x) * unit)
+        sd = [math.sqrt(d @ np.square(x) - (d @ x) ** 2) for d in (p[i], q[i])]
+        assert got["sd_error"][i] == pytest.approx(abs(sd[0] - sd[1]) * unit)
+
+
+def test_equal_steps_are_the_default_and_nominal_rows_have_no_scale():
+    p, q = [0.1, 0.2, 0.7], [[0.3, 0.3, 0.4]]
+    plain = row_metrics([answer(p)], q)
+    for points in ([1, 2, 3], [10, 20, 30], [2, 1, 0]):
+        for name, values in row_metrics([on_a_scale(p, points)], q).items():
+            np.testing.assert_allclose(values, plain[name], atol=1e-15, err_msg=name)
+    assert np.isnan(row_metrics([on_a_scale(p, [1, 1, 1], scale="nominal")], q)["emd"]).all()
+
+
+@pytest.mark.parametrize("points", [[1, 2], [1, 1, 2], [1, 3, 2], [1, None, 2], [1, 2, math.nan]])
+def test_scale_points_out_of_order_are_refused(points):
+    with pytest.raises(UserError, match=r"ordinal_values .* are not 3 values in order: S / Q0 / country=C0"):
+        row_metrics([on_a_scale([0.1, 0.2, 0.7], points)], [[0.3, 0.3, 0.4]])
 
 
 def test_simbench_is_relative_to_the_mean_of_uniform_over_a_survey():

@@ -1,19 +1,21 @@
 """How far predicted answer distributions are from the human ones: two tracks, per row and per split.
 
-Every metric has the signature (target, prediction, option_count) -> Float[n]. Distributions of different lengths are
-stacked with zeros at the end: an absent option has no mass in either, and `option_count` tells it from a real zero.
-docs/metrics.md has the formulas, ranges and sources.
+Every metric has the signature (target, prediction, option_count) -> Float[n]; of ordinal metrics the third argument is
+`points`, Float[n k]. Distributions of different lengths are stacked with zeros at the end: an absent option has no mass
+in either, and `option_count` tells it from a real zero. docs/metrics.md has the formulas, ranges and sources.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import sparse, special
+from jaxtyping import Bool, Float, Int
+from scipy import special
 
 from survey_jax.errors import UserError
+from survey_jax.survey.bootstrap import SAMPLES, Bootstrap, Interval, codes
 from survey_jax.survey.table import Answer
 
 Array = np.ndarray
@@ -21,8 +23,8 @@ Shares = Float[Array, "n k"]
 Scores = Float[Array, " n"]
 Counts = Int[Array, " n"]
 Distributions = Sequence[Sequence[float] | Array] | Array  # one a row, ragged or padded
-Interval = dict[str, float]  # "value", and the 95 % interval "low", "high"
 
+POINTS = "ordinal_values"  # extra column with the place of each option on the question's scale
 CLIP = 1e-12  # least predicted share in KL: finite where a model rules out what somebody answered
 BY_QUESTION = "_by_question"  # suffix of a metric's macro average over questions
 BETWEEN_GROUP_VARIANCE_RATIO = "between_group_variance_ratio"
@@ -30,7 +32,7 @@ BETWEEN_GROUP_VARIANCE_RATIO = "between_group_variance_ratio"
 
 def paper_1_minus_jsd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
     """One minus the square root of the Jensen-Shannon divergence in nats, as scipy's `jensenshannon` gives it."""
-    return 1 - np.sqrt(jsd(target, prediction, option_count) * np.log(2))
+    return 1 - np.sqrt(_js_nats(target, prediction))
 
 
 def paper_emd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
@@ -51,9 +53,7 @@ def kl(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
 
 def jsd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
     """Jensen-Shannon divergence in bits, in [0, 1] (Lin 1991)."""
-    middle = (target + prediction) / 2
-    nats = (special.rel_entr(target, middle) + special.rel_entr(prediction, middle)).sum(-1) / 2
-    return np.maximum(nats, 0) / np.log(2)  # rounding can leave -1e-17, which has no square root
+    return _js_nats(target, prediction) / np.log(2)
 
 
 def tv(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
@@ -61,19 +61,24 @@ def tv(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
     return np.abs(target - prediction).sum(-1) / 2
 
 
-def emd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
-    """Earth mover's distance between ordered options over its maximum K - 1 (SubPOP's WD), in [0, 1]."""
-    return np.abs(np.cumsum(target - prediction, axis=-1)).sum(-1) / (option_count - 1)
+def emd(target: Shares, prediction: Shares, points: Shares) -> Scores:
+    """Earth mover's distance between ordered options over its maximum, the scale's range (SubPOP's WD), in [0, 1]."""
+    moved = np.abs(np.cumsum(target - prediction, axis=-1))[:, :-1] * np.diff(points, axis=-1)
+    return moved.sum(-1) / (points[:, -1] - points[:, 0])
 
 
-def mean_error(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
-    """|difference of the mean answers| in scale points, options at 1..K."""
-    return np.abs(_moments(target)[0] - _moments(prediction)[0])
+def mean_error(target: Shares, prediction: Shares, points: Shares) -> Scores:
+    """|difference of the mean answers| in scale points."""
+    return np.abs(mean_answer(target, points) - mean_answer(prediction, points))
 
 
-def sd_error(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
-    """|difference of the standard deviations of the answers| in scale points, options at 1..K."""
-    return np.abs(_moments(target)[1] - _moments(prediction)[1])
+def sd_error(target: Shares, prediction: Shares, points: Shares) -> Scores:
+    """|difference of the standard deviations of the answers| in scale points."""
+    deviations = []
+    for probs in (target, prediction):
+        variance = (probs * (points - mean_answer(probs, points)[:, None]) ** 2).sum(-1)
+        deviations.append(np.sqrt(variance))
+    return np.abs(deviations[0] - deviations[1])
 
 
 def entropy_ratio(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
@@ -102,11 +107,16 @@ def uniform(option_count: Counts, width: int) -> Shares:
     return np.where(np.arange(width) < option_count[:, None], 1 / option_count[:, None], 0.0)
 
 
-def _moments(probs: Shares) -> tuple[Scores, Scores]:
-    """Mean and standard deviation of the option number, counted from 1."""
-    points = np.arange(1, probs.shape[-1] + 1)
-    mean = probs @ points
-    return mean, np.sqrt(np.maximum(probs @ points**2 - mean**2, 0))
+def mean_answer(probs: Shares, points: Shares) -> Scores:
+    """Mean of the answers in scale points."""
+    return (probs * points).sum(-1)
+
+
+def _js_nats(target: Shares, prediction: Shares) -> Scores:
+    """Jensen-Shannon divergence in nats, in the order of scipy's operations."""
+    middle = (target + prediction) / 2
+    sums = special.rel_entr(target, middle).sum(-1) + special.rel_entr(prediction, middle).sum(-1)
+    return np.maximum(sums / 2, 0)  # rounding can leave -1e-17, which has no square root
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +144,67 @@ METRICS: dict[str, Metric] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Humans:
+    """What metrics need to know of a table, as arrays.
+
+    Attributes:
+      target: human distributions, zeros after a row's last option.
+      option_count: how many options each row has.
+      points: where the options stand on the row's scale; see `scale_points`.
+      ordinal: whether the options are ordered.
+      survey: a number for the row's survey.
+    """
+
+    target: Shares
+    option_count: Counts
+    points: Shares
+    ordinal: Bool[Array, " n"]
+    survey: Counts
+
+
+def humans(answers: Sequence[Answer]) -> Humans:
+    """Raises UserError for scale points that are not in order."""
+    return Humans(
+        target=stack(answers, [a.probs for a in answers]),
+        option_count=np.array([len(a.options) for a in answers]),
+        points=scale_points(answers),
+        ordinal=np.array([a.scale == "ordinal" for a in answers], bool),
+        survey=codes([a.survey for a in answers]),
+    )
+
+
+def scale_points(answers: Sequence[Answer]) -> Shares:
+    """Where each option stands on its question's scale: 1..K, or spaced as the codebook says.
+
+    Ordinal rows whose extra column `ordinal_values` gives the options' values x are placed at
+    1 + (K - 1) (x - x_1) / (x_K - x_1), so that errors of questions with few and many, near and far values add up.
+    Places after the last option repeat it.
+
+    Raises:
+      UserError: values that are not one a option, strictly increasing or strictly decreasing.
+    """
+    count = np.array([len(a.options) for a in answers])
+    points = np.minimum(np.arange(1.0, count.max() + 1), count[:, None])
+    for row, answer in zip(points, answers, strict=True):
+        values = answer.extra.get(POINTS)
+        if answer.scale != "ordinal" or values is None:
+            continue
+        x = np.array([np.nan if v is None else v for v in values], float)
+        if len(x) != len(answer.options) or not ((np.diff(x) > 0).all() or (np.diff(x) < 0).all()):
+            raise UserError(
+                f"{POINTS} {list(values)} are not {len(answer.options)} values in order: {answer.describe()}"
+            )
+        row[: len(x)] = 1 + (len(x) - 1) * (x - x[0]) / (x[-1] - x[0])
+    return points
+
+
+def losses(metric: str, values: Scores) -> Scores:
+    """A metric's values so that less is better: turned round where more is, the distance from 1 where 1 is."""
+    better = METRICS[metric].better
+    return np.abs(values - 1) if better == "one" else -values if better == "higher" else values
+
+
 def row_metrics(answers: Sequence[Answer], predictions: Distributions) -> dict[str, Scores]:
     """Every metric of every row.
 
@@ -143,46 +214,51 @@ def row_metrics(answers: Sequence[Answer], predictions: Distributions) -> dict[s
         A row of NaN says that there is no prediction; its metrics are NaN.
 
     Raises:
-      UserError: the number of predictions, or a prediction's length, sign or sum, does not fit its row.
+      UserError: the number of predictions, or a prediction's length, sign or sum, does not fit its row; scale points
+        that are not in order.
     """
-    prediction = _stack(answers, predictions)
-    target, option_count = _targets(answers)
-    ordinal = np.array([a.scale == "ordinal" for a in answers], bool)
-    surveys = np.array([a.survey for a in answers])
-    result = {name: np.full(len(answers), np.nan) for name in METRICS}
-    for survey in np.unique(surveys):  # simbench is relative to a survey's mean; the others do not care
-        rows = surveys == survey
+    prediction = stack(answers, predictions)  # first: it says so where there are no rows
+    table = humans(answers)
+    return _scores(table, table.target, prediction)
+
+
+def _scores(table: Humans, target: Shares, prediction: Shares) -> dict[str, Scores]:
+    """Row metrics for targets other than the table's own; NaN where there is no target or no prediction."""
+    result = {name: np.full(len(target), np.nan) for name in METRICS}
+    known = ~(np.isnan(prediction) | np.isnan(target)).any(-1)
+    target = np.where(known[:, None], target, table.target)
+    for survey in np.unique(table.survey):  # simbench is relative to a survey's mean; the others do not care
         for name, metric in METRICS.items():
-            result[name][rows] = metric.function(target[rows], prediction[rows], option_count[rows])
-    missing = np.isnan(prediction).any(-1)
-    for name, metric in METRICS.items():
-        result[name][missing | (~ordinal & metric.ordinal_only)] = np.nan
+            rows = table.survey == survey
+            rows = rows & known & table.ordinal if metric.ordinal_only else rows
+            scale = (table.points if metric.ordinal_only else table.option_count)[rows]
+            result[name][rows] = metric.function(target[rows], prediction[rows], scale)
+    for values in result.values():
+        values[~known] = np.nan
     return result
 
 
 def summarise(
-    answers: Sequence[Answer], metrics: Mapping[str, Scores], seed: int = 0, samples: int = 1000
+    answers: Sequence[Answer], metrics: Mapping[str, Scores], seed: int = 0, samples: int = SAMPLES
 ) -> dict[str, Interval]:
     """Means of row metrics with 95 % intervals: over rows as NAME, over questions' means as NAME_by_question.
 
-    NaN rows do not count; a metric that is NaN on every row is left out. The interval is the pigeonhole bootstrap
-    (Owen 2007): questions and groups are drawn with replacement, each on its own, and a row weighs the product of
-    their multiplicities. With one question or one group only the other is resampled; with one of both, low and high
-    are NaN.
+    NaN rows do not count (`uncertainty.without_failures` is for predictions that failed); a metric that is NaN on
+    every row is left out. Intervals are those of `bootstrap`. With one group only questions are resampled; with one
+    question there is no interval: low and high are NaN.
     """
-    bootstrap = _Bootstrap(answers, seed, samples)
+    bootstrap = Bootstrap(answers, seed, samples)
     result: dict[str, Interval] = {}
     for name, values in metrics.items():
-        if not np.isnan(values).all():
-            known = ~np.isnan(values)
-            result[name], result[name + BY_QUESTION] = bootstrap.means(
-                np.where(known, values, 0.0), known.astype(float)
-            )
+        known = ~np.isnan(values)
+        if known.any():
+            ratios = bootstrap.ratios(np.where(known, values, 0.0), known.astype(float))
+            result[name], result[name + BY_QUESTION] = (replicates.interval() for replicates in ratios)
     return result
 
 
 def between_group_variance_ratio(
-    answers: Sequence[Answer], predictions: Distributions, seed: int = 0, samples: int = 1000
+    answers: Sequence[Answer], predictions: Distributions, seed: int = 0, samples: int = SAMPLES
 ) -> Interval:
     """Variance collapse: how much the groups differ in the prediction, relative to how much they differ in truth.
 
@@ -194,102 +270,98 @@ def between_group_variance_ratio(
     Raises:
       UserError: as `row_metrics`.
     """
-    prediction = _stack(answers, predictions)
-    known = ~np.isnan(prediction).any(-1)
-    target, _ = _targets(answers)
-    question = _codes([(a.question_key, a.options) for a in answers])
+    target, prediction = deviations(answers, predictions)
+    above, below = ((d**2).sum(-1) for d in (prediction, target))
+    return Bootstrap(answers, seed, samples).ratios(above, below)[0].interval()
 
-    def squared_deviation(probs: Array) -> Array:
-        used = np.where(known[:, None], probs, 0.0)
-        total = np.zeros((question.max() + 1, probs.shape[1]))
+
+def deviations(
+    answers: Sequence[Answer], predictions: Distributions
+) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
+    """How each row departs from the mean distribution of its question's groups, in truth and in prediction.
+
+    0 in rows without prediction (NaN), which are no part of the mean either. A question is one with its options.
+    """
+    prediction = stack(answers, predictions)
+    known = ~np.isnan(prediction).any(-1, keepdims=True)
+    question = codes([(a.question_key, a.options) for a in answers])
+    size = np.maximum(np.bincount(question, weights=known[:, 0]), 1)[:, None]
+
+    def deviation(probs: Array) -> Array:
+        used = np.where(known, probs, 0.0)
+        total = np.zeros((len(size), probs.shape[1]))
         np.add.at(total, question, used)
-        size = np.bincount(question, weights=known)[:, None]
-        mean = total / np.maximum(size, 1)
-        distance = ((used - mean[question]) ** 2).sum(-1)
-        return np.where(known & (distance > 1e-24), distance, 0.0)  # below: rounding of equal distributions
+        result = used - (total / size)[question]
+        return np.where(known & (np.abs(result).max(-1, keepdims=True) > 1e-12), result, 0.0)  # below: rounding
 
-    return _Bootstrap(answers, seed, samples).means(squared_deviation(prediction), squared_deviation(target))[0]
+    return deviation(stack(answers, [a.probs for a in answers])), deviation(prediction)
 
 
 def sampling_ceiling(answers: Sequence[Answer], rng: np.random.Generator, draws: int = 10) -> dict[str, Scores]:
-    """What a second, independent survey of the same size would score against this one: the best to hope for.
+    """What the population's own shares would score against a survey of this size: the best to hope for.
 
-    Each row's prediction is a multinomial sample of `n_effective` (else `n`) respondents from its own distribution;
-    metrics are averaged over `draws` samples. Rows without either number are NaN. Same form as `row_metrics`.
+    Each row is surveyed anew, by a multinomial sample of `n_effective` (else `n`) respondents from its distribution,
+    and that distribution is the prediction; metrics are averaged over `draws` samples. Of distances this is the floor.
+    Rows without either number are NaN. Same form as `row_metrics`.
     """
-    target, _ = _targets(answers)
+    table = humans(answers)
+    return _mean_of_draws(lambda: _scores(table, resample(answers, rng), table.target), draws)
+
+
+def second_survey(answers: Sequence[Answer], rng: np.random.Generator, draws: int = 10) -> dict[str, Scores]:
+    """What a second, independent survey of the same size would score as a prediction of this one.
+
+    Both have sampling error, so this is below the ceiling: a model between the two is as good as asking people again.
+    Arguments and result as in `sampling_ceiling`.
+    """
+    table = humans(answers)
+    return _mean_of_draws(lambda: _scores(table, resample(answers, rng), resample(answers, rng)), draws)
+
+
+def resample(answers: Sequence[Answer], rng: np.random.Generator) -> Shares:
+    """The shares of a second sample of `n_effective` (else `n`) respondents; NaN in rows that have neither."""
+    target = stack(answers, [a.probs for a in answers])
     size = np.array([a.n_effective or a.n or np.nan for a in answers])
     known = ~np.isnan(size)
     respondents = np.maximum(np.round(np.where(known, size, 1)), 1).astype(int)
-    total = {name: np.zeros(len(answers)) for name in METRICS}
+    sample = rng.multinomial(respondents, target) / respondents[:, None]
+    sample[~known] = np.nan
+    return sample
+
+
+def _mean_of_draws(draw: Callable[[], dict[str, Scores]], draws: int) -> dict[str, Scores]:
+    """Means over the draws in which the metric is defined; NaN where it never is."""
+    total: dict[str, Scores] = {}
+    defined: dict[str, Scores] = {}
     for _ in range(draws):
-        sample = rng.multinomial(respondents, target) / respondents[:, None]
-        sample[~known] = np.nan
-        for name, values in row_metrics(answers, sample).items():
-            total[name] += values / draws
-    return total
+        for name, values in draw().items():
+            finite = ~np.isnan(values)
+            total[name] = total.get(name, 0.0) + np.where(finite, values, 0.0)
+            defined[name] = defined.get(name, 0) + finite
+    return {name: total[name] / np.where(defined[name] > 0, defined[name], np.nan) for name in total}
 
 
-class _Bootstrap:
-    """Draws of questions and groups, shared by all metrics of a split so that their intervals are comparable."""
+def stack(answers: Sequence[Answer], distributions: Distributions) -> Shares:
+    """Pads to the longest row's number of options; checks every row; rows that sum to 1 within 1e-3 are normalised.
 
-    def __init__(self, answers: Sequence[Answer], seed: int, samples: int):
-        self.question = _codes([a.question_key for a in answers])
-        self.group = _codes([a.group for a in answers])
-        self.shape = (self.question.max() + 1, self.group.max() + 1)
-        rng = np.random.default_rng(seed)
-        self.questions, self.groups = (
-            rng.multinomial(m, np.full(m, 1 / m), samples).T.astype(float) for m in self.shape
-        )
-
-    def means(self, numerator: Scores, denominator: Scores) -> tuple[Interval, Interval]:
-        """Ratio of weighted sums over all rows, and the mean of the questions' own ratios, with intervals."""
-        one_each = (np.ones((self.shape[0], 1)), np.ones((self.shape[1], 1)))
-        values = self._ratios(numerator, denominator, *one_each)
-        sampled = self._ratios(numerator, denominator, self.questions, self.groups)
-        return self._interval(values[0][0], sampled[0]), self._interval(values[1][0], sampled[1])
-
-    def _ratios(self, numerator: Array, denominator: Array, questions: Array, groups: Array) -> tuple[Array, Array]:
-        """Both ratios for each sample; questions, groups: Float[Q samples], Float[G samples] multiplicities."""
-        # A question's sums over its resampled groups, Float[Q samples].
-        above, below = (
-            sparse.csr_matrix((x, (self.question, self.group)), self.shape) @ groups for x in (numerator, denominator)
-        )
-        answered = questions * (below > 0)
-        own = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-        over_rows = _ratio((questions * above).sum(0), (questions * below).sum(0))
-        return over_rows, _ratio((answered * own).sum(0), answered.sum(0))
-
-    def _interval(self, value: float, sampled: Array) -> Interval:
-        sampled = sampled[np.isfinite(sampled)]  # a sparse table's sample can miss every row
-        low, high = np.percentile(sampled, [2.5, 97.5]) if len(sampled) and max(self.shape) > 1 else (np.nan, np.nan)
-        return {"value": float(value), "low": float(low), "high": float(high)}
-
-
-def _ratio(above: Array, below: Array) -> Array:
-    return above / np.where(below > 0, below, np.nan)
-
-
-def _codes(keys: Sequence[object]) -> Array:
-    """Numbers the distinct keys 0.. in order of appearance."""
-    number: dict[object, int] = {}
-    return np.array([number.setdefault(key, len(number)) for key in keys])
-
-
-def _targets(answers: Sequence[Answer]) -> tuple[Shares, Counts]:
-    """Human distributions padded with zeros, and how many options each row has."""
-    return _stack(answers, [a.probs for a in answers]), np.array([len(a.options) for a in answers])
-
-
-def _stack(answers: Sequence[Answer], distributions: Distributions) -> Shares:
-    """Pads to the longest row's number of options; checks every row; rows that sum to 1 within 1e-3 are normalised."""
+    Raises UserError as `row_metrics`. Rows of NaN stay.
+    """
     if len(distributions) != len(answers) or not len(answers):
         raise UserError(f"{len(distributions)} predictions for {len(answers)} rows")
-    stacked = np.zeros((len(answers), max(len(a.options) for a in answers)))
-    for row, answer, given in zip(stacked, answers, distributions, strict=True):
-        values, count = np.asarray(given, float), len(answer.options)
-        row[:count] = values[:count] if len(values) >= count else np.nan
-        ok = len(values) >= count and not (values[count:] > 0).any() and not (values < 0).any()
-        if not (ok and (abs(values[:count].sum() - 1) < 1e-3 or np.isnan(values[:count]).all())):
-            raise UserError(f"not a distribution over {count} options: {values} for {answer.describe()}")
+    count = np.array([len(a.options) for a in answers])
+    given = np.array([len(d) for d in distributions])
+    padded = np.zeros((len(answers), max(given.max(), count.max())))
+    padded[np.arange(padded.shape[1]) < given[:, None]] = np.fromiter(
+        itertools.chain.from_iterable(distributions), float
+    )
+    inside = np.arange(padded.shape[1]) < count[:, None]
+    missing = (np.isnan(padded) | ~inside).all(-1)
+    good = np.abs(np.where(inside, padded, 0.0).sum(-1) - 1) < 1e-3
+    ok = (given >= count) & (good | missing) & ~(~inside & (padded > 0)).any(-1) & ~(padded < 0).any(-1)
+    if not ok.all():
+        row = int(np.argmin(ok))
+        values = np.asarray(distributions[row], float)
+        raise UserError(f"not a distribution over {count[row]} options: {values} for {answers[row].describe()}")
+    stacked = np.where(inside, padded, 0.0)[:, : count.max()]
+    stacked[missing] = np.nan
     return stacked / stacked.sum(-1, keepdims=True)
