@@ -5,6 +5,7 @@ import math
 import numpy as np
 import populations
 import pytest
+from scipy.stats import norm
 from statsmodels.stats.multitest import multipletests
 
 from survey_jax.errors import UserError
@@ -66,6 +67,17 @@ def test_p_values_reject_equal_systems_about_as_often_as_they_say(surveys):
         x, y = (tv(truth, s) + np.broadcast_to(e, (Q, G)).ravel() for s, e in zip(both, effects, strict=True))
         p.append(difference(rows, {"tv": x}, {"tv": y}, "tv", samples=200)["p"])
     assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.1
+
+
+def test_p_value_is_two_sided_and_that_of_a_z_test_where_rows_are_independent():
+    rows = populations.table(200, 1)
+    for shift in (-0.1, 0.1):
+        change = np.random.default_rng(5).normal(size=200)
+        change += shift - change.mean()
+        got = difference(rows, {"tv": change}, {"tv": np.zeros(200)}, "tv", samples=4000)
+        z = change.mean() / change.std() * math.sqrt(200)
+        assert got["p"] == pytest.approx(2 * norm.sf(abs(z)), abs=0.03)
+        assert (got["low"] <= 0 <= got["high"]) == (got["p"] > 0.05)
 
 
 def test_interval_of_the_slope_covers(surveys):
