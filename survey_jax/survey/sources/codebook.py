@@ -31,10 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from survey_jax.errors import UserError
-from survey_jax.survey import countries, table
+from survey_jax.survey import table
 from survey_jax.survey.sources.codes import Band, Codes, parse_band
 from survey_jax.survey.sources.sections import Section, read_yaml
-from survey_jax.survey.text import is_country
 
 MIN_N = 50  # fewer respondents than this are noise, not an opinion
 
@@ -71,7 +70,7 @@ class Attribute:
     """What groups are made of.
 
     Attributes:
-      column: where it stands; None if it is `value` for everyone.
+      column: where it stands; None if it is `value`, as written, for everyone.
       labels: code -> value; empty, with no bands: the labels of the file, or its codes.
       bands: band -> value.
       missing: codes of respondents who belong to no group; `own_missing`: listed for this very attribute.
@@ -218,8 +217,6 @@ def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> Attr
         raise section.error("needs either a column or, if it is the same for everyone, a value")
     if value is not None and len(section.values) > 1:
         raise section.error("has a value for everyone, so it can have nothing else")
-    if value is not None and is_country(name):
-        value = countries.one_name(value)
     labels: dict[str, str] = {}
     bands: dict[Band, str] = {}
     for code, label in section.labels("recode").items() if "recode" in section.values else ():
