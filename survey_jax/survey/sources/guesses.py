@@ -92,7 +92,6 @@ def attribute_of(seen: Seen) -> str | None:
 
 def no_question(seen: Seen) -> str | None:
     """Why a column is no question; None where it may be one."""
-    choices = len(options(seen))
     if not seen.counts:
         return "no values"
     if seen.variable.date or (not seen.variable.values and _mostly(bool(_DATE.fullmatch(c)) for c in seen.counts)):
@@ -101,7 +100,7 @@ def no_question(seen: Seen) -> str | None:
         return "a value of its own for every respondent"
     if _free_text(seen):
         return "texts in the respondents' own words"
-    return None if 2 <= choices <= MAX_OPTIONS else plural(len(seen.counts), "different value")
+    return None if 2 <= len(options(seen)) <= MAX_OPTIONS else plural(len(seen.counts), "different value")
 
 
 def _free_text(seen: Seen) -> bool:
@@ -124,8 +123,8 @@ def options(seen: Seen, silent: Collection[str] = ()) -> dict[str, str]:
     known |= seen.counts.keys() - {*unlabelled_negative(seen), *silent}
     labels = {c: variable.values.get(c, c) for c in sorted(known, key=order)}
     labels = {c: label for c, label in labels.items() if not _no_option(label)}
-    folded = [label.casefold() for label in labels.values()]
-    return {c: label if folded.count(label.casefold()) == 1 else f"{label} ({c})" for c, label in labels.items()}
+    folded = Counter(label.casefold() for label in labels.values())
+    return {c: label if folded[label.casefold()] == 1 else f"{label} ({c})" for c, label in labels.items()}
 
 
 def _no_option(label: str) -> bool:
