@@ -1,10 +1,15 @@
-"""The one exception that reaches a user as a single line, and how such a line lists names."""
+"""The one exception that reaches a user as a single line, and how such a line counts and lists things."""
 
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; the binaries print it and exit with code 2."""
+
+
+def plural(count: int, noun: str) -> str:
+    """1 row, 2 rows, 1,000 rows."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def some(values: Iterable[str], limit: int = 8) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, plural
 from survey_jax.survey.sources import SOURCES, Prepared, Request, load
 from survey_jax.survey.sources.draft import draft_codebook
 from survey_jax.survey.table import check_output, write_table
@@ -56,8 +56,8 @@ def report(prepared: Prepared) -> None:
     questions, groups = {a.question_key for a in answers}, {(a.survey, a.wave, a.group) for a in answers}
     surveys = {a.survey for a in answers}
     say(
-        f"kept {len(answers):,} rows: {len(questions):,} questions, {len(groups):,} groups, "
-        f"{len(surveys):,} survey{'s' if len(surveys) > 1 else ''}"
+        f"kept {plural(len(answers), 'row')}: {plural(len(questions), 'question')}, {plural(len(groups), 'group')}, "
+        f"{plural(len(surveys), 'survey')}"
     )
     say_counts("dropped", prepared.dropped)
     say_counts("repaired", prepared.repaired)
@@ -67,8 +67,7 @@ def report(prepared: Prepared) -> None:
 
 def say_counts(what: str, reasons: Mapping[str, int]) -> None:
     """The total, and below it each reason, the most frequent first."""
-    total = sum(reasons.values())
-    say(f"{what} {total:,} row{'' if total == 1 else 's'}")
+    say(f"{what} {plural(sum(reasons.values()), 'row')}")
     for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
         say(f"  {count:,} {reason}")
 

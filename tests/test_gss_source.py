@@ -145,6 +145,7 @@ def test_published_formats_give_the_same_weighted_shares(command, tmp_path, resp
     assert "note: weight wtssps: 1977, 1987\n" in out.lower()
     assert "note: weight wtssnrps: 2004, 2018\n" in out.lower()
     assert "note: not in this file, so left out: natspac," in out
+    assert "are one value" not in out  # parties are made three on purpose
     party = next(a for a in rows if a.question_id == "gss_partyid" and len(a.group) == 2)
     assert len(party.options) == 8
     assert not [a for a in rows if a.question_id == "gss_partyid" and "party" in dict(a.group)]
@@ -177,7 +178,9 @@ def test_a_codebook_of_ones_own_takes_other_questions(command, tmp_path, respond
     code, _, error = command(**flags)
     assert code == 2  # it also names groups by degree, of which this file has no column
     assert "attributes: degree" in error
-    assert command(**flags | {"breakdowns": "year"})[0] == 0
+    code, out, _ = command(**flags | {"breakdowns": "year"})
+    assert code == 0
+    assert "note: party: codes 0, 1 are one value 'Democrat'; codes 2, 3, 4 are" in out  # for its user to know
     assert {(a.question, a.options) for a in read_table(output)} == {("Is it right?", ("Right", "Wrong"))}
 
 

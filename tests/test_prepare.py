@@ -82,6 +82,7 @@ def test_says_what_became_of_the_file(command, files):
         "dropped 2 rows",
         "  2 nobody in the group gave an answer",
         "repaired 0 rows",
+        "note: in no breakdown, so not used: age",
         f"table: {files['output']}",
     ]
     rows = read_table(files["output"])
@@ -162,8 +163,8 @@ CODEBOOKS: dict[str, tuple[str, str, str]] = {
     "overlapping bands": ("30-44", "29-44", "line 8: attributes: age: the bands 18-29 and 29-44 overlap"),
     "backward band": ("30-44", "44-30", "line 8: attributes: age: the band 44-30 ends before it begins"),
     "unlisted code": ("missing: [8, 9]", "missing: [9]", "line 11: questions: q1: column q1 of {data} holds the code 8 "
-                      "(1 times); add each to the question's options, missing or not_asked"),
-    "unlisted codes": ("missing: [8, 9]", "missing: [7]", "not_asked (1 more questions have such codes)"),
+                      "(1 time); add each to the question's options, missing or not_asked"),
+    "unlisted codes": ("missing: [8, 9]", "missing: [7]", "not_asked (1 more question has such codes)"),
     "unlisted attribute": ("2: female", "3: female", "sex: column gender of {data} holds the code 2 (3 times)"),
     "common code in a band": (", missing: [999]}", "}\nnot_asked: [70]", "age: the code 70 is both in the common list"),
     "unknown breakdown": ("[[country], ", "[[state], ", "line 9: unknown attribute 'state'; choose from country"),
@@ -185,12 +186,12 @@ def test_bad_codebooks(command, files, name):
 
 
 DATA: dict[str, tuple[str, str, str]] = {
-    "negative weight": (",1.5\n", ",-1.5\n", "column w of {data} holds the code -1.5 (1 times): a weight must be"),
-    "weight of infinity": (",1.5\n", ",inf\n", "column w of {data} holds the code inf (1 times): a weight must be"),
+    "negative weight": (",1.5\n", ",-1.5\n", "column w of {data} holds the code -1.5 (1 time): a weight must be"),
+    "weight of infinity": (",1.5\n", ",inf\n", "column w of {data} holds the code inf (1 time): a weight must be"),
     "weight that is no number": (
         ",1.5\n",
         ",NaN\n",
-        "column w of {data} holds the code NaN (1 times): a weight must be",
+        "column w of {data} holds the code NaN (1 time): a weight must be",
     ),
     "ragged row": (",1.5\n", ",1.5,7\n", "{data}: cannot be read: CSV parse error: Expected 7 columns, got 8"),
     "column twice": ("q1,q2", "q1,q1", "{data}: its header has two columns named 'q1'"),

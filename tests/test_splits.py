@@ -47,7 +47,7 @@ def test_four_way_hold_out():
     assert ids(result.rows["unseen_both"]) == ids(result.rows["unseen_question"]) == {"Q8", "Q9"}
     assert countries(result.rows["unseen_both"]) == countries(result.rows["unseen_group"]) == {"E"}
     assert ids(result.rows["valid"]) == {"Q7"}
-    assert "left out: 1 rows: unseen group, validation question" in counts_table(result)
+    assert "left out: 1 row: unseen group, validation question" in counts_table(result)
     assert "unseen_group            7          7        1        1" in counts_table(result)
 
 

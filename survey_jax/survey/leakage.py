@@ -23,6 +23,7 @@ from scipy.spatial.distance import cdist
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
+from survey_jax.errors import plural
 from survey_jax.survey.split_config import TRAIN
 from survey_jax.survey.table import Answer
 from survey_jax.survey.text import fold, plain, same_group
@@ -123,10 +124,10 @@ def leakage_table(splits: Mapping[str, Sequence[Answer]], threshold: float = THR
             lines.append(f"{split:<16}{len(own):>11,}{sum(d.rows for d in own):>9,}{shared:>16,}")
     for d in duplicates[:limit]:
         options = "same options" if d.same_options else "other options"
-        lines.append(f"{d.similarity:.3f} {d.split}, {d.rows} rows, {options}: {_shown(d.question)}")
+        lines.append(f"{d.similarity:.3f} {d.split}, {plural(d.rows, 'row')}, {options}: {_shown(d.question)}")
         lines.append(f"      train: {_shown(d.trained)}")
     if len(duplicates) > limit:
-        lines.append(f"... and {len(duplicates) - limit:,} more questions")
+        lines.append(f"... and {plural(len(duplicates) - limit, 'more question')}")
     for c in [c for c in cells if c.tv is not None][:limit]:
         lines.append(f"same cell, TV {c.tv:.3f}: {c.row.describe()} = {c.trained.describe()}")
     return "\n".join(lines)

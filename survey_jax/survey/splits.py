@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, plural
 from survey_jax.survey import presets
 from survey_jax.survey.holdout import draw, known, plan
 from survey_jax.survey.split_config import (
@@ -158,7 +158,7 @@ def counts_table(splits: Splits) -> str:
     for name, rows in splits.rows.items():
         distinct = [len({a.question_key for a in rows}), len({a.group for a in rows}), len({a.survey for a in rows})]
         lines.append(f"{name:<16}{len(rows):>9,}{distinct[0]:>11,}{distinct[1]:>9,}{distinct[2]:>9,}")
-    lines += [f"left out: {count:,} rows: {reason}" for reason, count in splits.left_out.items()]
+    lines += [f"left out: {plural(count, 'row')}: {reason}" for reason, count in splits.left_out.items()]
     lines += [f"note: {note}" for note in splits.notes]
     return "\n".join(lines)
 

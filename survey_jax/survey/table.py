@@ -26,7 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, plural
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -137,7 +137,7 @@ def parse_rows(
         seen[answer.key] = number
         answers.append(answer)
     if problems:
-        more = f" (and {len(problems) - 1} more bad rows)" if len(problems) > 1 else ""
+        more = f" (and {plural(len(problems) - 1, 'more bad row')})" if len(problems) > 1 else ""
         raise UserError(problems[0] + more)
     return answers
 

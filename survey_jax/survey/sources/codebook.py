@@ -1,28 +1,6 @@
 """The codebook of a respondents x questions file: a small YAML file that says what its columns mean.
 
-    survey: City panel            # its name; `wave`, `language` and `source` are optional
-    wave: {column: year}          # or text, if the whole file is one wave
-    weight: w_final               # a column; of several, the first that is filled in is used, wave by wave
-    min_n: 50                     # least respondents behind a row
-    encoding: latin1              # of the file's text, if it is not what the file says (CSV: not UTF-8)
-    missing: [-1, -2]             # asked, but no answer: don't know, refused
-    not_asked: [-4]               # blank cells are "not asked" too
-    attributes:                   # what groups are made of
-      country: {value: Norway}    # the same for everyone: part of every group
-      sex: {column: gender, recode: {1: male, 2: female}}
-      age: {column: age, recode: [18-29, 30-44, 45-64, 65+], missing: [999]}
-      region: region              # labels of the file, or its codes where it has none
-    breakdowns: [[sex], [age, sex]]    # default: each attribute alone
-    questions:
-      trust:
-        column: q17               # default: the question's id
-        text: How much do you trust the city council?
-        options: {1: Not at all, 2: A little, 3: A lot}    # in order; codes with one text are one option
-        scale: ordinal            # or nominal; leave it out if unknown
-        missing: [8, 9]           # in place of the common list, for this question; so too not_asked
-
-A question's own `missing` or `not_asked` stands in place of the common list, and an attribute's own `missing` in place
-of both. Options and recodes may also be given as a list, where the file holds the texts themselves.
+docs/data.md has the format, with every key.
 """
 
 import dataclasses
@@ -31,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from survey_jax.errors import UserError
-from survey_jax.survey import countries, table
+from survey_jax.survey import table
 from survey_jax.survey.sources.codes import Band, Codes, parse_band
 from survey_jax.survey.sources.sections import Section, read_yaml
-from survey_jax.survey.text import is_country
 
 MIN_N = 50  # fewer respondents than this are noise, not an opinion
 
@@ -71,7 +48,7 @@ class Attribute:
     """What groups are made of.
 
     Attributes:
-      column: where it stands; None if it is `value` for everyone.
+      column: where it stands; None if it is `value`, as written, for everyone.
       labels: code -> value; empty, with no bands: the labels of the file, or its codes.
       bands: band -> value.
       missing: codes of respondents who belong to no group; `own_missing`: listed for this very attribute.
@@ -89,7 +66,7 @@ class Attribute:
 
 @dataclasses.dataclass(frozen=True)
 class Codebook:
-    """A codebook that has passed its checks; see the top of this file.
+    """A codebook that has passed its checks.
 
     Attributes:
       common: the missing and not-asked codes that the file has in common.
@@ -218,8 +195,6 @@ def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> Attr
         raise section.error("needs either a column or, if it is the same for everyone, a value")
     if value is not None and len(section.values) > 1:
         raise section.error("has a value for everyone, so it can have nothing else")
-    if value is not None and is_country(name):
-        value = countries.one_name(value)
     labels: dict[str, str] = {}
     bands: dict[Band, str] = {}
     for code, label in section.labels("recode").items() if "recode" in section.values else ():

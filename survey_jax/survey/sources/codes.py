@@ -55,6 +55,9 @@ class Band:
         number = math.floor(float(code))
         return self.low <= number and (self.high is None or number <= self.high)
 
+    def __str__(self) -> str:
+        return f"{self.low}+" if self.high is None else f"{self.low}-{self.high}"
+
     def overlaps(self, other: "Band") -> bool:
         """Whether some number is in both."""
         first, second = sorted((self, other), key=lambda band: band.low)

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from survey_jax.errors import UserError, some
+from survey_jax.errors import UserError, plural, some
 from survey_jax.survey import countries
-from survey_jax.survey.sources.codebook import Attribute, Codebook
+from survey_jax.survey.sources import remarks
+from survey_jax.survey.sources.codebook import Attribute, Codebook, Question
 from survey_jax.survey.sources.respondents import Column, Respondents
 from survey_jax.survey.text import is_country
 
@@ -56,13 +57,15 @@ def sort_respondents(
     """
     notes: list[str] = []
     by_name: dict[str, _Values] = {}
+    constant: dict[str, str] = {}
     for name in attributes:
         attribute = codebook.attributes[name]
-        if attribute.column is not None:
-            by_name[name] = _values(respondents, attribute)
-            if is_country(name):
-                by_name[name], remarks = _countries(by_name[name])
-                notes += remarks
+        if attribute.value is not None:
+            constant[name], found = _constant(attribute)
+            notes += found
+        else:
+            by_name[name], found = _values(respondents, attribute, codebook.questions)
+            notes += found
             notes += _count_note(by_name[name].index < 0, f"are in no group by {name}: no value, or a missing code")
     waves = _waves(respondents, codebook)
     size = len((waves or next(iter(by_name.values()), None) or _first(respondents, codebook)).index)
@@ -82,7 +85,7 @@ def sort_respondents(
     values, cell_waves = [], []
     for combination in combinations:
         pairs = zip(by_name.items(), combination, strict=False)
-        values.append({name: part.labels[i] for (name, part), i in pairs if i >= 0})
+        values.append(constant | {name: part.labels[i] for (name, part), i in pairs if i >= 0})
         cell_waves.append(waves.labels[combination[-1]] if waves else codebook.wave)
     return Cells(index, values, cell_waves, weight, notes)
 
@@ -94,16 +97,44 @@ def unlisted(respondents: Respondents, column_name: str, column: Column, codes: 
     parts = []
     for i in sorted(codes, key=lambda i: -counts[i])[:5]:
         label = f', "{labels[column.codes[i]]}"' if column.codes[i] in labels else ""
-        parts.append(f"{column.codes[i]} ({counts[i]:,} times{label})")
+        parts.append(f"{column.codes[i]} ({plural(int(counts[i]), 'time')}{label})")
     more = f" and {len(codes) - 5} more" if len(codes) > 5 else ""
     kind = "code" if len(codes) == 1 else "codes"
     return f"column {column_name} of {respondents.path} holds the {kind} {', '.join(parts)}{more}"
 
 
-def _values(respondents: Respondents, attribute: Attribute) -> _Values:
-    """An attribute's values. A label of the codebook comes first, then the codebook's and the file's missing codes."""
+def _constant(attribute: Attribute) -> tuple[str, list[str]]:
+    """The value that everyone has, and notes on it."""
+    value = attribute.value or ""
+    if not is_country(attribute.name):
+        return value, []
+    names, notes = _country_names([value])
+    return names[0], notes
+
+
+def _values(respondents: Respondents, attribute: Attribute, questions: Sequence[Question]) -> tuple[_Values, list[str]]:
+    """An attribute's values, and notes on them."""
     name = respondents.require(attribute.column or "", attribute.where)
-    column, variable = respondents.column(name), respondents.variables[name]
+    column = respondents.column(name)
+    found = _meanings(respondents, attribute, name, column)
+    known = [*attribute.labels.values(), *attribute.bands.values()] or sorted(set(found.values()))
+    labels = list(dict.fromkeys(known))
+    position = {label: i for i, label in enumerate(labels)}
+    lookup = np.array([position[found[i]] if i in found else -1 for i in range(len(column.codes))] + [-1])
+    values = _Values(labels, lookup[column.index])
+    notes = remarks.missing_in_bands(attribute, column, questions) if attribute.bands else []
+    if is_country(attribute.name):
+        values, more = _countries(values)
+        notes += more
+    return values, notes
+
+
+def _meanings(respondents: Respondents, attribute: Attribute, name: str, column: Column) -> dict[int, str]:
+    """The value that each code (by its position in `column.codes`) stands for, if any.
+
+    A label of the codebook comes first, then the codebook's and the file's missing codes.
+    """
+    variable = respondents.variables[name]
     free = not attribute.labels and not attribute.bands
     found: dict[int, str] = {}
     strangers: list[int] = []
@@ -133,23 +164,25 @@ def _values(respondents: Respondents, attribute: Attribute) -> _Values:
             f"{attribute.where}: column {name} of {respondents.path} has {len(set(found.values())):,} values, "
             "which are no groups; put them in bands with `recode`, or leave the attribute out"
         )
-    known = [*attribute.labels.values(), *attribute.bands.values()] or sorted(set(found.values()))
-    labels = list(dict.fromkeys(known))
-    position = {label: i for i, label in enumerate(labels)}
-    lookup = np.array([position[found[i]] if i in found else -1 for i in range(len(column.codes))] + [-1])
-    return _Values(labels, lookup[column.index])
+    return found
 
 
 def _countries(values: _Values) -> tuple[_Values, list[str]]:
-    """The same, with one name for each country whatever the file calls it; and notes on rewritten and unknown ones."""
-    names = [countries.one_name(label) for label in values.labels]
+    """The same, with one name for each country whatever the file calls it; and notes."""
+    names, notes = _country_names(values.labels)
     labels = list(dict.fromkeys(names))
     lookup = np.array([labels.index(name) for name in names] + [-1])
-    notes = [f"{note}; kept as written" for note in countries.report_unknown(values.labels)]
-    rewritten = [f"{label} to {name}" for label, name in zip(values.labels, names, strict=True) if label != name]
-    if rewritten:
-        notes.append(f"{len(rewritten)} of {len(names)} country names rewritten: {some(rewritten)}")
     return _Values(labels, lookup[values.index]), notes
+
+
+def _country_names(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The one name of each country, and notes on rewritten and unknown ones."""
+    names = [countries.one_name(label) for label in labels]
+    notes = [f"{note}; kept as written" for note in countries.report_unknown(labels)]
+    rewritten = [f"{label} to {name}" for label, name in zip(labels, names, strict=True) if label != name]
+    if rewritten:
+        notes.append(f"{len(rewritten)} of {plural(len(names), 'country name')} rewritten: {some(rewritten)}")
+    return names, notes
 
 
 def _waves(respondents: Respondents, codebook: Codebook) -> _Values | None:

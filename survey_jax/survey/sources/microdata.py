@@ -1,9 +1,10 @@
 """The user's own respondents x questions file, with a codebook that says what its columns mean."""
 
+import dataclasses
 from pathlib import Path
 
 from survey_jax.errors import UserError
-from survey_jax.survey.sources import Prepared, Request
+from survey_jax.survey.sources import Prepared, Request, remarks
 from survey_jax.survey.sources.codebook import read_codebook
 from survey_jax.survey.sources.respondents import open_respondents
 from survey_jax.survey.sources.tabulate import tabulate
@@ -16,4 +17,6 @@ def load(request: Request) -> Prepared:
     if request.codebook is None:
         raise UserError("--codebook: microdata need one; --draft_codebook=FILE.yaml drafts it from the file's labels")
     codebook = read_codebook(request.codebook)
-    return tabulate(open_respondents(Path(request.input), codebook.encoding), codebook, request)
+    prepared = tabulate(open_respondents(Path(request.input), codebook.encoding), codebook, request)
+    notes = remarks.on_codebook(codebook, bool(request.breakdowns))
+    return dataclasses.replace(prepared, notes=[*prepared.notes, *notes])

@@ -10,6 +10,7 @@ import difflib
 import functools
 import gzip
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ _READERS: dict[str, Callable[..., Any]] = {
 }
 SUFFIXES = (".csv", ".csv.gz", ".parquet", *_READERS)
 _LETTERED = (".dta", ".sas7bdat", ".xpt")  # kinds whose missing values are letters: .a to .z
+_DATE = re.compile(  # SPSS: ADATE10, SAS: MMDDYY10., Stata: %td
+    r"%-?[td].*|[AEJS]?DATE.*|D?(DATE)?TIME.*|(DD|MM|YY)(DD|MM|YY).*|MONYY.*|MOYR.*|QYR.*|WKYR.*|E8601.*|YMDHMS.*"
+)
 _CELLS_AT_ONCE = 20_000_000  # bounds the memory of reading, at about 40 bytes a cell
 
 
@@ -63,6 +67,7 @@ class Variable:
       values: code -> label.
       scale: "ordinal" or "nominal", where an SPSS file says so.
       declared: ranges of codes that the file declares missing, both ends included; text codes in SPSS have no order.
+      date: the file shows its numbers as dates or times.
       lettered: the codes .a to .z (and ._) are missing values, by the kind of file.
     """
 
@@ -71,6 +76,7 @@ class Variable:
     scale: str | None = None
     declared: tuple[tuple[Any, Any], ...] = ()
     lettered: bool = False
+    date: bool = False
 
     def declared_missing(self, code: str) -> bool:
         """Whether the file declares this code to be a missing value."""
@@ -258,6 +264,7 @@ def _variable(meta: Any, name: str, lettered: bool) -> Variable:
         scale=measure if measure in ("ordinal", "nominal") else None,
         declared=tuple((r["lo"], r["hi"]) for r in meta.missing_ranges.get(name, ())),
         lettered=lettered and not is_text,
+        date=bool(_DATE.fullmatch(meta.original_variable_types.get(name) or "")),
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from survey_jax.errors import UserError, some
-from survey_jax.survey.sources import Prepared, Request
+from survey_jax.errors import UserError, plural, some
+from survey_jax.survey.sources import Prepared, Request, remarks
 from survey_jax.survey.sources.codebook import Codebook, Question, check_breakdowns
 from survey_jax.survey.sources.codes import NOT_ASKED_LABEL
 from survey_jax.survey.sources.counting import Counts, count
@@ -35,11 +35,12 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
     for question in codebook.questions:
         by_column[respondents.require(question.column, question.where)].append(question)
     cells = sort_respondents(respondents, codebook, used, request.unweighted)
-    groups = _Groups(codebook, cells, breakdowns)
+    groups = _Groups(cells, breakdowns)
 
     min_n = request.min_n or codebook.min_n
     ledger = Ledger()
     rows: dict[str, list[dict[str, Any]]] = {}
+    chosen: dict[str, list[int]] = {}
     declared: Counter[str] = Counter()
     problems: list[str] = []
     for name, column in track(respondents.columns(list(by_column)), len(by_column), "questions counted"):
@@ -49,33 +50,34 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
                 problems.append(f"{question.where}: {unlisted(respondents, name, column, strangers)}")
             elif not problems:
                 size = (len(cells.values) + 1, len(question.options) + 2)
-                counts = groups.sum(count(cells.index, answer, cells.weight, size))
+                by_cell = count(cells.index, answer, cells.weight, size)
+                chosen[question.id] = by_cell.n.sum(axis=0)[1:-1].tolist()
                 own = {a.name for a in codebook.attributes.values() if a.column and respondents.find(a.column) == name}
-                rows[question.id] = list(_rows(question, groups, counts, own, min_n, ledger.dropped))
+                rows[question.id] = list(_rows(question, groups, groups.sum(by_cell), own, min_n, ledger.dropped))
     if problems:
-        more = f" ({len(problems) - 1} more questions have such codes)" if len(problems) > 1 else ""
+        others = len(problems) - 1
+        more = f" ({plural(others, 'more question')} {'has' if others == 1 else 'have'} such codes)" if others else ""
         raise UserError(f"{problems[0]}; add each to the question's options, missing or not_asked{more}")
     source = codebook.source or respondents.path.name
     for question in codebook.questions:
         for row in rows[question.id]:
             ledger.keep({"survey": codebook.survey, "language": codebook.language, "source": source} | row)
-    notes = [*([respondents.note] if respondents.note else []), *cells.notes, *_declared_notes(declared)]
+    notes = [respondents.note] if respondents.note else []
+    notes += [*cells.notes, *_declared_notes(declared), *remarks.unused_options(chosen, codebook.questions)]
     return ledger.prepared(str(respondents.path), notes)
 
 
 class _Groups:
     """The groups of all breakdowns, each with its wave, and the cells that they are made of."""
 
-    def __init__(self, codebook: Codebook, cells: Cells, breakdowns: Sequence[Sequence[str]]):
-        constant = {a.name: a.value for a in codebook.attributes.values() if a.value is not None}
+    def __init__(self, cells: Cells, breakdowns: Sequence[Sequence[str]]):
         self.groups: list[tuple[str | None, dict[str, str]]] = []
         pairs: list[tuple[int, int]] = []
         for names in breakdowns:
             position: dict[Any, int] = {}
             for cell, (values, wave) in enumerate(zip(cells.values, cells.waves, strict=True)):
-                whole = {**constant, **values}
-                if all(name in whole for name in names):
-                    group = {name: whole[name] for name in names}
+                if all(name in values for name in names):
+                    group = {name: values[name] for name in names}
                     key = (wave, *group.values())
                     if key not in position:
                         position[key] = len(self.groups)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from survey_jax.errors import UserError, some
-from survey_jax.survey.sources import Prepared, Request, option_texts
+from survey_jax.survey.sources import Prepared, Request, option_texts, remarks
 from survey_jax.survey.sources.codebook import MIN_N, Attribute, Codebook, Question, read_questions
 from survey_jax.survey.sources.codes import Band, Codes
 from survey_jax.survey.sources.ledger import option_problem
@@ -90,6 +90,7 @@ def _texts(
         if strange := [q for q in given if q.id not in QUESTIONS]:
             raise UserError(f"{strange[0].where}: is not one of Q1-Q259")
         found |= {q.id: q for q in given}
+        notes += remarks.merged_options(given)
         language = own_language or language
     if not found:
         raise UserError(
