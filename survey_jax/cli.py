@@ -46,11 +46,16 @@ def default_workdir() -> Path:
     return Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses flags and calls main. UserError and flag mistakes become one line on stderr and exit code 2."""
+def run(main: Callable[[], None], list_flag: str = "") -> None:
+    """Parses flags and calls main. UserError and flag mistakes become one line on stderr and exit code 2.
+
+    Args:
+      list_flag: a list flag whose values may also follow it one by one: `--compare A B` is `--compare=A,B`.
+    """
 
     def parse(argv: list[str]) -> list[str]:
         logging.set_verbosity(logging.ERROR)
+        argv = _join_list(argv, f"--{list_flag}") if list_flag else argv
         _check_config_flags(argv)
         try:
             rest = flags.FLAGS(argv)
@@ -69,6 +74,15 @@ def run(main: Callable[[], None]) -> None:
             fail(str(error))
 
     app.run(guarded, flags_parser=parse)
+
+
+def _join_list(argv: list[str], flag: str) -> list[str]:
+    if flag not in argv:
+        return argv
+    start = end = argv.index(flag) + 1
+    while end < len(argv) and not argv[end].startswith("-"):
+        end += 1
+    return [*argv[: start - 1], f"{flag}={','.join(argv[start:end])}", *argv[end:]]
 
 
 def _check_config_flags(argv: list[str]) -> None:
