@@ -117,7 +117,8 @@ ATTRIBUTES = {
     ),
     "marital_status": Attribute(
         "Which of these best describes your marital status?",
-        ("Married", "Living with a partner", "Divorced", "Separated", "Widowed", "Unmarried and have never been married"),
+        ("Married", "Living with a partner", "Divorced", "Separated", "Widowed",
+         "Unmarried and have never been married"),
         "your current marital status",
         "I am {}",
         "your current marital status is {}",

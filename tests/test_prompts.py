@@ -108,7 +108,8 @@ def test_subpop_says_its_own_words_for_values_and_every_attribute_of_a_group():
     assert "I consider myself a Something else." in prompter.text(answer(group=party))
     crossed = (("citizen", "No"), ("country", "Kenya"), ("home_language", "Twi"))
     text = prompter.text(answer(group=crossed))
-    assert "description of your current US citizenship status and the country you live in and your home language and" in text
+    topics = "your current US citizenship status and the country you live in and your home language"
+    assert f"description of {topics} and" in text
     assert "Description: I am a Non-US Citizen. I live in Kenya. My home language is Twi.\n" in text
     qa = Prompter(byte_tokenizer(), "subpop_qa").text(answer(group=crossed))
     assert qa.count("Answer: ") == 3
