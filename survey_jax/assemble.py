@@ -127,6 +127,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
         dtype=config.model.dtype,
         lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
         remat=config.model.remat,
+        loss=config.optim.loss,
     )
     if config.model.attention == "two_part":
         sizes = tree_shape(group_questions(prompts), config.batch.groups, shape)

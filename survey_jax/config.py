@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import Any
 
 from survey_jax.errors import UserError
+from survey_jax.losses import LOSSES
 from survey_jax.model.decoder import PROJECTIONS, REMAT
 from survey_jax.model.quantize import QUANTIZE
 from survey_jax.prompts import ORDERS, TEMPLATES
@@ -59,10 +60,12 @@ class BatchConfig:
 
 @dataclasses.dataclass
 class OptimConfig:
+    loss: str = "kl"  # a key of losses.LOSSES; the best checkpoint is always the one of least KL on `valid`
     steps: int = 200
     lr: float = 1e-4  # peak
     warmup: int = 10  # steps of linear warm-up
-    schedule: str = "cosine"  # after warm-up, to 0: "cosine" | "linear"; or "constant"
+    schedule: str = "cosine"  # after warm-up, down to lr_end: "cosine" | "linear"; or "constant"
+    lr_end: float = 0.0  # as a share of the peak
     b1: float = 0.9
     b2: float = 0.999
     weight_decay: float = 0.0
@@ -104,6 +107,7 @@ _CHOICES: dict[str, typing.Collection[str]] = {
     "model.remat": REMAT,
     "data.template": TEMPLATES,
     "data.option_order": ORDERS,
+    "optim.loss": LOSSES,
     "optim.schedule": ("cosine", "linear", "constant"),
 }
 _POSITIVE = (
@@ -112,7 +116,7 @@ _POSITIVE = (
 )
 _NOT_NEGATIVE = "batch.question_answers optim.warmup optim.weight_decay run.seed"
 _MAX_SEED = 2**63 - 1  # of jax
-_SHARES = "optim.b1 optim.b2"
+_SHARES = "optim.lr_end optim.b1 optim.b2"
 
 
 def validate(config: Config) -> Config:

@@ -2,6 +2,7 @@
 
     python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
+    python -m survey_jax.eval --compare RUN_A RUN_B ...
     python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
 
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
@@ -22,7 +23,7 @@ from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.runlog import read_config, say, start_jax, write_json
-from survey_jax.survey import baselines, leakage, report
+from survey_jax.survey import baselines, comparison, leakage, report
 from survey_jax.survey.all_baselines import BASELINES, with_embeddings
 from survey_jax.survey.calibration import with_temperature
 from survey_jax.survey.embeddings import Embeddings
@@ -37,6 +38,7 @@ NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/ev
 CONTROLS = flags.DEFINE_list(
     "controls", ["group_swapped"], f"Columns that show what the asking changes: {', '.join(controls.NAMES)}."
 )
+COMPARE = flags.DEFINE_list("compare", [], "Runs, or their eval folders, to compare with the first of them.")
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
 EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the baselines on text; Parquet.")
 
@@ -44,6 +46,9 @@ DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a
 
 
 def main() -> None:
+    if COMPARE.value:
+        compare(COMPARE.value)
+        return
     # ---------------------------------------------------------- config and data
     workdir = find_workdir()
     say(f"run {workdir}")
@@ -120,6 +125,20 @@ def main() -> None:
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
 
+def compare(places: Sequence[str]) -> None:
+    """--compare: a table of the runs on their common rows, and comparison.json beside the first run's predictions."""
+    if len(places) < 2:
+        raise UserError("--compare: give two or more runs, the first being what the others are compared with")
+    files = {place: comparison.find_predictions(Path(place)) for place in places}
+    for place, file in files.items():
+        say(f"{place}: {file}")
+    found = comparison.compare({place: comparison.read_predictions(file) for place, file in files.items()})
+    comparison.print_comparison(found)
+    output = files[places[0]].with_name("comparison.json")
+    write_json(output, comparison.to_json(found, files))
+    say(f"results: {output}")
+
+
 def find_workdir() -> Path:
     """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
     if WORKDIR.value:
@@ -159,4 +178,4 @@ def predict_all(
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, list_flag="compare")

@@ -9,6 +9,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from survey_jax.losses import LOSSES
 from survey_jax.model.attention import TreeShape
 from survey_jax.model.decoder import Batch, DecoderConfig, hidden_states, token_logits
 
@@ -22,6 +23,7 @@ class Forward:
     lora_scale: float = 0.0
     remat: str = "none"
     tree_shape: TreeShape | None = None
+    loss: str = "kl"  # of training, a key of LOSSES
 
 
 def answer_states(model: Any, batch: Batch, forward: Forward) -> Float[Array, "B A D"]:
@@ -48,16 +50,18 @@ def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], forward: 
     return token_logits(model, answer_states(model, batch, forward), letters, forward.decoder)
 
 
-def kl_sums(logits: Float[Array, "B A K"], batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Weighted sum of KL(target || softmax over the options), in nats, and the sum of weights.
+def loss_sums(
+    logits: Float[Array, "B A K"], batch: Batch, loss: str = "kl"
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Weighted sum of a loss over all answers, and the sum of weights.
 
     Sums, not means, so that microbatches and devices add up exactly whatever each of them holds.
+
+    Args:
+      loss: a key of LOSSES; by default KL(target || softmax over the options), in nats.
     """
-    mask = batch["option_mask"]
-    log_prediction = jax.nn.log_softmax(logits, axis=-1, where=mask)
-    log_prediction = jnp.where(mask, log_prediction, 0.0)
-    kl = optax.losses.kl_divergence(log_prediction, batch["target"], where=mask)
-    return jnp.sum(kl * batch["weight"]), jnp.sum(batch["weight"])
+    rows = LOSSES[loss](logits, batch["target"], batch["option_mask"])
+    return jnp.sum(rows * batch["weight"]), jnp.sum(batch["weight"])
 
 
 def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "B A K"]:
@@ -67,7 +71,7 @@ def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "
 
 
 def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], forward: Forward):
-    """(loss, gradients) of a step: the mean KL over all answers of all microbatches.
+    """(loss, gradients) of a step: the mean of `forward.loss` over all answers of all microbatches.
 
     Args:
       graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
@@ -76,19 +80,19 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
 
     def loss(train, microbatch):
         model = nnx.merge(graphdef, train, frozen)
-        return kl_sums(option_logits(model, microbatch, letters, forward), microbatch)
+        return loss_sums(option_logits(model, microbatch, letters, forward), microbatch, forward.loss)
 
     def add(total, microbatch):
-        (kl, weight), grads = jax.value_and_grad(loss, has_aux=True)(train, microbatch)
-        return jax.tree.map(jnp.add, total, (kl, weight, grads)), None
+        (value, weight), grads = jax.value_and_grad(loss, has_aux=True)(train, microbatch)
+        return jax.tree.map(jnp.add, total, (value, weight, grads)), None
 
     zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, train))
-    (kl, weight, grads), _ = jax.lax.scan(add, zeros, batch)
-    return kl / weight, jax.tree.map(lambda g: g / weight, grads)
+    (value, weight, grads), _ = jax.lax.scan(add, zeros, batch)
+    return value / weight, jax.tree.map(lambda g: g / weight, grads)
 
 
 def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm"}), the loss in nats per answer."""
+    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm"}), the loss per answer."""
     loss, grads = gradients(graphdef, train, frozen, batch, letters, forward)
     updates, opt_state = optimizer.update(grads, opt_state, train)
     train = optax.apply_updates(train, updates)

@@ -15,8 +15,8 @@ def make_schedule(c: OptimConfig) -> optax.Schedule:
     """Linear warm-up to the peak, then as configured; step -> learning rate."""
     rest = max(1, c.steps - c.warmup)
     after = {
-        "cosine": optax.cosine_decay_schedule(c.lr, rest),
-        "linear": optax.linear_schedule(c.lr, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(c.lr, rest, alpha=c.lr_end),
+        "linear": optax.linear_schedule(c.lr, c.lr * c.lr_end, rest),
         "constant": optax.constant_schedule(c.lr),
     }[c.schedule]
     # The first step already learns: warm-up reaches the peak at step `warmup`, starting from lr / (warmup + 1).

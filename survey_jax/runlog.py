@@ -145,7 +145,7 @@ class RunLog:
         self._last = (step, grad_norm, lr)
 
     def flush(self) -> None:
-        """Writes down the steps since the last time: their mean loss in nats, and the newest of the rest.
+        """Writes down the steps since the last time: their mean loss, and the newest of the rest.
 
         Called before every checkpoint too, so that a resumed run writes the same lines as one that never stopped.
         """

@@ -37,6 +37,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default c
 def main() -> None:
     # ------------------------------------------------------------------ config
     config = cli.read_config(CONFIG)
+    if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
+        raise UserError(
+            "config.optim.loss = 'wasserstein' goes by the order of the letters, and config.data.option_order = "
+            "'shuffled' gives letters no order; change one of them"
+        )
     workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     start_jax(config)
 

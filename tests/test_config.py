@@ -4,6 +4,9 @@ import dataclasses
 import importlib.util
 import json
 import math
+import os
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
@@ -25,7 +28,8 @@ from survey_jax.config import (
 from survey_jax.errors import UserError
 from survey_jax.survey.splits import SplitConfig
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.rglob("*.py"))
 
 
 def minimal() -> Config:
@@ -84,6 +88,7 @@ BAD = [
     ("model.remat", "all", "choose from none, dots, full"),
     ("data.template", "papers", "choose from paper, question_first"),
     ("data.option_order", "random", "choose from listed, reversed, shuffled"),
+    ("optim.loss", "mse", "choose from kl, jsd, wasserstein, cross_entropy, paper_kl"),
     ("optim.schedule", "", "choose from cosine, linear, constant"),
     *((f"batch.{f.name}", 0, "must be positive") for f in dataclasses.fields(BatchConfig) if f.default),
     ("batch.question_answers", -1, "must not be negative"),
@@ -98,6 +103,7 @@ BAD = [
     ("optim.weight_decay", -0.1, "must not be negative"),
     ("run.seed", -1, "must not be negative"),
     ("run.seed", 2**63, "must be at most"),
+    ("optim.lr_end", 1.0, "less than 1"),
     ("optim.b1", 1.0, "less than 1"),
     ("optim.b2", -0.1, "at least 0"),
     ("lora.rank", -1, "must be 0 (full fine-tuning) or more"),
@@ -142,7 +148,7 @@ def everything_changed() -> Config:
             ),
         ),
         batch=BatchConfig(2, 256, 16, 4, 6, 3),
-        optim=OptimConfig(7, 1e-3, 2, "linear", 0.8, 0.99, 0.1, 0.5),
+        optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5),
         mesh=MeshConfig(2, 2, 4),
         run=RunConfig(1, 2, 3, 4, "", False),
     )  # fmt: skip
@@ -164,7 +170,7 @@ def test_a_config_survives_json():
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"optim": {"lrr": 1.0}}, r"run\.json\.optim: unknown setting 'lrr'; known: steps, lr"),
+        ({"optim": {"lrr": 1.0}}, r"run\.json\.optim: unknown setting 'lrr'; known: loss, steps"),
         ({"opti": {}}, r"run\.json: unknown setting 'opti'; known: model, lora"),
         ({"data": {"splits": {"sed": 1}}}, r"run\.json\.data\.splits: unknown setting 'sed'"),
         ({"optim": {"lr": "x"}}, r"run\.json\.optim\.lr = 'x': must be float"),
@@ -179,10 +185,28 @@ def test_bad_json_is_refused_by_name(values, named):
         from_dict(values, where="run.json")
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(FOLDER)))
 def test_shipped_configs_are_valid(file):
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = validate(module.get_config())
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_shipped_configs_have_names_of_their_own():
+    """A run lies in checkpoints/NAME unless --workdir says otherwise."""
+    assert len({file.stem for file in CONFIGS}) == len(CONFIGS)
+
+
+def test_published_configs_work_from_any_folder(tmp_path):
+    """What a file imports is found from wherever the command is run, and flags reach its config."""
+    script = "from survey_jax import cli\nflag = cli.define_config(required=True)\n"
+    script += "cli.run(lambda: print(cli.read_config(flag).optim, cli.default_workdir()))"
+    flags = [f"--config={FOLDER / 'paper' / 'llama3_8b_instruct_paper_jsd.py'}", "--config.optim.lr=1e-3"]
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
+    command = [sys.executable, "-c", script, *flags]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "loss='paper_jsd', steps=4280, lr=0.001," in done.stdout
+    assert "checkpoints/llama3_8b_instruct_paper_jsd" in done.stdout

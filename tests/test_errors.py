@@ -180,6 +180,7 @@ def test_binary(world, arguments, named):
         (["--config.lora.projections=('q','z')"], "['z'] given; choose from q, k"),
         (["--config.mesh.data=3"], "data=3"),
         (["--config.data.splits.max_rows=-1"], "max_rows"),
+        (["--config.optim.loss=wasserstein", "--config.data.option_order=shuffled"], "order of the letters"),
         (["--confg.optim.lr=1"], "confg"),
         (["--config.optimizer.lr=1"], "--config.optimizer.lr: no such setting; did you mean --config.optim.lr?"),
         (["--config.qqq=1"], "--config.qqq: no such setting"),

@@ -115,6 +115,19 @@ def test_attention_back_ends_evaluate_alike(world: Path) -> None:
         assert two_part[name]["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_two_evaluations_are_compared(world: Path) -> None:
+    run(world, "eval", "--config=tiny_config.py", "--zero_shot", "--controls=", "--name=compared")
+    folder = world / "checkpoints" / "tiny_config" / "eval"
+    output = run(world, "eval", "--compare", str(folder / "compared"), str(folder / "last"))
+    assert "difference in KL" in output
+    splits = json.loads((folder / "compared" / "comparison.json").read_text())["splits"]
+    trained, zero = results(world, "last"), results(world, "compared")
+    for name in SPLITS:
+        found = splits[name]["differences"][str(folder / "last")]["kl"]["value"]
+        expected = trained[name]["model"]["kl"]["value"] - zero[name]["model"]["kl"]["value"]
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_controls_are_columns(world: Path) -> None:
     """A control equals a run of its own under the setting that it stands for."""
     flags = ("--config=tiny_config.py", "--zero_shot")

@@ -96,6 +96,10 @@ def test_subpop_bio_and_portray():
     assert Prompter(byte_tokenizer(), "subpop_portray").text(row) == (
         f"Answer the following question as if you were in the age group of 18-29.\n\n{question}"
     )
+    row = answer(group=(("ideology", "Liberal"), ("country", "United States")))
+    assert "your political ideology and then" in Prompter(byte_tokenizer(), "subpop_bio").text(row)
+    assert "\nDescription: I would describe my" in Prompter(byte_tokenizer(), "subpop_bio").text(row)
+    assert "as if your political views were Liberal." in Prompter(byte_tokenizer(), "subpop_portray").text(row)
 
 
 def test_subpop_says_its_own_words_for_values_and_every_attribute_of_a_group():
@@ -104,8 +108,9 @@ def test_subpop_says_its_own_words_for_values_and_every_attribute_of_a_group():
     assert "I consider myself a Something else." in prompter.text(answer(group=party))
     crossed = (("citizen", "No"), ("country", "Kenya"), ("home_language", "Twi"))
     text = prompter.text(answer(group=crossed))
-    assert "description of your citizenship status and the country you live in and your home language and" in text
-    assert "Description: I am not a US Citizen. I live in Kenya. My home language is Twi.\n" in text
+    topics = "your current US citizenship status and the country you live in and your home language"
+    assert f"description of {topics} and" in text
+    assert "Description: I am a Non-US Citizen. I live in Kenya. My home language is Twi.\n" in text
     qa = Prompter(byte_tokenizer(), "subpop_qa").text(answer(group=crossed))
     assert qa.count("Answer: ") == 3
     assert "Question: What is your home language?\n\nAnswer: Twi\n" in qa

@@ -20,7 +20,7 @@ from survey_jax.model.decoder import PROJECTIONS, hidden_states, low_rank, token
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.rotary import Dynamic, Rotary
 from survey_jax.model.weights import abstract_model, load_model, open_pretrained
-from survey_jax.objective import Forward, gradients, kl_sums, option_logits
+from survey_jax.objective import Forward, gradients, loss_sums, option_logits
 from survey_jax.prompts import Prompt, Prompter
 from survey_jax.sharding import make_mesh
 from survey_jax.survey.table import parse_rows
@@ -239,7 +239,7 @@ def test_kl_is_scipys() -> None:
         for (i, j), k in np.ndenumerate(count)
         if k
     )
-    (kl, total), gradient = jax.value_and_grad(kl_sums, has_aux=True)(logits, batch)
+    (kl, total), gradient = jax.value_and_grad(loss_sums, has_aux=True)(logits, batch)
     assert float(kl) == pytest.approx(expected, rel=1e-5)
     assert float(total) == pytest.approx(weight.sum(), rel=1e-6)
     # d KL / d logit = prediction - target on the options that exist, nothing elsewhere

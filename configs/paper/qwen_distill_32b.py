@@ -1,0 +1,12 @@
+"""Cao et al. 2025 with DeepSeek-R1-Distill-Qwen 32B.
+
+Tables and commands: docs/reproduction.md.
+"""
+
+from survey_jax.config import Config
+from survey_jax.published import paper
+
+
+def get_config() -> Config:
+    """See `survey_jax.published.paper`."""
+    return paper("deepseek-ai/DeepSeek-R1-Distill-Qwen-32B", chat=True)
