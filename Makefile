@@ -23,6 +23,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench weights
 	$(RUN) -m benchmarks.trees
 	$(RUN) -m benchmarks.prepare
+	$(RUN) -m benchmarks.metrics
 	$(RUN) -m benchmarks.loading
 	$(RUN) -m benchmarks.quantize
 
