@@ -21,6 +21,7 @@ from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
 from survey_jax.prompts import Prompt, Prompter
 from survey_jax.sharding import make_mesh
+from survey_jax.survey.metrics import scale_points
 from survey_jax.survey.splits import Splits, split
 from survey_jax.survey.table import Answer, read_table
 from survey_jax.trees import BatchShape, group_questions, tree_shape
@@ -80,6 +81,7 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     splits = split(read_answers(config), config.data.splits)
     parts = splits.rows | ({EXTRA: list(extra)} if extra else {})
     rows = [a for part in parts.values() for a in part]
+    scale_points(rows)  # refuses bad ones here rather than at the first evaluation
     letters = prompter.letters([prompter.text(a) for a in rows], max(len(a.options) for a in rows))
     prompts = {name: encode(config, prompter, part) for name, part in parts.items()}
     for name, part in prompts.items():

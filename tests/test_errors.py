@@ -328,6 +328,14 @@ def test_bad_row(train, world, name):
     check_train_refuses(train, world, arguments, f"{table} row 11: {named}")
 
 
+def test_bad_scale_points(train, world):
+    values = rows()
+    values[1] |= {"ordinal_values": [1, "two"]}
+    table = write_rows(world.folder / "points.jsonl", values)
+    arguments = [f"--config={world.config}", f"--config.data.tables={table}"]
+    check_train_refuses(train, world, arguments, "ordinal_values [1, 'two'] are not 2 values in order: Tiny / q0")
+
+
 def test_missing_table(train, world):
     table = world.folder / "no.jsonl"
     check_train_refuses(train, world, [f"--config={world.config}", f"--config.data.tables={table}"], str(table))

@@ -190,7 +190,10 @@ def scale_points(answers: Sequence[Answer]) -> Shares:
         values = answer.extra.get(POINTS)
         if answer.scale != "ordinal" or values is None:
             continue
-        x = np.array([np.nan if v is None else v for v in values], float)
+        try:
+            x = np.array(values, float)
+        except (TypeError, ValueError):
+            x = np.array([])
         if len(x) != len(answer.options) or not ((np.diff(x) > 0).all() or (np.diff(x) < 0).all()):
             raise UserError(
                 f"{POINTS} {list(values)} are not {len(answer.options)} values in order: {answer.describe()}"
