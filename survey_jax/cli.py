@@ -82,6 +82,8 @@ def _join_list(argv: list[str], flag: str) -> list[str]:
     start = end = argv.index(flag) + 1
     while end < len(argv) and not argv[end].startswith("-"):
         end += 1
+    if start == end:
+        fail(f"{flag}: nothing follows it")
     return [*argv[: start - 1], f"{flag}={','.join(argv[start:end])}", *argv[end:]]
 
 

@@ -2,9 +2,9 @@
 
 group_swapped    of a wrong group: a model that uses the group does worse
 no_group         of "someone": what knowing the group is worth
-reversed         options in reverse order
-shuffled         options in a random order, one a question
-orders:K         the mean of predictions over K orders of the options, the listed one and K - 1 random ones
+reversed         options in reverse order (in the listed one, if the run has them reversed)
+shuffled         options in a random order, one a question, other than the run's
+orders:K         the mean of predictions over K orders of the options, the run's own and K - 1 random ones
 template:NAME    another wording
 language:XX      the wording in another language; question and options stay as they are
 """
@@ -68,11 +68,15 @@ def _make(name: str, config: Config, tokenizer: transformers.PreTrainedTokenizer
         return Control(name, lambda rows: _swapped(rows, seed), (prompter(),))
     if name == "no_group":
         return Control(name, lambda rows: [dataclasses.replace(a, group=()) for a in rows], (prompter(),))
-    if name in ("reversed", "shuffled"):
-        return Control(name, list, (prompter(order=name),))
+    if name == "reversed":
+        return Control(name, list, (prompter(order="listed" if data.option_order == "reversed" else "reversed"),))
+    if name == "shuffled":
+        return Control(name, list, (prompter(order="shuffled", draw=1),))
     if kind == "orders" and value.isdecimal() and int(value) > 1:
         shuffled = [prompter(order="shuffled", draw=i) for i in range(1, int(value))]
-        return Control(name, list, (prompter(order="listed"), *shuffled))
+        return Control(name, list, (prompter(), *shuffled))
+    if (kind, value) in (("template", data.template), ("language", data.language)):
+        raise UserError(f"--controls: {name} is the run's own {kind}; choose another")
     if kind == "template" and value:
         return Control(name, list, (prompter(template=value),))
     if kind == "language" and value:

@@ -106,7 +106,10 @@ class TrainedParameters(Mapping[str, np.ndarray]):
 
 
 def instructions(config: Config, pretrained: Pretrained, step: int, temperature: float) -> dict[str, Any]:
-    """All that is needed to ask the model as it was trained, and to read a distribution off its answer."""
+    """How to ask the model as it was trained, and to read a distribution off its answer.
+
+    But for groups: how they are put into words is in `steering.py`.
+    """
     prompter = make_prompter(config, pretrained.tokenizer())
     text = prompter.text(EXAMPLE)
     return {
@@ -118,6 +121,7 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperature:
         "wording": {language: wording(t) for language, t in TEMPLATES[prompter.name].items()},
         "language": config.data.language,
         "option_order": config.data.option_order,
+        "seed": config.run.seed,
         "chat": config.data.chat,
         "add_special_tokens": not config.data.chat,  # a chat template writes its own
         "letters": letter_ids(prompter, text),
@@ -159,13 +163,21 @@ def new_folder(output: Path) -> Iterator[Path]:
     partial = output.with_name(f".partial-{output.name}")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
-        partial.mkdir(parents=True)
+        with _cannot_write(output):
+            partial.mkdir(parents=True)
         yield partial
-        os.replace(partial, output)
-    except OSError as error:
-        raise UserError(f"--output={output}: cannot be written ({error})") from error
+        with _cannot_write(output):
+            os.replace(partial, output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _cannot_write(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--output={output}: cannot be written ({error})") from error
 
 
 if __name__ == "__main__":

@@ -157,12 +157,12 @@ class Prompter:
         self.language, self.order, self.seed = language, order, seed
         self.lead = next(iter(TEMPLATES[template].values())).lead
 
-    def text(self, answer: Answer, group: Group | None = None) -> str:
-        """The prompt as text; `group` asks another group the same question."""
+    def text(self, answer: Answer) -> str:
+        """The prompt as text."""
         t = self._template(answer)
         shown = [(x, answer.options[i]) for x, i in zip(LETTERS, self.option_order(answer), strict=False)]
         parts = {
-            "group": t.describe(group or answer.group),
+            "group": t.describe(answer.group),
             "question": answer.question,
             "options": t.separator.join(t.option.format(letter=letter, text=text) for letter, text in shown),
             "choices": ",".join(t.choice.format(letter=letter) for letter, _ in shown),

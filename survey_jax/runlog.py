@@ -58,7 +58,9 @@ def check_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> No
     if not (workdir / _MANIFEST).is_file():
         return
     remedy = "choose another --workdir, or delete this one to start over"
-    before = read_json(workdir / _MANIFEST).get("identity", {})
+    before = read_json(workdir / _MANIFEST).get("identity")
+    if not isinstance(before, dict):
+        raise UserError(f"{workdir / _MANIFEST}: does not say what run it is of; {remedy}")
     for name, value in identity.items():
         if before.get(name) != value:
             raise UserError(
@@ -127,10 +129,11 @@ class RunLog:
         self._path, self._total = workdir / "metrics.jsonl", total
         kept = []
         if self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= start]
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines  # the last may be half a line
+            kept = [line for number, line in enumerate(whole, 1) if _step(line, self._path, number) <= start]
         partial = self._path.with_name(".partial-metrics.jsonl")
-        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        partial.write_text("".join(kept), encoding="utf-8")
         os.replace(partial, self._path)
         self._file = self._path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
@@ -177,6 +180,15 @@ class RunLog:
         """Closes the files."""
         self._file.close()
         self._board.close()
+
+
+def _step(line: str, path: Path, number: int) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path} line {number}: not an object with a step; delete this line to resume"
+        ) from error
 
 
 def _clock(seconds: float) -> str:

@@ -80,6 +80,7 @@ def main() -> None:
     identity = {
         "base model": pretrained.fingerprint(config.model.quantize),
         TRAINING_SET: fingerprint(task.splits.rows[TRAIN]),
+        "validation set": fingerprint(task.splits.rows[VALID]),
         "set of prompts or batches": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }

@@ -102,6 +102,27 @@ def test_runs_that_do_not_fit_together(tmp_path: Path) -> None:
         compare({"a": a, "d": read(write(tmp_path / "d", others, 0.1))})
 
 
+def test_a_row_without_a_score_counts_for_no_run(tmp_path: Path) -> None:
+    rows = answers()
+    a, b = (read(write(tmp_path / name, rows, noise)) for name, noise in (("a", 0.1), ("b", 0.6)))
+    for key in list(a)[:40]:
+        a[key]["kl"] = np.nan
+    [found] = compare({"a": a, "b": b})
+    rest = list(a)[40:]
+    assert found.scores["b"]["kl"]["value"] == pytest.approx(np.mean([b[key]["kl"] for key in rest]))
+
+
+def test_rows_that_no_evaluation_writes(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", answers(), 0.1) / "predictions.parquet"
+    table = pa.parquet.read_table(file).to_pylist()
+    pa.parquet.write_table(pa.Table.from_pylist([*table, table[0]]), file)
+    with pytest.raises(UserError, match="row 81: stands there twice"):
+        read(tmp_path / "a")
+    pa.parquet.write_table(pa.Table.from_pylist([table[0], table[1] | {"group": None}]), file)
+    with pytest.raises(UserError, match="row 2: not as an evaluation writes it"):
+        read(tmp_path / "a")
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no predictions\.parquet here or under eval/"):
         find_predictions(tmp_path)

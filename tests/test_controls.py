@@ -86,7 +86,14 @@ def test_without_a_group(template: str, words: str):
 def test_other_orders(name: str):
     predictions, _ = predict(name)
     for row, found in zip(ROWS, predictions, strict=True):
-        np.testing.assert_allclose(found, by_position(row, option_order(row, name, 3)))
+        np.testing.assert_allclose(found, by_position(row, option_order(row, name, 4)))
+
+
+@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+def test_a_control_is_not_the_run_itself(order: str):
+    _, plain = predict("orders:2", option_order=order)
+    _, predictor = predict(order, option_order=order)
+    assert predictor.shown != plain.shown[: len(ROWS)]
 
 
 def test_orders_are_averaged():
@@ -124,6 +131,7 @@ def test_a_prompt_that_is_too_long_has_no_prediction(capsys):
         ("orders:1", "'orders:1' is no control"),
         ("template:nope", "'nope' is unknown; choose from paper"),
         ("language:sw", "has no 'sw', only en, zh"),
+        ("template:question_first", "is the run's own template"),
     ],
 )
 def test_unknown_controls_are_refused(name: str, message: str):

@@ -52,7 +52,7 @@ def test_question_first_asks_for_the_group_last():
     common = "Is tea good?\n(A) Yes\n(B) No\nIf someone "
     end = " had to select one of the options, their answer would be ("
     assert prompter.text(answer()) == f"{common}from Kenya{end}"
-    assert prompter.text(answer(), group=(("country", "Peru"),)) == f"{common}from Peru{end}"
+    assert prompter.text(answer(group=(("country", "Peru"),))) == f"{common}from Peru{end}"
 
 
 def test_groups_in_words():

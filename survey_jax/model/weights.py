@@ -55,12 +55,15 @@ class Pretrained:
         return self.path.name if self.path.parent.name == "snapshots" else None
 
     def fingerprint(self, quantize: str = "") -> str:
-        """Hash of the architecture and each weight file's name, size, head and tail: tells models apart in a blink.
+        """Hash of the config and each weight file's name, size, head and tail: tells models apart in a blink.
 
         With it, how the model is quantised: adapters trained on one base belong to no other.
         """
-        digest = hashlib.sha256(repr(self.config).encode())
-        files = [self.path] if self.path.is_file() else sorted(self.path.glob("*.safetensors"))
+        digest = hashlib.sha256()
+        files = [self.path]
+        if self.path.is_dir():
+            digest.update((self.path / "config.json").read_bytes())
+            files = sorted(self.path.glob("*.safetensors"))
         for file in files:
             size = file.stat().st_size
             digest.update(f"{file.name} {size}".encode())

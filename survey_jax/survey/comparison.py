@@ -62,9 +62,18 @@ def read_predictions(file: Path) -> Rows:
     if missing := needed - set(table.column_names):
         raise UserError(f"{file}: has no column {sorted(missing)[0]!r}; evaluate the run again")
     rows: Rows = {}
-    for row in table.to_pylist():
-        group = tuple(sorted((k, v) for k, v in row["group"].items() if v is not None))
-        rows[row["split"], row["survey"], row["wave"], row["question_id"], group] = row
+    for number, row in enumerate(table.to_pylist(), start=1):
+        try:
+            group = tuple(sorted((k, v) for k, v in row["group"].items() if v is not None))
+            row |= {"target": np.array(row["target"], float)} | {
+                m: np.nan if row[m] is None else float(row[m]) for m in metrics.METRICS
+            }
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"{file} row {number}: not as an evaluation writes it ({error})") from error
+        key = (row["split"], row["survey"], row["wave"], row["question_id"], group)
+        if key in rows:
+            raise UserError(f"{file} row {number}: stands there twice; evaluate the run again")
+        rows[key] = row
     return rows
 
 
@@ -93,8 +102,12 @@ def _compare_split(split: str, runs: Mapping[str, Rows], seed: int) -> Compariso
     if not common:
         raise UserError(f"split {split}: {', '.join(runs)} have no row in common; were they trained on other splits?")
     answers = _answers(common, runs)
-    values = {name: {m: _column(rows, common, m) for m in metrics.METRICS} for name, rows in runs.items()}
-    scores = {name: metrics.summarise(answers, {m: rows[m] for m in HEADLINE}, seed) for name, rows in values.items()}
+    values = {name: {m: _column(rows, common, m) for m in HEADLINE} for name, rows in runs.items()}
+    for m in HEADLINE:  # a row that one run has no score for is left out for all
+        unknown = np.isnan([by_metric[m] for by_metric in values.values()]).any(axis=0)
+        for by_metric in values.values():
+            by_metric[m][unknown] = np.nan
+    scores = {name: metrics.summarise(answers, by_metric, seed) for name, by_metric in values.items()}
     first, *others = runs
     differences = {
         name: {m: difference(answers, values[name], values[first], m, seed) for m in HEADLINE} for name in others
@@ -113,7 +126,8 @@ def _answers(common: Sequence[Key], runs: Mapping[str, Rows]) -> list[Answer]:
         )
         for name, theirs in others:
             other = theirs[key]
-            if other["options"] != row["options"] or not np.allclose(other["target"], row["target"], atol=_SAME):
+            same_options = other["options"] == row["options"] and len(other["target"]) == len(row["target"])
+            if not same_options or not np.allclose(other["target"], row["target"], atol=_SAME):
                 raise UserError(
                     f"{answer.describe()}: {first} and {name} were scored against different answers; evaluate both on "
                     "one table"
@@ -123,7 +137,7 @@ def _answers(common: Sequence[Key], runs: Mapping[str, Rows]) -> list[Answer]:
 
 
 def _column(rows: Rows, keys: Sequence[Key], metric: str) -> np.ndarray:
-    return np.array([rows[key][metric] for key in keys], float)  # None becomes NaN
+    return np.array([rows[key][metric] for key in keys])
 
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:

@@ -101,11 +101,11 @@ def rank_correlations(answers: Sequence[Answer], predictions: Distributions) -> 
     """
     target, prediction, known = _both(answers, predictions)
     points = scale_points(answers)
-    rows: dict[tuple[tuple[str, str], tuple[str, ...]], list[int]] = defaultdict(list)
+    rows: dict[tuple[tuple[str, str], str | None, tuple[str, ...]], list[int]] = defaultdict(list)
     for i in np.flatnonzero(known).tolist():
-        rows[(answers[i].question_key, answers[i].options)].append(i)
+        rows[(answers[i].question_key, answers[i].wave, answers[i].options)].append(i)
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (question, options), members in rows.items():
+    for (question, _, options), members in rows.items():
         if len(members) < MIN_GROUPS:
             continue
         if all(answers[i].scale == "ordinal" for i in members):
@@ -161,7 +161,7 @@ def calibration(
                 {"from": number / bins, "to": (number + 1) / bins, "n": n, "predicted": predicted, "human": human}
             )
             error += n * abs(predicted - human["value"]) / exists.sum()
-    return {"table": table, "error": float(error)}
+    return {"table": table, "error": float(error) if table else np.nan}
 
 
 def position_bias(

@@ -283,11 +283,12 @@ def deviations(
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
     """How each row departs from the mean distribution of its question's groups, in truth and in prediction.
 
-    0 in rows without prediction (NaN), which are no part of the mean either. A question is one with its options.
+    0 in rows without prediction (NaN), which are no part of the mean either. A question is one with its options and
+    its wave: what changes over time is no difference between groups.
     """
     prediction = stack(answers, predictions)
     known = ~np.isnan(prediction).any(-1, keepdims=True)
-    question = codes([(a.question_key, a.options) for a in answers])
+    question = codes([(a.question_key, a.wave, a.options) for a in answers])
     size = np.maximum(np.bincount(question, weights=known[:, 0]), 1)[:, None]
 
     def deviation(probs: Array) -> Array:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from survey_jax.errors import UserError, some
-from survey_jax.survey.bootstrap import SAMPLES, Bootstrap, Interval
+from survey_jax.survey.bootstrap import SAMPLES, Bootstrap, Interval, Replicates
 from survey_jax.survey.metrics import METRICS, Distributions, Scores, Shares, losses, stack, uniform
 from survey_jax.survey.table import Answer
 
@@ -95,7 +95,7 @@ def skill(
     name = min(reference, key=lambda n: reference[n].value)
     least = np.min([r.sampled for r in reference.values()], axis=0)
     value = _skill(model.value, np.array(reference[name].value), top.value)
-    return name, type(model)(float(value), _skill(model.sampled, least, top.sampled)).interval()
+    return name, Replicates(float(value), _skill(model.sampled, least, top.sampled)).interval()
 
 
 def _skill(model: Scores | float, baseline: Scores, ceiling: Scores | float) -> Scores:
