@@ -173,8 +173,8 @@ def _sentence(compared: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
             start = f"beats {rival} by"
         else:
             start, value, low, high = f"falls short of {rival} by", -value, -high, -low
-        interval = {"value": value, "low": None if math.isnan(low) else low, "high": high}
-        said[start].append(f"{cell({metric: interval}, metric, interval=True)} in {TITLES[metric]}")
+        number = cell({metric: {"value": value, "low": low, "high": high}}, metric, interval=True)
+        said[start].append(f"{number} in {TITLES[metric]}")
     return "; ".join(f"{start} {', '.join(numbers)}" for start, numbers in said.items())
 
 
@@ -247,10 +247,12 @@ def sources_of(summary: Mapping[str, Any], baseline: str) -> str:
 def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
     """A number for people: value, and its 95 % interval where asked for."""
     entry = scores.get(metric)
-    if entry is None or entry["value"] is None:
+    if entry is None or entry["value"] is None or math.isnan(entry["value"]):
         return "-"
-    shown = f"{entry['value']:.3f}"
-    return f"{shown} [{entry['low']:.3f}, {entry['high']:.3f}]" if interval and entry["low"] is not None else shown
+    numbers = [entry[part] for part in ("value", "low", "high")]
+    if not interval or any(number is None or math.isnan(number) for number in numbers):
+        return f"{numbers[0]:z.3f}"
+    return "{:z.3f} [{:z.3f}, {:z.3f}]".format(*numbers)
 
 
 def print_table(splits: Iterable[SplitScore]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from survey_jax.survey import countries, report_map, report_plots
-from survey_jax.survey.breakdowns import BREAKDOWNS, TOPIC, breakdown, cross_table, worst_questions
+from survey_jax.survey.breakdowns import BREAKDOWNS, NO_LABEL, TOPIC, breakdown, cross_table, worst_questions
 from survey_jax.survey.metrics import deviations
 from survey_jax.survey.report import (
     HEADLINE,
@@ -133,7 +133,7 @@ def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         for metric, entry in by_metric.items():
             known = {k: np.nan if v is None else v for k, v in entry.items()}
             value, low, high = gain(metric, known)
-            interval = {metric: {"value": value, "low": None if np.isnan(low) else low, "high": high}}
+            interval = {metric: {"value": value, "low": low, "high": high}}
             p = "-" if entry["p_holm"] is None else f"{entry['p_holm']:.3f}"
             lines.append({"rival": rival, "metric": TITLES[metric], "gain": cell(interval, metric, True), "p": p,
                           "n": f"{entry['n']:,}"})  # fmt: skip
@@ -161,38 +161,40 @@ def _details(split: SplitScore) -> Details:
 
 
 def _breakdowns(answers: Sequence[Answer], values: np.ndarray) -> dict[str, tuple[dict[str, Any], int]]:
+    """The worst parts, of those with more than one question: a question's difficulty is not the part's."""
     found = {}
     for by, heading in _BREAKDOWNS.items():
         parts = breakdown(answers, values, READING, by)
-        if len(parts) > 1:
-            nan_to_none = {
-                label: {k: None if np.isnan(v) else v for k, v in part.items()} for label, part in parts.items()
-            }
-            found[heading] = (dict(list(nan_to_none.items())[:WORST]), len(parts))
+        several = {label: part for label, part in parts.items() if part["questions"] > 1}
+        if len(parts) > 1 and several:
+            found[heading] = (dict(list(several.items())[:WORST]), len(several))
     return found
 
 
 def _heat(answers: Sequence[Answer], values: np.ndarray) -> dict[str, Any]:
-    """The worst groups (or kinds of them) by the worst topics (or numbers of options), as far as they fit."""
+    """Topics (else numbers of options) by group (else attribute): those with most rows, the worst groups on top."""
     topics = any(TOPIC in a.extra for a in answers)
     down, across = ("group", "topic") if topics else ("attribute", "options")
-    rows, columns, mean = cross_table(answers, values, down, across)
+    labels = (*cross_table(answers, values, down, across),)
+    rows, columns = (_frequent(answers, by, most) for by, most in zip((down, across), CELLS, strict=True))
     if len(rows) < 2 or len(columns) < 2:
         return {}
-    order = [_worst_first(mean, axis)[:most] for axis, most in zip((1, 0), CELLS, strict=True)]
+    columns.sort(key=lambda label: (int(label) if label.isdigit() else 0, label))
+    mean = labels[2][np.ix_([labels[0].index(r) for r in rows], [labels[1].index(c) for c in columns])]
+    known = ~np.isnan(mean)
+    order = np.argsort(-np.where(known, mean, 0).sum(1) / np.maximum(known.sum(1), 1), kind="stable")
     top = np.nanmax(mean)
     lines = [
-        (rows[r], [("", "#fff") if np.isnan(v := mean[r, c]) else (f"{v:.2f}", _shade(v / top)) for c in order[1]])
-        for r in order[0]
+        (rows[r], [("", "#fff") if np.isnan(v) else (f"{v:.2f}", _shade(v / top)) for v in mean[r]]) for r in order
     ]
-    return {"heading": f"{across} by {down}", "columns": [columns[c] for c in order[1]], "rows": lines,
-            "left_out": (len(rows) - len(lines), len(columns) - len(order[1]))}  # fmt: skip
+    left_out = (len(labels[0]) - len(rows), len(labels[1]) - len(columns))
+    return {"heading": f"{across} by {down}", "columns": columns, "rows": lines, "left_out": left_out}
 
 
-def _worst_first(mean: np.ndarray, axis: int) -> list[int]:
-    known = ~np.isnan(mean)
-    average = np.where(known, mean, 0).sum(axis) / np.maximum(known.sum(axis), 1)
-    return [int(i) for i in np.argsort(-average, kind="stable")]
+def _frequent(answers: Sequence[Answer], by: str, most: int) -> list[str]:
+    """The labels that most rows have."""
+    counts = Counter(label for answer in answers for label in BREAKDOWNS[by](answer) or [NO_LABEL])
+    return [label for label, _ in counts.most_common(most)]
 
 
 def _shade(strength: float) -> str:
