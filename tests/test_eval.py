@@ -70,10 +70,12 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
             entry = split["model"][metric]
             assert set(entry) == {"value", "low", "high"}
             assert entry["low"] is None or entry["low"] <= entry["value"] <= entry["high"]
-        assert split["differences"].keys() >= {"zero_shot", "uncalibrated", "group_swapped"}
+        assert split["differences"].keys() >= {"zero_shot", "uncalibrated"}
         assert set(split["skill"]) <= {"paper_1_minus_jsd", "kl"}
         assert split["diagnostics"].keys() >= {"collapse", "calibration", "position_bias"}
-        assert split["failures"] == {}
+        assert split["failures"] == {}  # unseen_group has one group: nobody to swap it with did not fail
+    assert "group_swapped" in splits["valid"]["differences"]
+    assert "group_swapped" not in splits["unseen_group"]["differences"]
 
 
 def test_predictions_are_distributions_and_carry_their_metrics(world: Path) -> None:

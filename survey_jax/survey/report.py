@@ -110,13 +110,7 @@ def score_split(
         "diagnostics": diagnose(answers, predictions[subject], orders, seed),
         "failures": {"model" if system == subject else system: names for system, names in failures.items()},
     }
-    bar = {metric: (f"the best baseline ({b})", differences[b][metric]) for metric, b in best.items()}
-    verdicts = [_sentence(bar)]
-    verdicts += [
-        _sentence({metric: (other, entry) for metric, entry in differences[other].items()})
-        for other in others
-        if differences.get(other)
-    ]
+    verdicts = _verdicts(differences, best, others)
     warnings = [
         f"{name}: {uncertainty.failures_sentence('model' if system == subject else system, names, len(answers))}"
         for system, names in failures.items()
@@ -142,6 +136,15 @@ def _differences(
         for rival, entry in entries.items():
             found[rival][metric] = entry | {"p_holm": corrected[rival]}
     return dict(found)
+
+
+def _verdicts(
+    differences: Mapping[str, Mapping[str, Mapping[str, float]]], best: Mapping[str, str], others: Sequence[str]
+) -> list[str]:
+    """A sentence on the best baseline, and one on each other system that could be compared."""
+    bar = {metric: (f"the best baseline ({name})", differences[name][metric]) for metric, name in best.items()}
+    compared = [{metric: (other, entry) for metric, entry in differences.get(other, {}).items()} for other in others]
+    return [_sentence(rivals) for rivals in (bar, *compared) if rivals]
 
 
 def _skill(
