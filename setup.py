@@ -33,6 +33,8 @@ setup(
         "jax>=0.10,<0.13",
         "jaxtyping>=0.3",
         "jinja2>=3",
+        "markupsafe>=2",
+        "matplotlib>=3.9",
         "ml_collections>=1.1",
         "numpy>=2",
         "optax>=0.2.8",

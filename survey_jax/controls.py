@@ -20,7 +20,7 @@ from jaxtyping import Float
 from survey_jax.assemble import Predictor
 from survey_jax.config import Config
 from survey_jax.errors import UserError
-from survey_jax.prompts import Prompter
+from survey_jax.prompts import Prompt, Prompter
 from survey_jax.runlog import say
 from survey_jax.survey import baselines
 from survey_jax.survey.table import Answer
@@ -89,19 +89,40 @@ def _swapped(rows: Sequence[Answer], seed: int) -> list[Answer | None]:
     return [new if new.group != old.group else None for new, old in zip(swapped, rows, strict=True)]
 
 
-def predict_control(
-    control: Control, predictor: Predictor, train: nnx.State, rows: Sequence[Answer], max_tokens: int, label: str
-) -> Float[np.ndarray, "n K"]:
-    """Predictions for `rows`, asked otherwise; NaN where there is nothing to change, or the prompt is too long."""
-    asked = control.change(rows)
-    total = np.zeros((len(rows), predictor.options))
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """The prompts of a control for some rows.
+
+    Attributes:
+      rows: how many.
+      parts: one a prompter: its prompts, which row each is of, and its letters' token ids.
+    """
+
+    rows: int
+    parts: list[tuple[list[Prompt], list[int], np.ndarray]]
+
+
+def ask(control: Control, rows: Sequence[Answer], max_tokens: int, options: int) -> Asked:
+    """Makes a control's prompts; every check that can fail on them has run when this returns.
+
+    Args:
+      options: the most that any row of the run has.
+    """
+    changed = control.change(rows)
+    place = {id(answer): i for i, answer in enumerate(changed)}
+    parts = []
     for prompter in control.prompters:
-        prompts = prompter.encode([a for a in asked if a is not None], max_tokens, drop_long=True)
-        place = {id(answer): i for i, answer in enumerate(asked)}
-        found = np.full_like(total, np.nan)
+        prompts = prompter.encode([a for a in changed if a is not None], max_tokens, drop_long=True)
         if prompts:
-            letters = prompter.letters([prompter.text(p.answer) for p in prompts], predictor.options)
-            found[[place[id(p.answer)] for p in prompts]] = predictor(train, prompts, label, letters)
-        total += found
+            letters = prompter.letters([prompter.text(p.answer) for p in prompts], options)
+            parts.append((prompts, [place[id(p.answer)] for p in prompts], letters))
+    return Asked(len(rows), parts)
+
+
+def predict(asked: Asked, predictor: Predictor, train: nnx.State, label: str) -> Float[np.ndarray, "n K"]:
+    """Predictions, averaged over prompters; NaN where there was nothing to change, or a prompt is too long."""
+    found = np.full((len(asked.parts) or 1, asked.rows, predictor.options), np.nan)
+    for part, (prompts, places, letters) in zip(found, asked.parts, strict=False):
+        part[places] = predictor(train, prompts, label, letters)
     say(f"{label}: done")
-    return total / len(control.prompters)
+    return found.mean(axis=0)

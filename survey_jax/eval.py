@@ -9,7 +9,7 @@ Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from jaxtyping import Float
 from survey_jax import cli, controls
 from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
+from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
-from survey_jax.runlog import read_config, say, start_jax, write_json
-from survey_jax.survey import baselines, comparison, leakage, report
+from survey_jax.runlog import manifest, read_config, say, start_jax, write_json
+from survey_jax.survey import baselines, comparison, leakage, report, report_page
 from survey_jax.survey.all_baselines import BASELINES, with_embeddings
 from survey_jax.survey.calibration import with_temperature
 from survey_jax.survey.embeddings import Embeddings
+from survey_jax.survey.report_card import Sections, data_sections, surveys
 from survey_jax.survey.splits import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
 
@@ -58,7 +60,7 @@ def main() -> None:
     base_model = pretrained.fingerprint(config.model.quantize)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
     tokenizer = pretrained.tokenizer()
-    asked_otherwise = controls.make_controls(CONTROLS.value, config, tokenizer)
+    wanted = controls.make_controls(CONTROLS.value, config, tokenizer)
     prompter = make_prompter(config, tokenizer)
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
@@ -67,7 +69,10 @@ def main() -> None:
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
-    say(leakage.leakage_table(rows))
+    limit, options = config.batch.row_tokens, len(task.letters)
+    otherwise = {c.name: {name: controls.ask(c, rows[name], limit, options) for name in names} for c in wanted}
+    leaks = leakage.leakage_table(rows)
+    say(leaks)
     bars = BASELINES
     if EMBEDDINGS.value:
         questions = (a.question for part in rows.values() for a in part)
@@ -85,15 +90,10 @@ def main() -> None:
         raw = predict_all(predictor, train, task, names, "model")
         systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
         systems["uncalibrated"] = raw
-    for control in asked_otherwise:
-        systems[control.name] = {
-            name: with_temperature(
-                controls.predict_control(
-                    control, predictor, train, rows[name], config.batch.row_tokens, f"{control.name}: {name}"
-                ),
-                temperature,
-            )
-            for name in names
+    for control, asked in otherwise.items():
+        systems[control] = {
+            name: with_temperature(controls.predict(a, predictor, train, f"{control}: {name}"), temperature)
+            for name, a in asked.items()
         }
 
     # -------------------------------------------------------------------- results
@@ -109,18 +109,23 @@ def main() -> None:
             answers = list(itertools.compress(rows[name], kept))
             mine = {system: predictions[name][kept] for system, predictions in systems.items()}
             theirs = {bar: baselines.select(f, kept) for bar, f in filled.items()}
-            splits[part] = report.score_split(part, answers, mine, subject, theirs, config.run.seed)
+            orders = [task.prompter.option_order(a) for a in answers]
+            splits[part] = report.score_split(
+                part, answers, mine, subject, theirs, orders, config.run.seed, set(otherwise)
+            )
             say(f"model, baselines, controls: {part} scored")
     folder = workdir / "eval" / (NAME.value or default_name(step))
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
-    order = task.prompter.option_order
-    report.write_predictions([splits[name] for name in names], order, folder / "predictions.parquet")
-    about = {
-        "model": config.model.weights,
-        "checkpoint": "none (zero-shot)" if step is None else f"{workdir} step {step}",
-    }
-    report.write_html(splits.values(), about, folder / "report.html")
+    report.write_predictions([splits[name] for name in names], folder / "predictions.parquet")
+    counts = counts_table(task.splits)
+    known = list({a.key: a for part in rows.values() for a in part}.values())  # splits may overlap
+    identity = {"base model": base_model, TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}
+    facts = manifest(config, identity, pretrained.commit)
+    card = data_sections(known, counts, leaks) | model_sections(config, task, facts, workdir, step, temperature)
+    subsets = [name for name in splits if name not in names]
+    preset = config.data.splits.preset
+    report_page.write_html(splits, subsets, preset, surveys(known), card, folder / "report.html")
     report.print_table(splits.values())
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
@@ -164,6 +169,39 @@ def default_name(step: int | None) -> str:
     """E.g. "step_200", "zero_shot", "step_200_ess" for --data=ess.jsonl.gz."""
     parts = ["zero_shot" if step is None else f"step_{step}"]
     return "_".join(parts + [Path(table).name.split(".")[0] for table in DATA.value])
+
+
+def model_sections(
+    config: Config, task: Task, facts: Mapping[str, Any], workdir: Path, step: int | None, temperature: float
+) -> Sections:
+    """What the report discloses of the model; `facts` as `runlog.manifest` has them."""
+    trained = {
+        "adapters": f"LoRA of rank {config.lora.rank}" if config.lora.rank else "none: full fine-tuning",
+        "checkpoint": f"{workdir} step {step} (--step={STEP.value})",
+        "temperature of predictions": f"{temperature:.3f}",
+    }
+    device = facts["device"]
+    return {
+        "Prompt": {
+            "template": f"{config.data.template}{', as a chat' if config.data.chat else ''}",
+            "language of its own words": config.data.language or "that of each row, else English",
+            "order of options": config.data.option_order,
+            "an example; its answer is the next letter": task.prompter.text(task.prompts[TRAIN][0].answer) + "\n",
+        },
+        "Model": {
+            "base model": config.model.weights,
+            "commit": facts["base_model"]["commit"] or "none: a local file or folder",
+            "stored as": config.model.quantize or config.model.dtype,
+            **(trained if step is not None else {"checkpoint": "none: the base model, untrained (zero-shot)"}),
+        },
+        "Fingerprints, seeds and versions": {
+            **{f"fingerprint of the {name}": text for name, text in facts["identity"].items()},
+            "seed of the run; of the splits": f"{config.run.seed}; {config.data.splits.seed}",
+            "versions": ", ".join(f"{package} {version}" for package, version in facts["versions"].items()),
+            "commit of survey_jax": facts["git_commit"] or "unknown: installed without its repository",
+            "device": f"{device['count']} x {device['kind']} ({device['platform']})",
+        },
+    }
 
 
 def predict_all(

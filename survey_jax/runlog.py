@@ -186,9 +186,7 @@ def _step(line: str, path: Path, number: int) -> int:
     try:
         return int(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} line {number}: not an object with a step; delete this line to resume"
-        ) from error
+        raise UserError(f"{path} line {number}: not an object with a step; delete this line to resume") from error
 
 
 def _clock(seconds: float) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from test_prompts import answer, byte_tokenizer
 
+from survey_jax import controls
 from survey_jax.config import Config, RunConfig
-from survey_jax.controls import make_controls, predict_control
+from survey_jax.controls import make_controls
 from survey_jax.errors import UserError
 from survey_jax.prompts import LETTERS, option_order
 
@@ -40,7 +41,8 @@ def predict(name: str, rows=ROWS, max_tokens: int = 1000, **settings: Any) -> tu
         setattr(config.data, key, value)
     [control] = make_controls([name], config, TOKENIZER)
     predictor = Predictor(options=OPTIONS, shown=[])
-    return predict_control(control, predictor, None, rows, max_tokens, name), predictor  # type: ignore[arg-type]
+    asked = controls.ask(control, rows, max_tokens, OPTIONS)
+    return controls.predict(asked, predictor, None, name), predictor  # type: ignore[arg-type]
 
 
 def by_position(row: Any, order: Any) -> np.ndarray:

@@ -1,7 +1,9 @@
 """A whole small run, trained and evaluated by the real binaries: what a user finds in the files."""
 
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +70,12 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
             entry = split["model"][metric]
             assert set(entry) == {"value", "low", "high"}
             assert entry["low"] is None or entry["low"] <= entry["value"] <= entry["high"]
+        assert split["differences"].keys() >= {"zero_shot", "uncalibrated"}
+        assert set(split["skill"]) <= {"paper_1_minus_jsd", "kl"}
+        assert split["diagnostics"].keys() >= {"collapse", "calibration", "position_bias"}
+        assert split["failures"] == {}  # unseen_group has one group: nobody to swap it with did not fail
+    assert "group_swapped" in splits["valid"]["differences"]
+    assert "group_swapped" not in splits["unseen_group"]["differences"]
 
 
 def test_predictions_are_distributions_and_carry_their_metrics(world: Path) -> None:
@@ -95,7 +103,24 @@ def test_report_escapes_and_stands_alone(world: Path) -> None:
     assert all(name in page for name in SPLITS)
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert "<script" not in page
-    assert "http" not in page
+    assert "http" not in page.replace("<meta http-equiv=", "")
+
+
+def test_report_discloses_data_and_model(world: Path) -> None:
+    """Among others an example of a prompt, and the fingerprints that the run's manifest has."""
+    folder = world / "checkpoints" / "tiny_config"
+    page = html.unescape((folder / "eval" / "last" / "report.html").read_text())
+    card = page.split('<section id="card">')[1]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["identity"]["base model"] in card
+    assert manifest["identity"]["training set"] in card
+    assert re.search(r"Is .* good\?\n\(A\) option 0 of \d\n\(B\) option 1 of \d", card)
+    assert "tiny_config step 20" in card
+    assert "LoRA of rank 4" in card
+    assert f"jax {manifest['versions']['jax']}" in card
+    headings = [card.index(f"<h3>{h}</h3>") for h in ("Whose data", "Population under study", "Weights", "Splits",
+                                                      "Leakage audit", "Prompt", "Model")]  # fmt: skip
+    assert headings == sorted(headings)
 
 
 def test_zero_shot_is_the_trained_run_s_baseline(world: Path) -> None:
@@ -175,7 +200,9 @@ def test_alone_it_takes_the_newest_run_and_its_best_step(world: Path) -> None:
     losses = {line["step"]: line[scored] for line in map(json.loads, lines) if scored in line}
     assert set(losses) == {10, 20}
     best = min(losses, key=losses.__getitem__)
-    assert f"results: checkpoints/tiny_config/eval/step_{best}/metrics.json" in run(world, "eval")
+    output = run(world, "eval")
+    assert f"results: checkpoints/tiny_config/eval/step_{best}/metrics.json" in output
+    assert all(output.count(f"\n{name}: the model ") == 1 for name in SPLITS)
     score = results(world, f"step_{best}")["valid"]["model"]["kl_by_question"]["value"]
     assert score == pytest.approx(losses[best], rel=1e-5)
 

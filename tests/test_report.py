@@ -1,13 +1,17 @@
 """What an evaluation says of the baselines: all are scored, few are shown, the best is the bar."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from survey_jax.survey import report
+from survey_jax.survey import report, report_page
 from survey_jax.survey.all_baselines import BASELINES
 from survey_jax.survey.metrics import row_metrics
+from survey_jax.survey.report_card import data_sections, surveys
 from survey_jax.survey.table import Answer
 
 AFRICA = ("Kenya", "Uganda", "Ghana", "Nigeria", "Senegal")
@@ -26,11 +30,15 @@ NEW = [answer(q, c, c == "Zambia") for q in QUESTIONS for c in ("Zambia", "Guyan
 COPIES = {"nearest_groups", "factor_model", "seen_group_mean_by_n", "text_neighbours", "text_ridge", "paper_average"}
 
 
-def score(rows=NEW, train=TRAIN, mix=0.9) -> report.SplitScore:
-    """Of a model that predicts the truth mixed with uniform."""
+def score(rows=NEW, train=TRAIN, mix=0.9, failed=(), control=None) -> report.SplitScore:
+    """Of a model that predicts the truth mixed with uniform, and fails on some rows."""
     model = np.array([mix * np.array(a.probs) + (1 - mix) / len(a.probs) for a in rows])
+    control = model[:, ::-1].copy() if control is None else control
+    model[list(failed)] = np.nan
     filled = {name: predict(train, rows) for name, predict in BASELINES.items()}
-    return report.score_split("new", rows, {"model": model, "control": model[:, ::-1]}, "model", filled, 0)
+    orders = [range(len(a.options)) for a in rows]
+    systems = {"model": model, "control": control}
+    return report.score_split("new", rows, systems, "model", filled, orders, 0, controls={"control"})
 
 
 def test_every_baseline_is_scored_and_says_how_its_rows_were_made():
@@ -49,9 +57,104 @@ def test_the_verdict_is_on_the_best_baseline():
     good, bad = score(mix=1.0), score(mix=0.0)
     assert good.summary["best_baseline"] == {"paper_1_minus_jsd": "covariates", "kl": "covariates"}
     assert len(good.verdicts) == len(bad.verdicts) == 2  # the best baseline, and the control
-    assert good.verdicts[0].startswith("1-√JSD better than the best baseline (covariates) by +0.")
-    assert bad.verdicts[0].startswith("1-√JSD NOT better than the best baseline (covariates) by -0.")
-    assert "KL NOT better than the best baseline (covariates) by -0." in bad.verdicts[0]
+    assert good.verdicts[0].startswith("beats the best baseline (covariates) by 0.")
+    assert bad.verdicts[0].startswith("falls short of the best baseline (covariates) by 0.")
+    assert good.verdicts[0].endswith("in KL")
+
+
+def test_differences_are_paired_and_corrected_for_the_number_of_systems():
+    scored = score()
+    rows = {
+        s: row_metrics(NEW, p)
+        for s, p in (("model", scored.predictions), ("covariates", BASELINES["covariates"](TRAIN, NEW)[0]))
+    }
+    found = scored.summary["differences"]
+    assert set(found) == {"covariates", "control"}
+    for metric in report.HEADLINE:
+        entry = found["covariates"][metric]
+        assert entry["value"] == pytest.approx((rows["model"][metric] - rows["covariates"][metric]).mean())
+        assert entry["n"] == len(NEW)
+        p_values = [found[rival][metric]["p"] for rival in found]
+        assert [found[rival][metric]["p_holm"] for rival in found] == pytest.approx(holm_of_two(*p_values))
+
+
+def holm_of_two(a: float, b: float) -> list[float]:
+    """Holm (1979): the smaller twice, the larger at least that."""
+    least = min(1, 2 * min(a, b))
+    return [least if a <= b else max(least, a), least if b < a else max(least, b)] if a != b else [least, least]
+
+
+def test_a_difference_that_is_not_clear_is_not_called_one():
+    half = [dataclasses.replace(a, probs=(0.5, 0.5)) for a in NEW]
+    rng = np.random.default_rng(0)
+    rows = [dataclasses.replace(a, question_id=f"N{i // 2}", question="?") for i, a in enumerate(half * 5)]
+    share = 0.5 + 0.1 * rng.normal(size=len(rows))
+    control = 0.5 + 0.1 * rng.normal(size=len(rows))
+    filled = {
+        "uniform": BASELINES["uniform"](TRAIN, rows),
+        "seen_group_mean": BASELINES["seen_group_mean"](TRAIN, rows),
+    }
+    systems = {"model": np.stack([share, 1 - share], -1), "other": np.stack([control, 1 - control], -1)}
+    scored = report.score_split("new", rows, systems, "model", filled, [(0, 1)] * len(rows), 0)
+    best, other = scored.verdicts
+    assert best.startswith("falls short of the best baseline (uniform) by 0.")  # which is the truth here
+    assert other.startswith("shows no clear difference from other: ")
+
+
+def test_one_question_has_no_interval():
+    rows = NEW[:2]
+    scored = score(rows)
+    assert scored.verdicts[0].startswith("has no interval (one question) against the best baseline (covariates): 0.")
+    assert "[" not in scored.verdicts[0]
+    assert scored.summary["differences"]["covariates"]["kl"]["low"] is None
+    json.dumps(scored.summary, allow_nan=False)
+
+
+def test_a_failed_prediction_is_named_counted_and_scored_as_uniform(capsys, tmp_path: Path):
+    scored = score(failed=[1])
+    assert scored.summary["failures"] == {"model": [NEW[1].describe()]}
+    assert score().summary["failures"] == {}
+    assert scored.rows["kl"][1] == pytest.approx(row_metrics(NEW, BASELINES["uniform"](TRAIN, NEW)[0])["kl"][1])
+    assert scored.summary["model"]["kl"]["value"] == pytest.approx(scored.rows["kl"].mean())
+    report.print_table([scored])
+    said = capsys.readouterr().out
+    assert f"model: 1 of {len(NEW)} predictions failed and are scored as uniform: {NEW[1].describe()}" in said
+    report.write_predictions([scored], tmp_path / "p.parquet")
+    assert pd.read_parquet(tmp_path / "p.parquet")["failed"].tolist() == [i == 1 for i in range(len(NEW))]
+
+
+def test_a_control_without_a_group_to_swap_did_not_fail():
+    control = np.full((len(NEW), 2), np.nan)
+    control[:2] = 0.5
+    scored = score(control=control)
+    assert scored.summary["failures"] == {}
+    assert scored.summary["differences"]["control"]["kl"]["n"] == 2
+    scored = score(control=np.full((len(NEW), 2), np.nan))
+    assert "control" not in scored.summary["differences"]
+    assert len(scored.verdicts) == 1
+
+
+def test_skill_is_between_the_best_baseline_and_the_ceiling():
+    assert score().summary["skill"] == {}  # nobody knows how many were asked
+    rows = [dataclasses.replace(a, n=500) for a in NEW]
+    perfect, as_good = score(rows, mix=1.0).summary["skill"], score(rows, mix=0.9).summary["skill"]
+    for metric in report.HEADLINE:
+        assert perfect[metric]["baseline"] == "covariates"
+        assert as_good[metric]["value"] < perfect[metric]["value"]
+    assert perfect["kl"]["value"] > 1  # it predicts this very sample, which no knowledge of the population can
+    scores = score(rows).summary
+    assert scores["second_survey"]["jsd"]["value"] > scores["ceiling"]["jsd"]["value"] > 0
+
+
+def test_diagnostics_use_the_order_in_which_options_were_shown():
+    filled = {name: BASELINES[name](TRAIN, NEW) for name in ("uniform", "seen_group_mean")}
+    model = np.tile([0.9, 0.1], (len(NEW), 1))
+    bias = []
+    for order in ((0, 1), (1, 0)):
+        scored = report.score_split("new", NEW, {"model": model}, "model", filled, [order] * len(NEW), 0)
+        bias.append(scored.summary["diagnostics"]["position_bias"])
+    assert bias[0]["first"] == bias[1]["last"]
+    assert bias[0]["first"]["value"] == pytest.approx(0.9 - np.mean([a.probs[0] for a in NEW]))
 
 
 def test_each_metric_has_its_own_best_baseline():
@@ -76,8 +179,7 @@ def test_the_printed_table_has_the_best_baseline_and_not_all(capsys):
         assert name in table
     for name in {*BASELINES} - {"uniform", "seen_group_mean", "covariates"}:
         assert f" {name} " not in table
-    assert "new: seen_group_mean is from: same question (6)" in said
-    assert "new: covariates is from: covariates (6)" in said
+    assert " ".join(said.split("\n", 1)[1].split()) == "new: the model " + " ".join(score().verdicts[0].split())
     assert all(len(line) <= 160 for line in table.splitlines())
 
 
@@ -85,15 +187,16 @@ def test_copies_of_another_baseline_are_named_once_in_the_page(tmp_path: Path):
     scored = score()
     assert set(scored.summary["same_as"]) >= COPIES
     assert {scored.summary["same_as"][name] for name in COPIES} == {"seen_group_mean"}
-    report.write_html([scored], {}, tmp_path / "report.html")
+    card = data_sections(NEW, "", "")
+    report_page.write_html({"new": scored}, [], "", surveys(NEW), card, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    every = page.split("<details>")[1]
+    every = page.split("All baselines, the best first")[1].split("</details>")[0]
     for name in BASELINES:
         copy = name in scored.summary["same_as"]
-        assert every.count(f"<td>{name}</td>") == (0 if copy else 1)
+        assert every.count(f'<th scope="row">{name}</th>') == (0 if copy else 1)
         assert (f"{name} as " in every) == copy
-    assert every.index("<td>covariates</td>") < every.index("<td>seen_group_mean</td>")
-    assert every.index("<td>seen_group_mean</td>") < every.index("<td>paper_average_answer</td>")
+    names = [every.index(f">{name}<") for name in ("covariates", "seen_group_mean", "paper_average_answer")]
+    assert names == sorted(names)
     assert '<td class="text">same question (6)</td>' in every
 
 

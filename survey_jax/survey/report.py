@@ -1,29 +1,35 @@
-"""What an evaluation says: scores of the model, of baselines and controls, as data, as a table and as one HTML page."""
+"""What an evaluation says: scores of the model, of baselines and controls, as data and as a table.
+
+The page that says it with pictures is `report_page.py`.
+"""
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
-import jinja2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from rich.console import Console
 from rich.table import Table
 
-from survey_jax.survey import metrics
+from survey_jax.survey import metrics, uncertainty
 from survey_jax.survey.baselines import Filled
+from survey_jax.survey.diagnostics import diagnose
 from survey_jax.survey.table import Answer
 
 SHOWN = ("paper_1_minus_jsd", "kl", "jsd", "tv", "emd", "mode_accuracy", "entropy_ratio")
 TITLES = {"paper_1_minus_jsd": "1-√JSD", "kl": "KL", "jsd": "JSD", "tv": "TV", "emd": "EMD", "mode_accuracy": "mode",
           "entropy_ratio": "entropy ratio"}  # fmt: skip
-_HEADLINE = ("paper_1_minus_jsd", "kl")  # the metrics of the verdict
+HEADLINE = ("paper_1_minus_jsd", "kl")  # the metrics of the verdict
+LEVEL = 0.05  # a difference is clear where its corrected p-value is below
 _ALWAYS_SHOWN = ("uniform", "seen_group_mean")  # of the baselines; besides them the best
 _CEILING = "sampling ceiling"
+
+Rows = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,18 +37,25 @@ class SplitScore:
     """One split's evaluation.
 
     Attributes:
-      predictions: of the subject (the model, or the base model where that is what is evaluated).
+      predictions: of the subject (the model, or the base model where that is what is evaluated), as scored: uniform
+        where it failed.
+      failed: which rows those are.
       rows: the subject's metrics per row.
       summary: the split's entry in metrics.json.
-      verdicts: plain sentences on what the subject beats and does not.
+      verdicts: plain sentences on what the subject beats and does not; the first is on the best baseline.
+      warnings: sentences on predictions that failed.
+      orders: which of a row's options was shown at each place.
     """
 
     name: str
     answers: list[Answer]
     predictions: Float[np.ndarray, "n K"]
-    rows: dict[str, np.ndarray]
+    failed: Bool[np.ndarray, " n"]
+    rows: Rows
     summary: dict[str, Any]
     verdicts: list[str]
+    warnings: list[str]
+    orders: Sequence[Sequence[int]]
 
 
 def score_split(
@@ -51,38 +64,128 @@ def score_split(
     systems: Mapping[str, Float[np.ndarray, "n K"]],
     subject: str,
     filled: Mapping[str, Filled],
+    orders: Sequence[Sequence[int]],
     seed: int,
+    controls: Collection[str] = (),
 ) -> SplitScore:
     """Scores one split.
 
     Args:
-      systems: predictions by system; `subject` is the one under evaluation, the others are controls.
+      systems: predictions by system; `subject` is the one under evaluation, the others it is compared with.
       filled: what each baseline predicts and how each row was made; uniform and seen_group_mean among them.
+      orders: which of a row's options was shown at each place.
       seed: of the bootstrap and of the sampling ceiling.
+      controls: systems whose rows of NaN have nothing to predict, such as a survey's only group to swap. A row of NaN
+        of any other system is a prediction that failed.
     """
-    controls = {system: p for system, p in systems.items() if system != subject}
-    predictions = {baseline: shares for baseline, (shares, _) in filled.items()} | controls
+    baselines = {baseline: shares for baseline, (shares, _) in filled.items()}
+    predictions: dict[str, Any] = {**baselines, **systems}
+    failures: dict[str, list[str]] = {}
+    for system in [s for s in predictions if s not in controls]:
+        predictions[system], failed = uncertainty.without_failures(answers, predictions[system])
+        failures |= {system: failed} if failed else {}
     rows = {system: metrics.row_metrics(answers, p) for system, p in predictions.items()}
-    mine = metrics.row_metrics(answers, systems[subject])
-    same_as = _same_as({baseline: shares for baseline, (shares, _) in filled.items()})
-    best = {metric: _best(metric, {b: rows[b] for b in filled if b not in same_as}) for metric in _HEADLINE}
+    mine = rows.pop(subject)
+    same_as = _same_as(baselines)
+    distinct = {baseline: rows[baseline] for baseline in baselines if baseline not in same_as}
+    best = {metric: _best(metric, distinct) for metric in HEADLINE}
     ceiling = metrics.sampling_ceiling(answers, np.random.default_rng(seed))
+    second = metrics.second_survey(answers, np.random.default_rng(seed))
+    others = [system for system in systems if system != subject]
+    differences = _differences(answers, mine, {r: rows[r] for r in [*best.values(), *others]}, best, seed)
     summary = {
         "n": len(answers),
         "questions": len({a.question_key for a in answers}),
         "groups": len({a.group for a in answers}),
-        "model": _summary(answers, systems[subject], mine, seed),
-        "baselines": {system: _summary(answers, p, rows[system], seed) for system, p in predictions.items()},
+        "model": _summary(answers, predictions[subject], mine, seed),
+        "baselines": {system: _summary(answers, predictions[system], rows[system], seed) for system in rows},
         "best_baseline": best,
         "same_as": same_as,
         "sources": {baseline: dict(Counter(sources)) for baseline, (_, sources) in filled.items()},
+        "differences": differences,
+        "skill": _skill(answers, mine, distinct, ceiling, seed),
         "ceiling": metrics.summarise(answers, ceiling, seed),
         "ceiling_n": int(sum(a.n is not None or a.n_effective is not None for a in answers)),
+        "second_survey": metrics.summarise(answers, second, seed),
+        "diagnostics": diagnose(answers, predictions[subject], orders, seed),
+        "failures": {"model" if system == subject else system: names for system, names in failures.items()},
     }
-    rivals = [{metric: (f"the best baseline ({name})", rows[name]) for metric, name in best.items()}]
-    rivals += [dict.fromkeys(_HEADLINE, (name, rows[name])) for name in controls]
-    verdicts = [v for rival in rivals if (v := _verdict(answers, mine, rival, seed))]
-    return SplitScore(name, answers, systems[subject], mine, _plain(summary), verdicts)
+    verdicts = _verdicts(differences, best, others)
+    warnings = [
+        f"{name}: {uncertainty.failures_sentence('model' if system == subject else system, names, len(answers))}"
+        for system, names in failures.items()
+    ]
+    failed_rows = np.isnan(metrics.stack(answers, systems[subject])).any(-1)
+    scored = predictions[subject]
+    return SplitScore(name, answers, scored, failed_rows, mine, _plain(summary), verdicts, warnings, orders)
+
+
+def _differences(
+    answers: Sequence[Answer], mine: Rows, rivals: Mapping[str, Rows], best: Mapping[str, str], seed: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The subject less each rival, paired by row, by rival and headline metric; p_holm is corrected over the rivals.
+
+    Of the baselines among the rivals each counts for the metric that it is the best of.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for metric in HEADLINE:
+        compared = [r for r in rivals if r == best[metric] or r not in best.values()]
+        some_rows = [r for r in compared if not np.isnan(rivals[r][metric]).all()]  # None: nobody to swap groups with
+        entries = {r: uncertainty.difference(answers, mine, rivals[r], metric, seed) for r in some_rows}
+        corrected = uncertainty.holm({rival: entry["p"] for rival, entry in entries.items()})
+        for rival, entry in entries.items():
+            found[rival][metric] = entry | {"p_holm": corrected[rival]}
+    return dict(found)
+
+
+def _verdicts(
+    differences: Mapping[str, Mapping[str, Mapping[str, float]]], best: Mapping[str, str], others: Sequence[str]
+) -> list[str]:
+    """A sentence on the best baseline, and one on each other system that could be compared."""
+    bar = {metric: (f"the best baseline ({name})", differences[name][metric]) for metric, name in best.items()}
+    compared = [{metric: (other, entry) for metric, entry in differences.get(other, {}).items()} for other in others]
+    return [_sentence(rivals) for rivals in (bar, *compared) if rivals]
+
+
+def _skill(
+    answers: Sequence[Answer], mine: Rows, baselines: Mapping[str, Rows], ceiling: Rows, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Skill by headline metric; empty where no row has a number of respondents, and so no ceiling."""
+    found = {}
+    for metric in HEADLINE:
+        if not np.isnan(ceiling[metric]).all():
+            baseline, interval = uncertainty.skill(answers, mine, baselines, ceiling, metric, seed)
+            found[metric] = {"baseline": baseline, **interval}
+    return found
+
+
+def _sentence(compared: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
+    """Where the subject stands, of each metric: a rival's name and the difference to it.
+
+    E.g. "beats uniform by 0.027 [0.012, 0.041] in 1-√JSD; shows no clear difference from uniform: 0.004 [-0.010,
+    0.018] in KL". Where it is not clear, numbers above zero are in the subject's favour.
+    """
+    said: dict[str, list[str]] = defaultdict(list)
+    for metric, (rival, entry) in compared.items():
+        value, low, high = gain(metric, entry)
+        if math.isnan(entry["p_holm"]):
+            start = f"has no interval (one question) against {rival}:"
+        elif entry["p_holm"] >= LEVEL:
+            start = f"shows no clear difference from {rival}:"
+        elif value > 0:
+            start = f"beats {rival} by"
+        else:
+            start, value, low, high = f"falls short of {rival} by", -value, -high, -low
+        number = cell({metric: {"value": value, "low": low, "high": high}}, metric, interval=True)
+        said[start].append(f"{number} in {TITLES[metric]}")
+    return "; ".join(f"{start} {', '.join(numbers)}" for start, numbers in said.items())
+
+
+def gain(metric: str, entry: Mapping[str, float]) -> tuple[float, float, float]:
+    """A difference and its interval, turned so that more is better."""
+    if metrics.METRICS[metric].better == "higher":
+        return entry["value"], entry["low"], entry["high"]
+    return -entry["value"], -entry["high"], -entry["low"]
 
 
 def _same_as(shares: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:
@@ -109,27 +212,12 @@ def _summary(
     return metrics.summarise(answers, rows, seed) | {metrics.BETWEEN_GROUP_VARIANCE_RATIO: ratio}
 
 
-def _verdict(
-    answers: Sequence[Answer], mine: dict[str, np.ndarray], rival: Mapping[str, tuple[str, Any]], seed: int
-) -> str:
-    """Where the subject stands against a rival of each metric (name, row metrics), by paired differences of rows."""
-    parts = []
-    for metric, (name, theirs) in rival.items():
-        sign = 1 if metrics.METRICS[metric].better == "higher" else -1
-        difference = sign * (mine[metric] - theirs[metric])
-        if np.isnan(difference).all():  # nobody to swap groups with
-            continue
-        gain = metrics.summarise(answers, {metric: difference}, seed)[metric]
-        word = "better than" if gain["value"] > 0 else "NOT better than"
-        sure = "" if gain["low"] > 0 or gain["high"] < 0 else ", within the uncertainty"
-        parts.append(f"{TITLES[metric]} {word} {name} by {gain['value']:+.3f}{sure}")
-    return "; ".join(parts)
-
-
 def _plain(value: Any) -> Any:
-    """As strict JSON can hold it: NaN (no such value) becomes null."""
+    """As strict JSON can hold it: NaN (no such value) becomes null, at any depth."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
     if isinstance(value, float):
         return None if math.isnan(value) else float(value)
     return value
@@ -150,7 +238,7 @@ def systems_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def baselines_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Every baseline that is not the same as another, the best first."""
     scores = {b: summary["baselines"][b] for b in summary["sources"] if b not in summary["same_as"]}
-    return dict(sorted(scores.items(), key=lambda item: -item[1][_HEADLINE[0]]["value"]))
+    return dict(sorted(scores.items(), key=lambda item: -item[1][HEADLINE[0]]["value"]))
 
 
 def sources_of(summary: Mapping[str, Any], baseline: str) -> str:
@@ -162,14 +250,16 @@ def sources_of(summary: Mapping[str, Any], baseline: str) -> str:
 def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
     """A number for people: value, and its 95 % interval where asked for."""
     entry = scores.get(metric)
-    if entry is None or entry["value"] is None:
+    if entry is None or entry["value"] is None or math.isnan(entry["value"]):
         return "-"
-    shown = f"{entry['value']:.3f}"
-    return f"{shown} [{entry['low']:.3f}, {entry['high']:.3f}]" if interval and entry["low"] is not None else shown
+    numbers = [entry[part] for part in ("value", "low", "high")]
+    if not interval or any(number is None or math.isnan(number) for number in numbers):
+        return f"{numbers[0]:z.3f}"
+    return "{:z.3f} [{:z.3f}, {:z.3f}]".format(*numbers)
 
 
 def print_table(splits: Iterable[SplitScore]) -> None:
-    """One table for all splits, and a verdict below it."""
+    """One table for all splits; below it a sentence a split, and any predictions that failed."""
     splits = list(splits)
     table = Table(title="Predicted against human distributions (95 % intervals clustered by question and group)")
     table.add_column("split", no_wrap=True)
@@ -179,27 +269,18 @@ def print_table(splits: Iterable[SplitScore]) -> None:
     for split in splits:
         for number, (system, scores) in enumerate(systems_of(split.summary).items()):
             head = {0: split.name, 1: f"n = {split.summary['n']}"}.get(number, "")
-            table.add_row(head, system, *(cell(scores, m, interval=m in _HEADLINE) for m in SHOWN))
+            table.add_row(head, system, *(cell(scores, m, interval=m in HEADLINE) for m in SHOWN))
         table.add_section()
     # Wide enough for every column, whatever the terminal: a log must not lose digits.
     Console(width=160).print(table)
     for split in splits:
-        for baseline in dict.fromkeys(["seen_group_mean", *split.summary["best_baseline"].values()]):
-            if baseline != "uniform":
-                print(f"{split.name}: {baseline} is from: {sources_of(split.summary, baseline)}", flush=True)
-        for sentence in split.verdicts:
-            print(f"{split.name}: {sentence}", flush=True)
+        print(f"{split.name}: the model {split.verdicts[0]}", flush=True)
+    for warning in dict.fromkeys(w for split in splits for w in split.warnings):
+        print(warning, flush=True)
 
 
-def write_predictions(
-    splits: Iterable[SplitScore], option_order: Callable[[Answer], Sequence[int]], path: Path
-) -> None:
-    """predictions.parquet: one row an answer.
-
-    Args:
-      option_order: which of a row's options stood under each letter of its prompt; kept as a column. All other columns
-        are in the order of `options`.
-    """
+def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
+    """predictions.parquet: one row an answer. All columns are in the order of `options`; `option_order` is as shown."""
     rows = []
     for split in splits:
         for i, answer in enumerate(split.answers):
@@ -209,10 +290,11 @@ def write_predictions(
                 "question_id": answer.question_id,
                 "question": answer.question,
                 "options": list(answer.options),
-                "option_order": list(option_order(answer)),
+                "option_order": list(split.orders[i]),
                 "group": dict(answer.group),
                 "target": list(answer.probs),
                 "prediction": split.predictions[i, : len(answer.probs)].tolist(),
+                "failed": bool(split.failed[i]),
                 "n": answer.n,
                 "split": split.name,
             }
@@ -220,56 +302,4 @@ def write_predictions(
     partial = path.with_name(f".partial-{path.name}")
     datasets.disable_progress_bars()
     datasets.Dataset.from_list(rows).to_parquet(str(partial))
-    partial.replace(path)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Survey prediction report</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1a1a1a; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, .text { text-align: left; } tr.model td { font-weight: 600; }
-</style>
-{% macro table(systems, sources_in=None) %}
-<div class="scroll"><table>
-<tr><th scope="col">system</th>{% for m in shown %}<th scope="col">{{ titles[m] }}</th>{% endfor %}
-{% if sources_in %}<th scope="col" class="text">rows predicted by</th>{% endif %}</tr>
-{% for system, scores in systems.items() %}
-<tr{% if system == "model" %} class="model"{% endif %}><td>{{ system }}</td>
-{% for m in shown %}<td>{{ cell(scores, m, True) }}</td>{% endfor %}
-{% if sources_in %}<td class="text">{{ sources_of(sources_in, system) }}</td>{% endif %}</tr>
-{% endfor %}
-</table></div>
-{% endmacro %}
-<h1>Predicted against human distributions</h1>
-<dl>{% for key, value in about.items() %}<dt>{{ key }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
-<p>Brackets hold 95&nbsp;% intervals from a bootstrap clustered by question and group. The sampling ceiling is what a
-second sample of the same size would score.</p>
-{% for split in splits %}
-<h2>{{ split.name }}</h2>
-<p>{{ split.summary.n }} answers, {{ split.summary.questions }} questions, {{ split.summary.groups }} groups.</p>
-{{ table(systems_of(split.summary)) }}
-<ul>{% for sentence in split.verdicts %}<li>{{ sentence }}</li>{% endfor %}</ul>
-<details><summary>All baselines, the best first, and how many rows each predicted in which way</summary>
-{{ table(baselines_of(split.summary), split.summary) }}
-{% if split.summary.same_as %}<p>On every row the same as another:
-{% for baseline, other in split.summary.same_as.items() %}{{ baseline }} as {{ other }}{{ ", " if not loop.last }}
-{%- endfor %}.</p>{% endif %}
-</details>
-{% endfor %}
-</html>
-"""
-
-
-def write_html(splits: Iterable[SplitScore], about: Mapping[str, str], path: Path) -> None:
-    """report.html: one self-contained page; every text from outside is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(_PAGE).render(
-        splits=list(splits), about=about, shown=SHOWN, titles=TITLES, cell=cell,
-        systems_of=systems_of, baselines_of=baselines_of, sources_of=sources_of,
-    )  # fmt: skip
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(page, encoding="utf-8")
     partial.replace(path)
