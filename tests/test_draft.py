@@ -146,8 +146,35 @@ def test_unlabelled_codes_in_a_labelled_file(draft, counted):
 
 def test_a_list_of_an_attribute_s_own_keeps_the_blank_codes(draft, counted):
     text = draft({"age": [999, "NA", *range(20, 78)], "q": cycle("Yes", "No")})
-    assert "not_asked: [NA]" in text
+    assert "not_asked: [NA]  # a guess: read as blank cells (NA in age)\n" in text
     assert "2 of 60 respondents are in no group by age" in counted(text)[1]
+
+
+def test_none_and_a_dash_are_answers(draft, counted):
+    text = draft({"religion": cycle("None", "Islam"), "kids": cycle("None", "One", "Two"), "sign": cycle("-", "+")})
+    assert "\nnot_asked:" not in text
+    rows, _ = counted(text)
+    assert {dict(a.group)["religion"] for a in rows if "religion" in dict(a.group)} == {"None", "Islam"}
+    kids = next(a for a in rows if a.question_id == "kids" and dict(a.group) == {"sex": "male"})
+    assert (set(kids.options), kids.n) == ({"None", "One", "Two"}, 30)
+    assert {a.options for a in rows if a.question_id == "sign"} == {("+", "-")}
+
+
+def test_says_which_texts_it_reads_as_blank_and_where(draft):
+    items = {f"q{i}": cycle("Yes", "No", "n/a") for i in range(4)}
+    text = draft({"country": cycle("NA", "KE")} | items)
+    guess = "# a guess: read as blank cells (NA in country; n/a in q0, q1, q2, ... (4 in all))\n"
+    assert f'not_asked: [NA, "n/a"]  {guess}' in text
+
+
+def test_a_weight_is_a_guess_and_a_few_whole_numbers_are_answers(draft, counted):
+    weights = {"v_wt": [0.5 + 0.1 * i for i in range(ROWS)], "w_cell": cycle(0.5, 1, 2)}
+    text = draft({"w_happy": cycle(1, 2, 3, 4, 5)} | weights | {"q": cycle("Yes", "No")})
+    assert "weight: v_wt  # a guess, by its name\n# weight: w_cell  # another column that may be one\n" in text
+    assert "  w_happy:  # called like a weight, but it has only a few whole numbers\n    text: " in text
+    rows, _ = counted(text)
+    assert {a.question_id for a in rows} == {"w_happy", "q"}
+    assert "# weight: no column looks like one\n" in draft({"w_happy": cycle(1, 2, 3)})
 
 
 DATES = {

@@ -41,8 +41,11 @@ def test_baselines_on_embeddings_go_by_them_and_not_by_the_text(tmp_path):
 
 NO_EMBEDDINGS = {
     "ragged": ({"A?": [1.0, 2.0], "B?": [1.0]}, "cannot be read as embeddings"),
-    "zero": ({"A?": [1.0, 2.0], "B?": [0.0, 0.0]}, "row 2: its embedding is empty, zero or NaN"),
-    "NaN": ({"A?": [np.nan, 2.0], "B?": [1.0, 0.0]}, "row 1: its embedding is empty, zero or NaN"),
+    "zero": ({"A?": [1.0, 2.0], "B?": [0.0, 0.0]}, "row 2: the embedding of 'B?' is zero or not finite"),
+    "NaN": ({"A?": [np.nan, 2.0], "B?": [1.0, 0.0]}, "row 1: the embedding of 'A?' is zero or not finite"),
+    "infinite": ({"A?": [1.0], "B?": [-2.0], "C?": [np.inf]}, "row 3: the embedding of 'C?' is zero or not finite"),
+    "empty": ({"A?": [], "B?": []}, "row 1: the embedding of 'A?' is zero or not finite"),
+    "no lists": ({"A?": 1.0, "B?": 2.0}, "cannot be read as embeddings: no lists of numbers; expected the columns"),
     "a question without": ({"A?": [1.0, 2.0]}, "has no embedding of 1 questions, such as 'B?'; add them"),
 }
 
@@ -57,3 +60,13 @@ def test_files_that_are_no_embeddings(tmp_path, name):
     for other in ("w", "x"):
         with pytest.raises(UserError, match=rf"{other}\.parquet: cannot be read as embeddings"):
             Embeddings(tmp_path / f"{other}.parquet", [])
+
+
+def test_a_question_may_be_listed_twice_with_the_same_embedding_only(tmp_path):
+    path = tmp_path / "v.parquet"
+    questions = ["A?", "B?", "A?"]
+    pd.DataFrame({"question": questions, "embedding": [[3.0, 4.0], [1.0, 0.0], [3.0, 4.0]]}).to_parquet(path)
+    np.testing.assert_allclose(Embeddings(path, ["A?"]).transform(["A?"]).toarray(), [[0.6, 0.8]])
+    pd.DataFrame({"question": questions, "embedding": [[3.0, 4.0], [1.0, 0.0], [4.0, 3.0]]}).to_parquet(path)
+    with pytest.raises(UserError, match=r"v\.parquet: row 3: 'A\?' has another embedding further up; keep one of them"):
+        Embeddings(path, ["A?"])

@@ -1,6 +1,7 @@
 """Published config.json files: they load, mean what they say, and hold as many parameters as was published."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model_type": "gemma", "use_bidirectional_attention": True},
         "use_bidirectional_attention = True is not supported",
     ),
+    "two-way": ({"is_causal": False}, "is_causal = False is not supported (supported: True)"),
+    "two-way text part": (
+        {"model_type": "mistral3", "text_config": SIZES | {"is_causal": False}},
+        "text_config.is_causal = False is not supported (supported: True)",
+    ),
     "text part": (
         {"model_type": "mistral3", "text_config": SIZES | {"model_type": "ministral3"}},
         "text_config.model_type = 'ministral3' is not supported (supported: mistral)",
@@ -351,6 +357,74 @@ def test_what_would_change_logits_is_refused_by_name(case: str) -> None:
     with pytest.raises(UserError) as error:
         decoder_config(SIZES | {"model_type": "llama"} | changes, "dir/config.json")
     assert str(error.value).startswith(f"dir/config.json: {message}")
+
+
+def scaled(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"max_position_embeddings": 256, "rope_scaling": {"rope_type": kind, "rope_theta": 1e4} | settings}
+
+
+LLAMA3_SCALING = {"factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+LONG = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+# model_type: (fields of a wrong kind, what the message says of them)
+MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "llama": [
+        ({"model_type": ["llama"]}, "architecture ['llama'] is not supported"),
+        ({"hidden_size": "64"}, "hidden_size = '64' is not supported (it must be a whole number, 1 or more)"),
+        ({"num_hidden_layers": True}, "num_hidden_layers = True is not supported (it must be a whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads = 0 is not supported (it must be a whole number"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3 is not supported (it must divide num_attention_"),
+        ({"head_dim": 15}, "rotary embeddings turn 15 channels of each head's 15 (head_dim, or hidden_size / num_at"),
+        ({"rms_norm_eps": "1e-6"}, "rms_norm_eps = '1e-6' is not supported (it must be a number, zero or above zero)"),
+        ({"rope_theta": [1e4]}, "rope_theta = [10000.0] is not supported (it must be a number above zero)"),
+        (scaled("linear", factor="2"), "rope_scaling.factor = '2' is not supported (it must be a number above zero)"),
+        (scaled("linear", factor=math.nan), "rope_scaling.factor = nan is not supported"),
+        ({"rope_scaling": {"rope_type": ["linear"]}}, "rotary scaling ['linear'] is not supported"),
+        (scaled("llama3", **LLAMA3_SCALING), "rope_scaling.high_freq_factor = 4.0 is not supported (it must be above"),
+        (scaled("yarn", factor=2.0, beta_slow="1"), "rope_scaling.beta_slow = '1' is not supported"),
+    ],
+    "phi3": [
+        (scaled("longrope", **LONG | {"short_factor": 1}), "rope_scaling.short_factor = 1 is not supported (it must"),
+        (scaled("longrope", **LONG | {"long_factor": [2.0] * 7}), "long_factor has 7 numbers, not 8: one for each"),
+        (scaled("longrope", **LONG, original_max_position_embeddings=1), "a field has a value of the wrong kind ("),
+        ({"partial_rotary_factor": 2}, "rotary embeddings turn 32 channels of each head's 16"),
+    ],
+    "qwen2": [
+        ({"layer_types": 3}, "layer_types = 3 is not supported (3 times full_attention or sliding_attention)"),
+        ({"sliding_window": "7"}, "sliding_window = '7' is not supported (it must be a whole number, 1 or more)"),
+    ],
+    "smollm3": [({"no_rope_layers": layers}, "no_rope_layers = ") for layers in ([1], 1, [1, 0, "x"])],
+    "mistral3": [
+        ({"text_config": []}, "text_config = [] is not supported (it must be an object)"),
+        ({"text_config": {"hidden_size": None}}, "field 'text_config.hidden_size' is missing"),
+    ],
+    "olmo3": [
+        (
+            {"rope_parameters": {"full_attention": 1, "sliding_attention": {}}},
+            "rope_parameters.full_attention = 1 is not supported (it must be an object)",
+        )
+    ],
+    "exaone4": [({"sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supported (it must be a whole")],
+    "gemma3_text": [({"sliding_window": 7, "sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supp")],
+    "granite": [({"logits_scaling": 0}, "logits_scaling = 0 is not supported (it must be a number above zero)")],
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "message"),
+    [(family, fields, message) for family, cases in MALFORMED.items() for fields, message in cases],
+    ids=str,
+)
+def test_fields_of_a_wrong_kind_are_refused_in_one_line(family: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        decoder_config(SIZES | {"model_type": family} | fields, "dir/config.json")
+    assert str(error.value).startswith(f"dir/config.json: {message}")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "3", "null", '"llama"'])
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json: expected a JSON object, not "):
+        open_pretrained(str(tmp_path))
 
 
 @pytest.mark.parametrize("model", ["language_model.model", "model.language_model"])

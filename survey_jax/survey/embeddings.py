@@ -18,19 +18,27 @@ class Embeddings:
         """Reads a Parquet file of the columns `question` (text, as in the survey table) and `embedding` (numbers).
 
         Raises:
-          UserError: unreadable, an embedding is none (empty, NaN, zero), or one of `questions` is not there.
+          UserError: unreadable, an embedding is zero or not finite, a question has two, or one of `questions` none.
         """
         try:
             table = pyarrow.parquet.read_table(path, columns=["question", "embedding"]).to_pydict()
             rows = np.array(table["embedding"], float)
+            if rows.ndim != 2:
+                raise ValueError("no lists of numbers")
         except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
             cause = " ".join(str(error).split())
             need = "expected the columns question (text) and embedding (as many numbers in each row)"
             raise UserError(f"{path}: cannot be read as embeddings: {cause}; {need}") from error
-        length = np.linalg.norm(rows, axis=1) if rows.ndim == 2 else np.zeros(1)
-        if not (np.isfinite(length) & (length > 0)).all():
-            raise UserError(f"{path}: row {np.argmin(np.nan_to_num(length)) + 1}: its embedding is empty, zero or NaN")
-        self._rows = dict(zip(table["question"], rows / length[:, None], strict=True))
+        length = np.linalg.norm(rows, axis=1)
+        self._rows: dict[str, np.ndarray] = {}
+        for row, question in enumerate(table["question"]):
+            if not (np.isfinite(length[row]) and length[row] > 0):
+                raise UserError(f"{path}: row {row + 1}: the embedding of {question!r} is zero or not finite")
+            vector = rows[row] / length[row]
+            if not np.array_equal(self._rows.setdefault(question, vector), vector):
+                raise UserError(
+                    f"{path}: row {row + 1}: {question!r} has another embedding further up; keep one of them"
+                )
         absent = sorted({q for q in questions if q not in self._rows})
         if absent:
             raise UserError(f"{path}: has no embedding of {len(absent):,} questions, such as {absent[0]!r}; add them")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from survey_jax.errors import UserError, plural
+from survey_jax.errors import UserError, plural, some
 from survey_jax.survey.sources import guesses
 from survey_jax.survey.sources.codebook import MIN_N
 from survey_jax.survey.sources.guesses import OLDEST, YOUNGEST, Seen
@@ -57,14 +57,14 @@ class _Columns:
 
     Attributes:
       left_out: column -> why.
-      blank: codes that stand for blank cells.
+      blank: codes that stand for blank cells -> in which columns.
     """
 
     weights: list[str] = dataclasses.field(default_factory=list)
     attributes: dict[str, Seen] = dataclasses.field(default_factory=dict)
     questions: list[Seen] = dataclasses.field(default_factory=list)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
-    blank: set[str] = dataclasses.field(default_factory=set)
+    blank: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
 def _sort(respondents: Respondents) -> _Columns:
@@ -72,7 +72,8 @@ def _sort(respondents: Respondents) -> _Columns:
     names = list(respondents.variables)
     for name, column in track(respondents.columns(names), len(names), "columns read"):
         seen = guesses.see(name, respondents.variables[name], column)
-        result.blank.update(seen.blank)
+        for code in seen.blank:
+            result.blank.setdefault(code, []).append(name)
         attribute = guesses.attribute_of(seen)
         if guesses.is_weight(seen):
             result.weights.append(name)
@@ -93,15 +94,18 @@ def _lines(columns: _Columns, path: Path, encoding: str | None) -> Iterator[str]
     yield "language: en"
     if encoding:
         yield f"encoding: {encoding}"
-    yield f"weight: {columns.weights[0]}" if columns.weights else "# weight: no column looks like one"
+    weight = f"weight: {_quoted(columns.weights[0])}  # a guess, by its name" if columns.weights else ""
+    yield weight or "# weight: no column looks like one"
     for name in columns.weights[1:]:
-        yield f"# weight: {name}  # another column that may be one"
+        yield f"# weight: {_quoted(name)}  # another column that may be one"
     yield f"min_n: {MIN_N}"
     if common:
         where = ", ".join(f"{code} in {plural(n, 'question')}" for code, n in common.items())
         yield f"missing: {_listed(common)}  # a guess: without a label, and apart from the answers ({where})"
     if columns.blank:
-        yield f"not_asked: {_listed(sorted(columns.blank))}"
+        blank = sorted(columns.blank.items())
+        where = "; ".join(f"{code} in {some(map(_quoted, names), 3)}" for code, names in blank)
+        yield f"not_asked: {_listed(code for code, _ in blank)}  # a guess: read as blank cells ({where})"
     yield ""
     yield "attributes:"
     for attribute, seen in columns.attributes.items():
@@ -114,7 +118,8 @@ def _lines(columns: _Columns, path: Path, encoding: str | None) -> Iterator[str]
     yield ""
     yield "questions:"
     for seen in columns.questions:
-        yield f"  {_quoted(seen.name)}:"
+        doubts = ["called like a weight, but it has only a few whole numbers"] if guesses.called_weight(seen) else []
+        yield _with_remarks(f"  {_quoted(seen.name)}:", doubts)
         yield from _question(seen, common)
     for name, reason in columns.left_out.items():
         yield f"  # {name} is left out: {reason}"

@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 
 import survey_jax
-from survey_jax.survey.sources import Prepared, Request, remarks
+from survey_jax.survey.sources import Prepared, Request, microdata
 from survey_jax.survey.sources.codebook import Codebook, read_codebook
 from survey_jax.survey.sources.respondents import Respondents, open_respondents
 from survey_jax.survey.sources.tabulate import tabulate
@@ -19,12 +19,10 @@ CODEBOOK = Path(survey_jax.__file__).parent / "data" / "gss.yaml"
 
 def load(request: Request) -> Prepared:
     """A row for each question, year and group. Raises UserError; see `tabulate`."""
-    codebook = read_codebook(request.codebook or CODEBOOK)
-    respondents = open_respondents(Path(request.input), codebook.encoding)
     if request.codebook:
-        prepared = tabulate(respondents, codebook, request)
-        notes = remarks.on_codebook(codebook, bool(request.breakdowns))
-        return dataclasses.replace(prepared, notes=[*prepared.notes, *notes])
+        return microdata.load(request)
+    codebook = read_codebook(CODEBOOK)
+    respondents = open_respondents(Path(request.input), codebook.encoding)
     respondents.require(codebook.wave_column or "", "the year of the survey")
     part, note = _available(codebook, respondents)
     prepared = tabulate(respondents, part, request)

@@ -27,7 +27,7 @@ YOUNGEST, OLDEST = 18, 110  # ages outside are put under missing
 MANY = 3  # as many questions show that a code of theirs is meant for all
 
 _WEIGHT = re.compile(r".*(weight|wght|wgt|gewicht|ponder|poids).*|w|wt.*|w_.*|.*_wt?", re.IGNORECASE)
-_NOTHING = ("na", "nan", "n/a", ".", "null", "none", "#null!", "-")  # how CSV files write blank cells
+_NOTHING = ("na", "nan", "n/a", ".", "null", "#null!")  # how CSV files write blank cells; "None" and "-" are answers
 _WHOLE = re.compile(r"-?\d{1,9}")
 _NO_ANSWER = {int(digit * times) for digit in "789" for times in range(1, 5)} | {97, 98, 997, 998, 9997, 9998}
 _OLD_OR_NO_ANSWER = (77, 88, 97, 98, 99)  # ages, and codes that surveys use for no answer
@@ -78,7 +78,13 @@ def order(code: str) -> tuple[bool, float, str]:
 
 
 def is_weight(seen: Seen) -> bool:
-    """Whether a column is called a weight and has numbers for it."""
+    """Whether a column is called a weight and has numbers for it, which are not a few whole ones, as answers are."""
+    whole = all(map(_WHOLE.fullmatch, seen.counts))
+    return called_weight(seen) and not (whole and no_question(seen) is None)
+
+
+def called_weight(seen: Seen) -> bool:
+    """Whether a column of numbers is called a weight."""
     numbers = all(not word and number >= 0 for word, number, _ in map(order, seen.counts))
     return bool(_WEIGHT.fullmatch(seen.name)) and not seen.variable.values and len(seen.counts) > 1 and numbers
 
