@@ -13,7 +13,7 @@ demo: $(VENV)/.installed weights-gemma3-270m
 	$(RUN) -m survey_jax.eval --workdir=$(DEMO)
 
 test: $(VENV)/.test weights vocabularies
-	$(RUN) -m pytest $(TESTS)
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

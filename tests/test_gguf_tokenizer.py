@@ -6,6 +6,7 @@ import unicodedata
 import pytest
 import transformers
 from gguf_files import write_gguf
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from survey_jax.errors import UserError
 from survey_jax.model.gguf import GGUF
@@ -41,7 +42,7 @@ def test_sentencepiece_follows_scores(tmp_path):
 
 
 def test_byte_level_word_splits(tmp_path):
-    letters = sorted(transformers.convert_slow_tokenizer.bytes_to_unicode().values())
+    letters = sorted(bytes_to_unicode().values())
     merges = ["1 2", "12 3", "Ġ a", "a b", "b c"]
     tokens = ["<s>", *letters, "12", "123", "Ġa", "ab", "bc", "abc"]
 

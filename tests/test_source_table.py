@@ -25,7 +25,7 @@ def test_conversion_changes_nothing(command, tmp_path, suffix):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     code, out, _ = command(source="table", input=tmp_path / "a.jsonl", output=tmp_path / f"b{suffix}")
     assert code == 0
-    assert "kept 3 rows: 3 questions, 1 groups, 1 survey\ndropped 0 rows\n" in out
+    assert "kept 3 rows: 3 questions, 1 group, 1 survey\ndropped 0 rows\n" in out
     before, after = read_table(tmp_path / "a.jsonl"), read_table(tmp_path / f"b{suffix}")
     assert after == before
     assert [a.extra for a in after] == [a.extra for a in before]
