@@ -43,6 +43,17 @@ def cached_gguf_reader() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """On few and busy cores torch's threads spend their time waiting for one another: ten times as long."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _weights(name: str) -> Path:
     path = WEIGHTS / f"{name}.gguf"
     if not path.is_file():

@@ -41,13 +41,7 @@ ALPHA, RANK = 16.0, 4
 FAMILIES = {"lora": "gemma3", "full": "llama"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On few and busy cores torch's threads spend their time waiting for one another: ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @contextlib.contextmanager

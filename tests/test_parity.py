@@ -23,13 +23,7 @@ from survey_jax.trees import group_questions
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread():
-    """On few and busy cores torch's threads spend their time waiting for one another: ten times as long."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def demo_prompts(prompter_of, config: Config) -> list[Prompt]:
