@@ -75,12 +75,15 @@ def _make(name: str, config: Config, tokenizer: transformers.PreTrainedTokenizer
     if kind == "orders" and value.isdecimal() and int(value) > 1:
         shuffled = [prompter(order="shuffled", draw=i) for i in range(1, int(value))]
         return Control(name, list, (prompter(), *shuffled))
-    if (kind, value) in (("template", data.template), ("language", data.language)):
-        raise UserError(f"--controls: {name} is the run's own {kind}; choose another")
+    if kind == "template" and value == data.template:
+        raise UserError(f"--controls: {name} is the run's own; choose another")
     if kind == "template" and value:
         return Control(name, list, (prompter(template=value),))
     if kind == "language" and value:
-        return Control(name, list, (prompter(language=value),))
+        own = prompter()
+        return Control(
+            name, lambda rows: [None if own.words(a) == value else a for a in rows], (prompter(language=value),)
+        )
     raise UserError(f"--controls: {name!r} is no control; choose from {', '.join(NAMES)} (K at least 2)")
 
 

@@ -178,9 +178,12 @@ class Prompter:
         """Which of the row's options stands under each letter."""
         return option_order(answer, self.order, self.seed)
 
+    def words(self, answer: Answer) -> str:
+        """The language of the template's own words for a row."""
+        return self.language or re.split("[-_]", answer.language or "en")[0].lower()
+
     def _template(self, answer: Answer) -> Template:
-        languages = TEMPLATES[self.name]
-        language = self.language or re.split("[-_]", answer.language or "en")[0].lower()
+        languages, language = TEMPLATES[self.name], self.words(answer)
         if language not in languages:
             raise UserError(
                 f"{answer.describe()}: language {answer.language!r}, but the template {self.name!r} has only "

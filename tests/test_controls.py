@@ -119,6 +119,13 @@ def test_another_language():
     assert all("如果必须" in text for text in predictor.shown)
 
 
+@pytest.mark.parametrize("own", ["", "en"])
+def test_a_rows_own_language_changes_nothing(own: str):
+    predictions, predictor = predict("language:en", language=own)
+    assert np.isnan(predictions).all()
+    assert predictor.shown == []
+
+
 def test_a_prompt_that_is_too_long_has_no_prediction(capsys):
     long = answer(question="x" * 500, question_id="long")
     predictions, _ = predict("no_group", rows=[*ROWS, long], max_tokens=300)
@@ -133,7 +140,7 @@ def test_a_prompt_that_is_too_long_has_no_prediction(capsys):
         ("orders:1", "'orders:1' is no control"),
         ("template:nope", "'nope' is unknown; choose from paper"),
         ("language:sw", "has no 'sw', only en, zh"),
-        ("template:question_first", "is the run's own template"),
+        ("template:question_first", "is the run's own; choose another"),
     ],
 )
 def test_unknown_controls_are_refused(name: str, message: str):

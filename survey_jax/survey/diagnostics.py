@@ -55,7 +55,7 @@ def diversity(
 
     The generalised Jensen-Shannon divergence of the groups' distributions in bits (Lin 1991, section 5): the mean over
     groups of KL(group || the question's mean). Cao et al. 2025 compare the diversity of predictions across countries
-    with that of the survey; their published code does not compute it, so this is the question and not their formula.
+    with that of the survey; their formula was not at hand, so this is the question and not their formula.
 
     Returns:
       predicted, human: mean over rows, in bits; ratio: predicted over human, 1 if as diverse as people. NaN in place of
