@@ -186,7 +186,8 @@ def test_options_shown_in_reverse_are_predicted_as_listed(world: Path) -> None:
         assert ours["prediction"] == pytest.approx(theirs["prediction"][::-1], abs=1e-6)
         assert ours["option_order"] == list(range(len(ours["options"])))[::-1]
         assert theirs["option_order"] == list(range(len(ours["options"])))
-    plain = [row["prediction"] for row in predictions(world, "zero")]
+    run(world, "eval", *flags, "--controls=", "--name=plain")
+    plain = [row["prediction"] for row in predictions(world, "plain")]
     assert any(np.abs(np.subtract(a["prediction"], b)).max() > 1e-3 for a, b in zip(shown, plain, strict=True))
 
 
