@@ -92,11 +92,25 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
 
 
 def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm"}), the loss per answer."""
+    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", and `counts`."""
     loss, grads = gradients(graphdef, train, frozen, batch, letters, forward)
     updates, opt_state = optimizer.update(grads, opt_state, train)
     train = optax.apply_updates(train, updates)
-    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads), **counts(batch)}
+
+
+def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
+    """How much a batch of all processes holds: "examples" (answers), "tokens" computed, and "prompt_tokens".
+
+    The last are those of the prompts one by one; trees compute what prompts share once.
+    """
+    exists = batch["weight"] > 0
+    last = jnp.take_along_axis(batch["positions"], batch["answer_index"], axis=-1)  # of a prompt: its length less 1
+    return {
+        "examples": jnp.sum(exists),
+        "tokens": jnp.sum(batch["trees"] > 0),
+        "prompt_tokens": jnp.sum(jnp.where(exists, last + 1, 0)),
+    }
 
 
 def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:

@@ -18,13 +18,16 @@ from absl import flags
 from survey_jax import cli
 from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
+from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
-from survey_jax.runlog import RunLog, check_workdir, record_start, say, start_jax, write_json
+from survey_jax.run_files import check_workdir, record_start, write_json
+from survey_jax.runlog import RunLog, start_jax
 from survey_jax.survey import metrics
 from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
 from survey_jax.survey.splits import TRAIN, VALID, counts_table, fingerprint, held_out
@@ -36,6 +39,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default c
 
 def main() -> None:
     # ------------------------------------------------------------------ config
+    clock = Clock()
     config = cli.read_config(CONFIG)
     if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
         raise UserError(
@@ -95,9 +99,9 @@ def main() -> None:
         check_identity(checkpoints.identity(start), identity, workdir)
         train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
-    record_start(workdir, config, identity, pretrained.commit)
+    record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
-    log = RunLog(workdir, start, config.optim.steps)
+    log = RunLog(workdir, start, config.optim.steps, clock)
 
     # ----------------------------------------------------------------- compile
     predictor = Predictor(model, task.letters)
@@ -114,24 +118,28 @@ def main() -> None:
     # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
     # continues with batch n.
     schedule = make_schedule(config.optim)
-    for step, batch in prefetch(batches, start, config.optim.steps):
-        train, opt_state, measured = step_fn(
-            model.graphdef, train, opt_state, model.frozen, to_device(batch, model.mesh, True), task.letters
-        )
-        loss, norm = float(measured["loss"]), float(measured["grad_norm"])
-        stop_if_broken(loss, norm, step, batch, task)
+    for step, batch in clock.each(DATA, prefetch(batches, start, config.optim.steps)):
+        with clock.of(COMPUTE):
+            train, opt_state, on_device = step_fn(
+                model.graphdef, train, opt_state, model.frozen, to_device(batch, model.mesh, True), task.letters
+            )
+            measured = {name: float(value) for name, value in jax.device_get(on_device).items()}
+        stop_if_broken(measured["loss"], measured["grad_norm"], step, batch, task)
         done = step + 1
         saves = done % config.run.eval_every == 0 or done == config.optim.steps
-        log.step(done, loss, norm, float(schedule(step)), int((batch["weight"] > 0).sum()))
+        log.step(done, measured | {"lr": float(schedule(step))})
         if saves or done % config.run.log_every == 0:
             log.flush()
         if saves:
-            scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
+            with clock.of(EVALUATION):
+                scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
             log.evaluation(done, VALID, scores)
-            checkpoints.save(done, train, opt_state, identity, scores)
+            with clock.of(CHECKPOINT):
+                checkpoints.save(done, train, opt_state, identity, scores)
 
     # ------------------------------------------------------------------ finish
-    checkpoints.close()
+    with clock.of(CHECKPOINT):
+        checkpoints.close()
     log.close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
 

@@ -19,6 +19,7 @@ import tiny
 
 from survey_jax.checkpoint import METRIC, Checkpoints
 from survey_jax.errors import UserError
+from survey_jax.runlog import is_timing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")  # final_state reads what is there
 STEPS, EVERY = 40, 20
@@ -51,11 +52,11 @@ def kill_when(condition: Callable[[], bool], config: Path, workdir: Path) -> Non
 
 
 def lines(workdir: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl less what the clock decides; a line that is being written does not count."""
+    """metrics.jsonl less what tells of the machine; a line that is being written does not count."""
     file = workdir / "metrics.jsonl"
     text = file.read_text() if file.is_file() else ""
     parsed = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in parsed]
+    return [{k: v for k, v in line.items() if not is_timing(k)} for line in parsed]
 
 
 def last_step(workdir: Path) -> int:
