@@ -5,8 +5,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import jax
+
 from survey_jax import STARTED
 
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax; it comes for what a cache gave, too
 T = TypeVar("T")
 STARTUP, DATA, COMPUTE, EVALUATION, CHECKPOINT, REST = ACTIVITIES = (
     "startup",  # imports, data, weights, restoring, and the first step with its compilation
@@ -23,11 +26,16 @@ class Clock:
 
     Start-up lasts until `begin`, whatever is done meanwhile. After that, a second belongs to the innermost `with
     clock.of(activity)` around it, or to "rest".
+
+    Attributes:
+      running: whether start-up is over.
+      compiling: seconds that XLA compiled or fetched compiled programs, whatever the activity.
     """
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
-        self._activity, self._mark, self.running = STARTUP, STARTED, False
+        self._activity, self._mark, self.running, self.compiling = STARTUP, STARTED, False, 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
 
     def begin(self) -> None:
         """Start-up is over."""
@@ -61,6 +69,10 @@ class Clock:
         """By activity, up to now; together the age of the process."""
         self._switch(self._activity)
         return dict(self._seconds)
+
+    def _heard(self, event: str, seconds: float, **_: object) -> None:
+        if event == _COMPILED:
+            self.compiling += seconds
 
     def _switch(self, activity: str) -> str:
         now, before = time.monotonic(), self._activity

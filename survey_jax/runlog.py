@@ -68,7 +68,8 @@ class RunLog:
         timed = self._clock.running
         if not timed:
             self._clock.begin()
-            say(f"first step done {duration(self._clock.seconds()[STARTUP])} after the start")
+            took, compiling = self._clock.seconds()[STARTUP], self._clock.compiling
+            say(f"first step done {took:.0f} s after the start, {compiling:.0f} s of them compiling")
         self._timed += timed
         self._collected.append({**measured, "step": step, "timed": timed})
 

@@ -26,6 +26,7 @@ from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
+from survey_jax.profiling import Profile
 from survey_jax.run_files import check_workdir, record_start, write_json
 from survey_jax.runlog import RunLog, start_jax
 from survey_jax.survey import metrics
@@ -102,6 +103,7 @@ def main() -> None:
     record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
     log = RunLog(workdir, start, config.optim.steps, clock)
+    profile = Profile(workdir, config.run.profile)
 
     # ----------------------------------------------------------------- compile
     predictor = Predictor(model, task.letters)
@@ -119,7 +121,7 @@ def main() -> None:
     # continues with batch n.
     schedule = make_schedule(config.optim)
     for step, batch in clock.each(DATA, prefetch(batches, start, config.optim.steps)):
-        with clock.of(COMPUTE):
+        with profile.step(step + 1), clock.of(COMPUTE):
             train, opt_state, on_device = step_fn(
                 model.graphdef, train, opt_state, model.frozen, to_device(batch, model.mesh, True), task.letters
             )
@@ -140,6 +142,7 @@ def main() -> None:
     # ------------------------------------------------------------------ finish
     with clock.of(CHECKPOINT):
         checkpoints.close()
+    profile.close()
     log.close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
 
