@@ -70,9 +70,9 @@ class Clock:
         self._switch(self._activity)
         return dict(self._seconds)
 
-    def _heard(self, event: str, seconds: float, **_: object) -> None:
+    def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED:
-            self.compiling += seconds
+            self.compiling += duration_secs
 
     def _switch(self, activity: str) -> str:
         now, before = time.monotonic(), self._activity

@@ -147,7 +147,7 @@ def validate(config: Config) -> Config:
         )
     if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.optim.steps):
         raise UserError(
-            f"config.run.profile = {steps!r}: must be the first and the last step to trace, of 1 to {config.optim.steps}"
+            f"config.run.profile = {steps!r}: must be the first and last step to trace, of 1 to {config.optim.steps}"
         )
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')

@@ -97,24 +97,28 @@ def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str])
         say(f"{setting} was {old!r} in this run so far, now {new!r}")
 
 
-def record_start(
-    workdir: epath.Path, config: Config, identity: dict[str, str], commit: str | None, step: int
-) -> dict[str, Any]:
-    """Writes config.json, and manifest.json with this start added to those before. Returns the manifest.
+def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], commit: str | None, step: int) -> str:
+    """Writes config.json, and manifest.json with this start added to those before; on process 0.
 
     Args:
       commit: of a base model from the hub.
       step: at which this start goes on; 0 at the first.
+
+    Returns:
+      a name for the run, the same at every start; "" on processes other than 0.
     """
+    if jax.process_index():
+        return ""
+    workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / _MANIFEST
-    record = read_json(file) if file.exists() else {"id": secrets.token_hex(4), "identity": identity, "starts": []}
+    record = {"id": secrets.token_hex(4), "identity": identity, "starts": []} | (
+        read_json(file) if file.exists() else {}
+    )
     facts = {name: value for name, value in manifest(config, identity, commit).items() if name != "identity"}
-    record |= {"starts": [*record.get("starts", []), {"step": step, **facts}]}
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
+    record["starts"] = [*record["starts"], {"step": step, **facts}]
     write_json(workdir / "config.json", to_dict(config))
     write_json(file, record)
-    return record
+    return record["id"]
 
 
 def manifest(config: Config, identity: dict[str, str], commit: str | None) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 from etils import epath
-from tensorboardX import SummaryWriter
 
+from survey_jax.boards import open_boards
 from survey_jax.clock import COMPUTE, DATA, STARTUP, Clock
 from survey_jax.config import Config
 from survey_jax.console import duration, say
@@ -38,30 +38,33 @@ class RunLog:
     """metrics.jsonl, TensorBoard, time.json and the progress line. Process 0 writes; on others nothing happens.
 
     Args:
+      run_id: of the manifest.
       start: the step resumed at; later lines of an interrupted run are taken out, they will be written again.
-      total: steps of the run, for the estimate of the remaining time.
       clock: of the process.
       flops: floating-point operations of a step that count as useful.
       peak: FLOP/s that all devices together can do; None where that is not known.
     """
 
     def __init__(
-        self, workdir: epath.Path, start: int, total: int, clock: Clock, flops: float = 0, peak: float | None = None
+        self,
+        workdir: epath.Path,
+        config: Config,
+        run_id: str,
+        start: int,
+        clock: Clock,
+        *,
+        flops: float,
+        peak: float | None,
     ):
-        self._total, self._clock, self._flops, self._peak = total, clock, flops, peak
+        self._total, self._clock, self._flops, self._peak = config.optim.steps, clock, flops, peak
         self._collected: list[dict[str, float]] = []
         self._before = dict.fromkeys(clock.seconds(), 0.0)  # the clock at the last line of a step
         self._timed = 0  # steps of this start that the clock has as "compute"
         self._writes = jax.process_index() == 0
-        if not self._writes:
-            return
-        self._lines = Lines(workdir / "metrics.jsonl", start)
-        self._goodput = Goodput(workdir, start, self._lines.removed)
-        self._board = None
-        if is_remote(workdir):
-            say("TensorBoard's files grow, which an object store has not: left out; metrics.jsonl has all values")
-        else:
-            self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        if self._writes:
+            self._lines = Lines(workdir / "metrics.jsonl", start)
+            self._goodput = Goodput(workdir, start, self._lines.removed)
+            self._boards = open_boards(workdir, config, run_id, start)
 
     def step(self, step: int, measured: dict[str, float]) -> None:
         """Collects a step: "loss", "grad_norm", "lr" and `objective.counts`. With the first one start-up is over."""
@@ -102,7 +105,7 @@ class RunLog:
         seconds = spent[DATA] + spent[COMPUTE]
         flops = self._flops * len(steps) / seconds
         speeds = {f"{name}_per_second": sum(s[name] for s in steps) / seconds for name in COUNTS}
-        speeds |= {"flops_per_second": flops} if self._flops else {}
+        speeds["flops_per_second"] = flops
         return speeds | ({"mfu": flops / self._peak} if self._peak else {})
 
     def evaluation(self, step: int, split: str, scores: dict[str, float]) -> None:
@@ -118,18 +121,17 @@ class RunLog:
             return
         self._lines.write({"step": step, **values})
         self._goodput.write(self._clock.seconds())
-        if self._board:
-            for name, value in values.items():
-                self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+        for board in self._boards:
+            board.write(step, values)
 
     def close(self) -> None:
-        """Closes the files, and says what the run's time went into."""
+        """Closes files and boards, and says what the run's time went into."""
         if not self._writes:
             return
         self._goodput.write(self._clock.seconds())
         say(self._goodput.summary())
-        if self._board:
-            self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 class Lines:

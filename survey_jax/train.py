@@ -16,12 +16,16 @@ import numpy as np
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
+from survey_jax.accelerators import by_kind
+from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter
+from survey_jax.boards import check_boards
 from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
 from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
+from survey_jax.config import Config
 from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
+from survey_jax.model.flops import step_flops
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
@@ -49,6 +53,7 @@ def main() -> None:
         )
     workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     start_jax(config)
+    check_boards(config)
 
     # -------------------------------------------------------------------- data
     say("data")
@@ -100,9 +105,9 @@ def main() -> None:
         check_identity(checkpoints.identity(start), identity, workdir)
         train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
-    record_start(workdir, config, identity, pretrained.commit, start)
+    run_id = record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
-    log = RunLog(workdir, start, config.optim.steps, clock)
+    log = RunLog(workdir, config, run_id, start, clock, flops=useful_flops(config, model), peak=peak_flops())
     profile = Profile(workdir, config.run.profile)
 
     # ----------------------------------------------------------------- compile
@@ -180,6 +185,27 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
         f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
     )
+
+
+def useful_flops(config: Config, model: Model) -> float:
+    """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
+    return step_flops(
+        model.forward.decoder,
+        rows=model.shape.rows * config.batch.microbatches,
+        tokens=model.shape.tokens,
+        answers=model.shape.answers,
+        options=model.shape.options,
+        lora_rank=config.lora.rank,
+        projections=config.lora.projections,
+        remat=config.model.remat,
+        tree_shape=model.forward.tree_shape,
+    ).useful
+
+
+def peak_flops() -> float | None:
+    """FLOP/s of all devices together as their maker has it; None for devices that are not in the table (CPUs)."""
+    accelerator = by_kind(jax.devices()[0].device_kind)
+    return accelerator.flops * jax.device_count() if accelerator else None
 
 
 def _count(state: Any) -> int:
