@@ -85,10 +85,10 @@ class RunConfig:
     log_every: int = 10  # steps
     eval_every: int = 50  # steps between evaluations on `valid`; each is followed by a checkpoint
     keep: int = 2  # latest checkpoints kept; the best one stays as well
-    profile: tuple[int, ...] = ()  # trace from this step to that one, (10, 12): docs/monitoring.md
-    wandb: str = ""  # a project of Weights & Biases that gets the metrics, too; needs its package
     compilation_cache: str = "checkpoints/.jax_cache"  # second starts skip compilation; "" = off
     calibrate: bool = True  # predict at the temperature that suits `valid` best; False: at 1, as published systems do
+    profile: tuple[int, ...] = ()  # trace from this step to that one, (10, 12): docs/monitoring.md
+    wandb: str = ""  # a project of Weights & Biases that gets the metrics, too; needs its package
 
 
 @dataclasses.dataclass

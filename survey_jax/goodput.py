@@ -25,7 +25,7 @@ class Goodput:
 
     def __init__(self, workdir: epath.Path, step: int, lost: list[dict[str, Any]]):
         self._file = workdir / "time.json"
-        self._starts = read_json(self._file)["starts"] if step and self._file.exists() else []
+        self._starts = read_json(self._file)["starts"] if self._file.exists() else []
         steps = max((line["step"] for line in lost), default=step) - step
         seconds = sum(line.get(f"time/{COMPUTE}", 0.0) for line in lost)
         self._start = {
