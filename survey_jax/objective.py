@@ -71,7 +71,7 @@ def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "
 
 
 def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], forward: Forward):
-    """(loss, gradients) of a step: the mean of `forward.loss` over all answers of all microbatches.
+    """(loss, gradients, answers) of a step: the mean of `forward.loss` over all answers of all microbatches.
 
     Args:
       graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
@@ -88,28 +88,28 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
 
     zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, train))
     (value, weight, grads), _ = jax.lax.scan(add, zeros, batch)
-    return value / weight, jax.tree.map(lambda g: g / weight, grads)
+    return value / weight, jax.tree.map(lambda g: g / weight, grads), weight
 
 
 def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", and `counts`."""
-    loss, grads = gradients(graphdef, train, frozen, batch, letters, forward)
+    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
+    how many tokens of all processes were computed: `counts`."""
+    loss, grads, answers = gradients(graphdef, train, frozen, batch, letters, forward)
     updates, opt_state = optimizer.update(grads, opt_state, train)
     train = optax.apply_updates(train, updates)
-    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads), **counts(batch)}
+    measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
+    return train, opt_state, measured
 
 
 def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
-    """How much a batch of all processes holds: "examples" (answers), "tokens" computed, and "prompt_tokens".
+    """How much text a batch holds: "tokens" computed, and "prompt_tokens", those of its prompts one by one.
 
-    The last are those of the prompts one by one; trees compute what prompts share once.
+    There are more of the latter, since trees compute what prompts share once.
     """
-    exists = batch["weight"] > 0
     last = jnp.take_along_axis(batch["positions"], batch["answer_index"], axis=-1)  # of a prompt: its length less 1
     return {
-        "examples": jnp.sum(exists),
         "tokens": jnp.sum(batch["trees"] > 0),
-        "prompt_tokens": jnp.sum(jnp.where(exists, last + 1, 0)),
+        "prompt_tokens": jnp.sum(jnp.where(batch["weight"] > 0, last + 1, 0)),
     }
 
 

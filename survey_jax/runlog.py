@@ -18,9 +18,10 @@ from survey_jax.config import Config
 from survey_jax.console import duration, say
 from survey_jax.errors import UserError
 from survey_jax.goodput import Goodput
-from survey_jax.run_files import is_remote, write_text
+from survey_jax.run_files import is_remote, read_json, write_json, write_text
 
-COUNTS = ("examples", "tokens", "prompt_tokens")  # of objective.counts
+# Of a step, as `objective.train_step` counts it: what is given a second.
+RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
 
 def start_jax(config: Config) -> None:
@@ -65,9 +66,12 @@ class RunLog:
             self._lines = Lines(workdir / "metrics.jsonl", start)
             self._goodput = Goodput(workdir, start, self._lines.removed)
             self._boards = open_boards(workdir, config, run_id, start)
+            self._unlogged = workdir / "unlogged.json"
+            if self._unlogged.exists() and (before := read_json(self._unlogged))["step"] == start:
+                self._collected = [{"step": start, "loss": loss, "timed": False} for loss in before["losses"]]
 
     def step(self, step: int, measured: dict[str, float]) -> None:
-        """Collects a step: "loss", "grad_norm", "lr" and `objective.counts`. With the first one start-up is over."""
+        """Collects a step: what `objective.train_step` measured, and "lr". With the first one start-up is over."""
         timed = self._clock.running
         if not timed:
             self._clock.begin()
@@ -79,8 +83,11 @@ class RunLog:
     def flush(self) -> None:
         """Writes down the steps since the last time: their mean loss, the newest of the rest, speeds, times, memory.
 
-        Called before every checkpoint too, so that a resumed run writes the same lines as one that never stopped.
+        Called at the same steps however often the run is resumed, and before every evaluation; what a stopped run has
+        collected after the last time waits in unlogged.json.
         """
+        if not self._collected:
+            return
         steps, self._collected = self._collected, []
         step, newest = int(steps[-1]["step"]), steps[-1]
         loss = sum(s["loss"] for s in steps) / len(steps)
@@ -104,7 +111,7 @@ class RunLog:
             return {}
         seconds = spent[DATA] + spent[COMPUTE]
         flops = self._flops * len(steps) / seconds
-        speeds = {f"{name}_per_second": sum(s[name] for s in steps) / seconds for name in COUNTS}
+        speeds = {f"{name}_per_second": sum(s[count] for s in steps) / seconds for name, count in RATES.items()}
         speeds["flops_per_second"] = flops
         return speeds | ({"mfu": flops / self._peak} if self._peak else {})
 
@@ -128,6 +135,9 @@ class RunLog:
         """Closes files and boards, and says what the run's time went into."""
         if not self._writes:
             return
+        if self._collected:  # stopped between two lines
+            losses = [step["loss"] for step in self._collected]
+            write_json(self._unlogged, {"step": self._collected[-1]["step"], "losses": losses})
         self._goodput.write(self._clock.seconds())
         say(self._goodput.summary())
         for board in self._boards:

@@ -1,6 +1,6 @@
 """An object store in memory behind s3:// and gs:// paths: files are written whole, and cannot grow."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from etils.epath import backend, gpath
@@ -13,8 +13,8 @@ class ObjectStore(MemoryFileSystem):
 
     protocol = ("s3", "gs", "gcs")
     cachable = False
-    store: dict[str, Any] = {}
-    pseudo_dirs = [""]
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
         assert "a" not in mode, f"{path}: an object cannot grow"
