@@ -1,5 +1,6 @@
 """Stopped at any moment, the same command ends as if nothing had happened: the real binary, killed for real."""
 
+import gzip
 import json
 import os
 import shutil
@@ -108,6 +109,15 @@ def killed(config: Path, whole: Path) -> Path:
 def test_a_whole_run_logs_every_step_once(whole: Path) -> None:
     assert [line["step"] for line in lines(whole) if "loss" in line] == list(range(1, STEPS + 1))
     assert [line["step"] for line in lines(whole) if "eval/valid/kl" in line] == [EVERY, STEPS]
+
+
+def test_the_same_seed_gives_the_same_bits(config: Path, whole: Path, tmp_path: Path) -> None:
+    """Compiled anew, and with a profile taken on the way, which holds the steps that were asked for."""
+    finish(config, tmp_path, "--config.run.compilation_cache=", "--config.run.profile=(3, 5)")
+    assert_same_end(tmp_path, whole)
+    [trace] = (tmp_path / "profile").glob("plugins/profile/*/*.trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    assert [int(event["args"]["step_num"]) for event in events if event.get("name") == "train"] == [3, 4, 5]
 
 
 def test_killed_and_resumed(config: Path, whole: Path, killed: Path, tmp_path: Path) -> None:

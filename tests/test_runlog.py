@@ -10,13 +10,17 @@ import jax
 import pytest
 from etils import epath
 from object_store import ObjectStore, object_store  # noqa: F401  # a fixture
+from test_trees import random_prompts
 
 from survey_jax import boards, clock
 from survey_jax.boards import check_boards
 from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.config import Config, OptimConfig, RunConfig
 from survey_jax.errors import UserError
+from survey_jax.input import Batches
+from survey_jax.objective import counts
 from survey_jax.runlog import Lines, RunLog, is_timing, memory
+from survey_jax.trees import BatchShape
 
 SCORES = {"kl": 0.5, "kl_by_question": 0.25, "paper_1_minus_jsd": 0.75, "temperature": 2.0}
 
@@ -142,6 +146,18 @@ def test_a_line_tells_speed_and_where_the_time_went(time: Time, tmp_path: Path, 
     assert "first step done 12 s after the start" in printed
     # 5 steps in 16.5 s after the first, evaluation and checkpoint included; 2 are left
     assert "step 6/8  loss 0.1833  2.4 examples/s  MFU 20.0%  0:00:07 left\n" in printed
+
+
+def test_tokens_are_counted_where_they_are_computed() -> None:
+    """Against the prompts that a batch holds; the last one of an epoch is padded."""
+    prompts = random_prompts(0, questions=15)
+    batches = Batches(prompts, BatchShape(2, 40, 6, 3, 5), groups=3, microbatches=2)
+    for step in (0, batches.first_step(1) - 1):
+        batch = batches.batch(step)
+        here = [prompts[i] for i in batch["prompt"].flat if i >= 0]
+        counted = {name: int(value) for name, value in counts(batch).items()}
+        assert counted["prompt_tokens"] == sum(len(prompt.tokens) for prompt in here)
+        assert counted["tokens"] == (batch["trees"] > 0).sum() < counted["prompt_tokens"]
 
 
 def test_no_utilisation_for_a_device_whose_peak_is_not_known(time: Time, tmp_path: Path, capsys) -> None:
