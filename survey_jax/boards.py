@@ -81,6 +81,8 @@ class WandB:
                 name=workdir.name,
                 resume="allow",
                 config=to_dict(config),
+                # What is printed shows a survey question, and a folder under git may hold tables: they stay here.
+                settings={"console": "off", "disable_git": True},
                 **folder,
             )
         except wandb.Error as error:

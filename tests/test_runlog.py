@@ -293,6 +293,7 @@ def test_weights_and_biases_get_every_line(time: Time, tmp_path: Path, monkeypat
         ("surveys", "abc", "run", "allow")
     ]
     assert fake.started[0]["config"]["optim"]["steps"] == 8
+    assert all(s["settings"]["console"] == "off" for s in fake.started), "an example of a prompt would leave the house"
     assert fake.finished == 2
     with pytest.raises(UserError, match=r"config\.run\.wandb = 'closed': permission denied"):
         train(time, tmp_path / "other", 0, 4, wandb="closed")
@@ -311,8 +312,10 @@ def test_weights_and_biases_for_real(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     board = boards.WandB(tmp_path, config(wandb="surveys"), "abc")
+    print("Is the government good?")
     board.write(4, {"loss": 0.123456789, "eval/valid/kl": 0.987654321})
     board.close()
     [file] = tmp_path.glob("wandb/offline-run-*/run-abc.wandb")
     kept = file.read_bytes()
     assert all(text in kept for text in (b"surveys", b"loss", b"0.123456789", b"eval/valid/kl", b"0.987654321"))
+    assert not any(b"the government" in p.read_bytes() for p in (tmp_path / "wandb").rglob("*") if p.is_file())
