@@ -308,7 +308,7 @@ def test_weights_and_biases_must_be_installed_to_be_used(monkeypatch) -> None:
 
 
 def payload(log: bytes) -> bytes:
-    """The content of a log in LevelDB's format: blocks of 32 KiB, records with headers of 7 bytes, after a header of 7."""
+    """What a log in LevelDB's format holds: blocks of 32 KiB, records with headers of 7 bytes, one of 7 before all."""
     content, at = b"", 7
     while at < len(log):
         left = 2**15 - at % 2**15
