@@ -92,11 +92,25 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
 
 
 def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm", "answers"}), the loss per answer."""
+    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
+    how many tokens of all processes were computed: `counts`."""
     loss, grads, answers = gradients(graphdef, train, frozen, batch, letters, forward)
     updates, opt_state = optimizer.update(grads, opt_state, train)
     train = optax.apply_updates(train, updates)
-    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers}
+    measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
+    return train, opt_state, measured
+
+
+def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
+    """How much text a batch holds: "tokens" computed, and "prompt_tokens", those of its prompts one by one.
+
+    There are more of the latter, since trees compute what prompts share once.
+    """
+    last = jnp.take_along_axis(batch["positions"], batch["answer_index"], axis=-1)  # of a prompt: its length less 1
+    return {
+        "tokens": jnp.sum(batch["trees"] > 0),
+        "prompt_tokens": jnp.sum(jnp.where(batch["weight"] > 0, last + 1, 0)),
+    }
 
 
 def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:
