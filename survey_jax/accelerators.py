@@ -98,8 +98,8 @@ ACCELERATORS = (
     Accelerator(
         "v7x", ("TPU7x",),
         96 * GIB, 1153e12, 3690e9, 300e9, 6.25e9, 18432,
-        "Google Cloud documentation, TPU7x; jax sees two devices a chip, each with half of 192 GiB, 2,307 TFLOP/s, 7,380 "
-        "GB/s, 1,200 GB/s of ICI both ways and 100 Gb/s of network",
+        "Google Cloud documentation, TPU7x; jax sees two devices a chip, each with half of 192 GiB, 2,307 TFLOP/s, "
+        "7,380 GB/s, 1,200 GB/s of ICI both ways and 100 Gb/s of network",
     ),
 )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """From hidden states to option probabilities, and the loss."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -129,3 +130,19 @@ def letter_mass(graphdef, train, frozen, batch: Batch, letters, *, forward: Forw
     options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, forward.decoder), -jnp.inf)
     everything = token_logits(model, hidden, jnp.arange(forward.decoder.vocab_size), forward.decoder)
     return jnp.exp(jax.nn.logsumexp(options, axis=-1) - jax.nn.logsumexp(everything, axis=-1))
+
+
+def compiled_train_step(forward: Forward, optimizer: optax.GradientTransformation, train: Any, opt_state: Any) -> Any:
+    """`train_step` under `jax.jit`: (graphdef, train, opt_state, frozen, batch, letters) -> as there.
+
+    Parameters and optimizer state are updated in place (their arrays are given up) and stay where they lie.
+
+    Args:
+      train, opt_state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
+    """
+    return jax.jit(
+        functools.partial(train_step, forward=forward, optimizer=optimizer),
+        static_argnums=0,
+        donate_argnums=(1, 2),
+        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
+    )

@@ -5,7 +5,6 @@
 The same command again resumes where the last checkpoint left off.
 """
 
-import functools
 import math
 import textwrap
 import time
@@ -28,7 +27,7 @@ from survey_jax.errors import Stopped, UserError
 from survey_jax.input import Batches, local_rows, prefetch, to_device
 from survey_jax.model.flops import step_flops
 from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import train_step
+from survey_jax.objective import compiled_train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
 from survey_jax.profiling import Profile
@@ -116,12 +115,7 @@ def main() -> None:
 
     # ----------------------------------------------------------------- compile
     predictor = Predictor(model, task.letters)
-    step_fn = jax.jit(
-        functools.partial(train_step, forward=model.forward, optimizer=optimizer),
-        static_argnums=0,
-        donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
-    )
+    step_fn = compiled_train_step(model.forward, optimizer, train, opt_state)
     if not start:
         say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
 

@@ -103,3 +103,22 @@ def attention_pairs(tokens: int, shape: TreeShape | None) -> int:
     trunk = shape.trunk**2
     branches = shape.branches * shape.branch * (shape.branch + shape.trunk)
     return shape.trees * (trunk + branches)
+
+
+def step_bytes(
+    c: DecoderConfig, *, rows: int, microbatches: int, tokens: int, itemsize: int, lora_rank: int, remat: str
+) -> float:
+    """What the layers' matrix products read and write: every operand and every result passes through memory once.
+
+    A rough measure, of dense attention and without what compilers fuse or norms add.
+
+    Args:
+      rows, tokens: of a microbatch, of a row; itemsize: bytes of a number.
+      lora_rank, remat: as in `step_flops`.
+    """
+    width = projection_widths(c)
+    passes = 2 + (not lora_rank) + (remat == "full")  # forward, gradient of the input, of the weight; once more
+    weights = microbatches * sum(math.prod(width[name]) for name in PROJECTIONS) * itemsize
+    activations = microbatches * rows * tokens * sum(sum(width[name]) for name in PROJECTIONS) * itemsize
+    scores = microbatches * rows * tokens**2 * c.heads * (4 + itemsize) * 2  # float32 before the softmax; out and back
+    return c.layers * (passes * (weights + activations) + (3 + (remat != "none")) * scores)
