@@ -17,7 +17,7 @@ from absl import flags
 
 from survey_jax import cli
 from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
-from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
+from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
@@ -86,14 +86,13 @@ def main() -> None:
     }
     check_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
-    start = checkpoints.latest() or 0
+    found = checkpoints.restore_latest(train, opt_state, identity)
+    start, train, opt_state = found or (0, train, opt_state)
     if start >= config.optim.steps:
         checkpoints.close()
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
     if start:
-        check_identity(checkpoints.identity(start), identity, workdir)
-        train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
     record_start(workdir, config, identity, pretrained.commit)
     write_json(workdir / "splits.json", held_out(task.splits))
@@ -122,6 +121,7 @@ def main() -> None:
         stop_if_broken(loss, norm, step, batch, task)
         done = step + 1
         saves = done % config.run.eval_every == 0 or done == config.optim.steps
+        checkpoints.check()
         log.step(done, loss, norm, float(schedule(step)), int((batch["weight"] > 0).sum()))
         if saves or done % config.run.log_every == 0:
             log.flush()
