@@ -24,6 +24,7 @@ from survey_jax.checkpoint_files import (
     one_line,
     read_arrays,
     read_record,
+    root_cause,
     together,
     write,
 )
@@ -112,11 +113,13 @@ class Checkpoints:
             self._saving = None
             with contextlib.suppress(OSError):  # what still stays is removed before the next save
                 self._clean()
+            text = one_line(root_cause(error))
+            reason = "no space is left" if re.search("No space left|Disk quota", text) else text
             good = self._names()
             intact = f"the checkpoint of step {_step(good[-1])} is intact" if good else "there is none before it"
             raise UserError(
-                f"{self.folder / name}: cannot be saved ({one_line(error)}); {intact}. Make room there and run the "
-                "same command again"
+                f"{self.folder / name}: cannot be saved: {reason}; {intact}. Mend that, as by making room or a lower "
+                "config.run.keep, and run the same command again"
             ) from error
 
     def _delete_old(self) -> None:
