@@ -39,6 +39,10 @@ class Checkpoints:
         """The newest complete checkpoint's step."""
         return None if self._orbax.latest is None else self._orbax.latest.step
 
+    def scored(self, step: int) -> bool:
+        """Whether the checkpoint of a step was evaluated."""
+        return any(c.step == step and c.metrics for c in self._orbax.checkpoints)
+
     def step(self, which: str) -> int:
         """ "best", "last" or a number -> step. Raises UserError where there is no such checkpoint."""
         found = {c.step: c.metrics for c in self._orbax.checkpoints}
@@ -54,7 +58,9 @@ class Checkpoints:
             return int(which)
         raise UserError(f"--step={which}: {where} has best, last and {', '.join(map(str, sorted(found)))}")
 
-    def save(self, step: int, parameters: Any, optimizer: Any, identity: dict[str, str], metrics: dict[str, float]):
+    def save(
+        self, step: int, parameters: Any, optimizer: Any, identity: dict[str, str], metrics: dict[str, float] | None
+    ):
         """Starts writing; returns once the arrays are copied, so that the caller may overwrite them."""
         items = {"parameters": parameters, "optimizer": optimizer}
         # force: wait for a save that is still under way; by default Orbax would leave this one out without a word.

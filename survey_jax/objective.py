@@ -71,7 +71,7 @@ def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "
 
 
 def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], forward: Forward):
-    """(loss, gradients) of a step: the mean of `forward.loss` over all answers of all microbatches.
+    """(loss, gradients, answers) of a step: the mean of `forward.loss` over all answers of all microbatches.
 
     Args:
       graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
@@ -88,15 +88,15 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
 
     zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, train))
     (value, weight, grads), _ = jax.lax.scan(add, zeros, batch)
-    return value / weight, jax.tree.map(lambda g: g / weight, grads)
+    return value / weight, jax.tree.map(lambda g: g / weight, grads), weight
 
 
 def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm"}), the loss per answer."""
-    loss, grads = gradients(graphdef, train, frozen, batch, letters, forward)
+    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm", "answers"}), the loss per answer."""
+    loss, grads, answers = gradients(graphdef, train, frozen, batch, letters, forward)
     updates, opt_state = optimizer.update(grads, opt_state, train)
     train = optax.apply_updates(train, updates)
-    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers}
 
 
 def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:

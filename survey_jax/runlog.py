@@ -152,6 +152,8 @@ class RunLog:
 
         Called before every checkpoint too, so that a resumed run writes the same lines as one that never stopped.
         """
+        if not self._losses:
+            return
         step, grad_norm, lr = self._last
         now = time.monotonic()
         speed = self._answers / (now - self._mark)

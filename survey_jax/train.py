@@ -8,6 +8,7 @@ The same command again resumes where the last checkpoint left off.
 import functools
 import math
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import jax
 import numpy as np
 from absl import flags
 
-from survey_jax import cli
+from survey_jax import cli, distributed
 from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
-from survey_jax.errors import UserError
-from survey_jax.input import Batches, prefetch, to_device
+from survey_jax.config import Config
+from survey_jax.errors import Stopped, UserError
+from survey_jax.input import Batches, local_rows, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
@@ -43,6 +45,7 @@ def main() -> None:
             "'shuffled' gives letters no order; change one of them"
         )
     workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
+    distributed.start(config.mesh.devices)
     start_jax(config)
 
     # -------------------------------------------------------------------- data
@@ -66,6 +69,7 @@ def main() -> None:
         question_answers=b.question_answers,
         microbatches=b.microbatches,
         seed=config.run.seed,
+        here=local_rows(model.mesh, model.shape.rows),
     )
     say(batches.report())
     optimizer = make_optimizer(config.optim)
@@ -84,10 +88,11 @@ def main() -> None:
         "set of prompts or batches": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }
+    distributed.check_same(identity)
     check_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
     start = checkpoints.latest() or 0
-    if start >= config.optim.steps:
+    if start >= config.optim.steps and checkpoints.scored(start):
         checkpoints.close()
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
@@ -113,27 +118,57 @@ def main() -> None:
     # -------------------------------------------------------------------- loop
     # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
     # continues with batch n.
-    schedule = make_schedule(config.optim)
-    for step, batch in prefetch(batches, start, config.optim.steps):
-        train, opt_state, measured = step_fn(
-            model.graphdef, train, opt_state, model.frozen, to_device(batch, model.mesh, True), task.letters
-        )
-        loss, norm = float(measured["loss"]), float(measured["grad_norm"])
-        stop_if_broken(loss, norm, step, batch, task)
-        done = step + 1
-        saves = done % config.run.eval_every == 0 or done == config.optim.steps
-        log.step(done, loss, norm, float(schedule(step)), int((batch["weight"] > 0).sum()))
-        if saves or done % config.run.log_every == 0:
-            log.flush()
-        if saves:
+    def save(step: int, scores: dict[str, float] | None) -> None:
+        log.flush()
+        checkpoints.save(step, train, opt_state, identity, scores)
+
+    def evaluate_and_save(step: int) -> None:
+        log.flush()
+        try:
             scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
-            log.evaluation(done, VALID, scores)
-            checkpoints.save(done, train, opt_state, identity, scores)
+        except Stopped:
+            save(step, None)  # evaluated when the run goes on
+            raise
+        log.evaluation(step, VALID, scores)
+        save(step, scores)
+
+    schedule, last_save = make_schedule(config.optim), time.monotonic()
+    try:
+        if start and is_due(start, config) and not checkpoints.scored(start):
+            evaluate_and_save(start)
+        for step, batch in prefetch(batches, start, config.optim.steps):
+            on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
+            train, opt_state, measured = step_fn(model.graphdef, train, opt_state, model.frozen, on_mesh, task.letters)
+            loss, norm, answers = (float(measured[name]) for name in ("loss", "grad_norm", "answers"))
+            stop_if_broken(loss, norm, step, batch, task)
+            done = step + 1
+            log.step(done, loss, norm, float(schedule(step)), int(answers))
+            if is_due(done, config):
+                evaluate_and_save(done)
+                last_save = time.monotonic()
+            elif done % config.run.log_every == 0:
+                log.flush()
+                if distributed.from_first(time.monotonic() - last_save > 60 * config.run.save_minutes):
+                    save(done, None)
+                    last_save = time.monotonic()
+            if distributed.stop_requested():
+                if not is_due(done, config):
+                    save(done, None)
+                raise Stopped(f"stopped as asked, after step {done}; the same command goes on from there")
+    except Stopped:
+        checkpoints.close()
+        log.close()
+        raise
 
     # ------------------------------------------------------------------ finish
     checkpoints.close()
     log.close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
+
+
+def is_due(step: int, config: Config) -> bool:
+    """Whether the state after a step is evaluated."""
+    return step % config.run.eval_every == 0 or step == config.optim.steps
 
 
 def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
@@ -176,4 +211,4 @@ def _count(state: Any) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(distributed.guarded(main))
