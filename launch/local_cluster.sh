@@ -12,7 +12,8 @@ fail() { echo "error: $*" >&2; exit 2; }
 n=$1 what=$2
 shift 2
 [[ $n =~ ^[1-9][0-9]*$ ]] || fail "$n: the number of processes must be 1 or more"
-python -c "import survey_jax" || fail "$(command -v python || echo python) has no survey_jax; activate its environment"
+installed='import importlib.util as u, sys; sys.exit(None in map(u.find_spec, ("survey_jax", "jax")))'
+python -c "$installed" || fail "$(command -v python || echo python) has no survey_jax; activate its environment"
 
 gpus=0
 [ "${JAX_PLATFORMS:-}" = cpu ] || ! command -v nvidia-smi >/dev/null || gpus=$(nvidia-smi --list-gpus | wc -l)

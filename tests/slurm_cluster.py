@@ -42,7 +42,7 @@ PreemptMode=REQUEUE
 ReturnToService=2
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 CPUs=8 Gres=gpu:4 State=UNKNOWN
+NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 CPUs=64 Gres=gpu:8 State=UNKNOWN
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 GraceTime=60 State=UP
 PartitionName=high Nodes=ALL PriorityTier=2 State=UP
 """
@@ -54,7 +54,7 @@ def missing() -> list[str]:
 
 
 class SlurmCluster:
-    """One node, `localhost`, that claims 8 CPUs and 4 GPUs; partitions `low`, the default, and `high`, which preempts.
+    """One node, `localhost`, that claims 64 CPUs and 8 GPUs; partitions `low`, the default, and `high`, which preempts.
 
     Args:
       home: an empty folder for everything it writes.
@@ -72,9 +72,9 @@ class SlurmCluster:
         key = self.home / "munge.key"
         key.touch(0o600)
         key.write_bytes(os.urandom(64))
-        for number in range(4):  # files pass for devices where no cgroup guards them
+        for number in range(8):  # files pass for devices where no cgroup guards them
             (self.home / f"gpu{number}").touch()
-        (self.home / "gres.conf").write_text(f"Name=gpu File={self.home}/gpu[0-3]\n")
+        (self.home / "gres.conf").write_text(f"Name=gpu File={self.home}/gpu[0-7]\n")
         conf = _CONF.format(
             home=self.home,
             host=socket.gethostname().partition(".")[0],
@@ -100,18 +100,17 @@ class SlurmCluster:
                 daemon.terminate()
                 daemon.wait(timeout=10)
 
-    def call(self, *command: str, check: bool = True) -> str:
+    def call(self, *command: str, check: bool = True, **environment: str) -> str:
         """What a Slurm command prints."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        merged = self.environment | environment
+        done = subprocess.run(command, env=merged, capture_output=True, text=True, check=False, timeout=60)
         if check and done.returncode:
             raise RuntimeError(f"{command}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def submit(self, *arguments: str | Path, **environment: str) -> str:
         """Submits a job; gives its number."""
-        command = ["sbatch", "--parsable", *map(str, arguments)]
-        merged = self.environment | environment
-        return subprocess.run(command, env=merged, capture_output=True, text=True, check=True).stdout.strip()
+        return self.call("sbatch", "--parsable", *map(str, arguments), **environment).strip()
 
     def requeue(self, job: str) -> None:
         """As a person or the scheduler would, at any moment of its run."""
