@@ -18,7 +18,7 @@ from survey_jax.config import Config
 from survey_jax.console import duration, say
 from survey_jax.errors import UserError
 from survey_jax.goodput import Goodput
-from survey_jax.run_files import is_remote, read_json, write_json, write_text
+from survey_jax.run_files import is_remote, read_json, write_json, write_text, writing
 
 # Of a step, as `objective.train_step` counts it: what is given a second.
 RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
@@ -171,7 +171,7 @@ class Lines:
             self._kept.append(line)
             write_text(self._path, "".join(self._kept))
         else:
-            with self._path.open("a", encoding="utf-8") as file:
+            with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
 
 

@@ -87,6 +87,22 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     assert found() == {"git_commit": commit, "git_changes": ["package/run_files.py"]}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    before = (tmp_path / "manifest.json").read_bytes()
+    (tmp_path / ".partial-manifest.json").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be written \(No space left on device\)"):
+        record_start(tmp_path, CONFIG, IDENTITY, None, 2)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+
+    lines = Lines(tmp_path / "metrics.jsonl", 0)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+        lines.write({"step": 1})
+
+
 def keep_a_run(workdir: epath.Path) -> None:
     """Everything but checkpoints that a run keeps, at two starts."""
     record_start(workdir, CONFIG, IDENTITY, None, 0)
