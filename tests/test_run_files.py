@@ -109,6 +109,7 @@ def keep_a_run(workdir: epath.Path) -> None:
     lines = Lines(workdir / "metrics.jsonl", 0)
     for step in (1, 2, 3):
         lines.write({"step": step, "loss": 1 / step})
+    lines.sync()
     check_workdir(workdir, CONFIG, IDENTITY)
     record_start(workdir, CONFIG, IDENTITY, None, 2)
     assert Lines(workdir / "metrics.jsonl", 2).removed == [{"step": 3, "loss": 1 / 3}]

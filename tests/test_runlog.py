@@ -13,7 +13,7 @@ from etils import epath
 from object_store import ObjectStore, object_store  # noqa: F401  # a fixture
 from test_trees import random_prompts
 
-from survey_jax import boards, clock
+from survey_jax import boards, clock, runlog
 from survey_jax.boards import check_boards
 from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.config import Config, OptimConfig, RunConfig
@@ -90,6 +90,7 @@ def train(
             with ticks.of(EVALUATION):
                 time.passes(3)
             log.evaluation(step, "valid", SCORES)
+            log.sync()
             with ticks.of(CHECKPOINT):
                 time.passes(1)
     if not killed:
@@ -247,12 +248,26 @@ def test_in_an_object_store(time: Time, tmp_path: Path, object_store: type[Objec
     """The same lines as on a disk; TensorBoard's files, which grow, are left out, and that is said."""
     workdir = epath.Path("gs://bucket/run")
     train(time, workdir, 0, 6, killed=True)
+    assert [line["step"] for line in read(workdir)] == [2, 4, 4], "up to the checkpoint at least"
     train(time, workdir, 4, 8)
     assert "TensorBoard's files grow" in capsys.readouterr().out
     assert {name.rpartition("/")[2] for name in object_store.store} == {"metrics.jsonl", "time.json"}
     train(time, tmp_path, 0, 8)
     assert without_timing(workdir) == without_timing(tmp_path)
     assert not any(".partial" in name for name in object_store.store)
+
+
+def test_an_object_is_not_written_anew_with_every_line(time: Time, object_store, monkeypatch) -> None:  # noqa: F811
+    written: list[str] = []
+    monkeypatch.setattr(runlog, "write_text", lambda path, text: written.append(path.name))
+    ticks = Clock()
+    log = RunLog(epath.Path("gs://bucket/run"), config(200), "abc", 0, ticks, flops=0, peak=None)
+    for step in range(1, 101):
+        with ticks.of(COMPUTE):
+            time.passes(6)
+        log.step(step, {"loss": 1, "grad_norm": 1, "lr": 1, "answers": 1, "tokens": 1, "prompt_tokens": 1})
+        log.flush()
+    assert 5 < written.count("metrics.jsonl") < 12, "a hundred lines in ten minutes"
 
 
 class FakeWandB(types.ModuleType):
