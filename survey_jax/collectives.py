@@ -9,12 +9,18 @@ import dataclasses
 import functools
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
-KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+KINDS = (
+    "all-gather",
+    "reduce-scatter",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "send",
+)  # the last: to a host
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16}
 _INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
@@ -57,23 +63,39 @@ class Program:
                 operands = tuple(re.findall(r"%([\w.-]+)", inside)) or (inside,)
                 current.append(Instruction(match[2], match[3], match[4], operands, rest, bool(match[1])))
 
-    def runs(self) -> Iterator[tuple[Instruction, str, int]]:
-        """Every instruction outside fusions, its computation, and how often it runs."""
-        todo = [(self.entry, 1)]
+    def runs(self) -> Iterator[tuple[Instruction, str, str, int]]:
+        """Every instruction, its computation, the loop body (or entry) around it, and how often it runs."""
+        todo = [(self.entry, self.entry, 1)]
         while todo:
-            computation, times = todo.pop()
+            computation, around, times = todo.pop()
             for i in self.computations[computation]:
-                yield i, computation, times
+                yield i, computation, around, times
                 if i.op == "while":
-                    trips = re.search(r"known_trip_count\D*(\d+)", i.rest)
-                    if trips is None:
-                        raise ValueError(f"loop {i.name}: its program does not say how often it runs")
-                    todo.append((_called(i, "body"), times * int(trips[1])))
+                    body = _called(i, "body")
+                    todo.append((body, body, times * self._trips(i)))
                 elif i.op in ("call", "async-start", "fusion"):
-                    todo.append((_called(i, "to_apply" if i.op == "call" else "calls"), times))
+                    todo.append((_called(i, "to_apply" if i.op == "call" else "calls"), around, times))
                 elif i.op == "conditional":
                     branches = re.findall(r"%([\w.-]+)", re.search(r"branch_computations=\{(.*?)\}", i.rest)[1])  # type: ignore[index]
-                    todo += [(branch, times) for branch in branches]
+                    todo += [(branch, around, times) for branch in branches]
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often a loop runs: as the compiler notes it, or what its condition counts to."""
+        if noted := re.search(r"known_trip_count\D*(\d+)", loop.rest):
+            return int(noted[1])
+        condition = {i.name: i for i in self.computations[_called(loop, "condition")]}
+        last = next(i for i in condition.values() if i.root)
+        if last.op == "compare" and "direction=LT" in last.rest:
+            counter, limit = (condition[operand] for operand in last.operands)
+            body = {i.name: i for i in self.computations[_called(loop, "body")]}
+            place = re.search(r"index=(\d+)", counter.rest)
+            result = next(i for i in body.values() if i.root)
+            if limit.op == "constant" and place and result.op == "tuple":
+                step = body[result.operands[int(place[1])]]
+                steps = [body[x].operands[0] for x in step.operands if x in body and body[x].op == "constant"]
+                if step.op == "add" and len(steps) == 1:
+                    return -(-int(limit.operands[0]) // int(steps[0]))
+        raise ValueError(f"loop {loop.name}: its program does not say how often it runs")
 
     @functools.cached_property
     def _users(self) -> dict[tuple[str, str], list[Instruction]]:
@@ -113,17 +135,22 @@ def traffic(text: str, domain: int) -> Traffic:
       ValueError: a construct of HLO that is not known here.
     """
     program = Program(text)
-    total: Counter[str] = Counter()
-    leaving: Counter[str] = Counter()
-    for i, computation, times in program.runs():
+    total = dict.fromkeys(KINDS, 0.0)
+    leaving = dict.fromkeys(KINDS, 0.0)
+    seen: set[tuple[str, str]] = set()
+    for i, computation, around, times in program.runs():
         if i.op.removesuffix("-start") not in KINDS:
             continue
-        groups = _pairs(i.rest) if i.op.startswith("collective-permute") else replica_groups(i.rest)
+        if channel := re.search(r"channel_id=(\d+)", i.rest):
+            # A TPU's compiler writes one that goes on behind other work several times, on the same channel.
+            if (around, channel[1]) in seen:
+                continue
+            seen.add((around, channel[1]))
         for kind, size in _parts(program, computation, i, i.op.removesuffix("-start")):
-            inside, outside = _sent(kind, size, groups, domain)
+            inside, outside = _sent(kind, size, i.rest, domain)
             total[kind] += times * inside
             leaving[kind] += times * outside
-    return Traffic(*({kind: counter[kind] for kind in KINDS if total[kind]} for counter in (total, leaving)))
+    return Traffic(*({kind: sums[kind] for kind in KINDS if total[kind]} for sums in (total, leaving)))
 
 
 def _parts(program: Program, computation: str, i: Instruction, kind: str) -> Iterator[tuple[str, int]]:
@@ -132,7 +159,7 @@ def _parts(program: Program, computation: str, i: Instruction, kind: str) -> Ite
     A sum that devices then keep a part of is a reduce-scatter, which compilers for accelerators make of it.
     """
     sizes = [_bytes(array) for array in _ARRAY.findall(i.type)]
-    if i.op in ("all-gather-start", "collective-permute-start"):
+    if i.op in ("all-gather-start", "collective-permute-start", "send"):
         sizes = [max(sizes)]  # operand, result, and perhaps some counters
     if kind == "all-to-all":
         sizes = [sum(sizes)]
@@ -153,8 +180,11 @@ def _parts(program: Program, computation: str, i: Instruction, kind: str) -> Ite
             yield kind, size
 
 
-def _sent(kind: str, size: float, groups: np.ndarray, domain: int) -> tuple[float, float]:
+def _sent(kind: str, size: float, rest: str, domain: int) -> tuple[float, float]:
     """Bytes that one device sends, and the part that leaves its domain."""
+    if kind == "send":
+        return size, size
+    groups = _pairs(rest) if kind == "collective-permute" else replica_groups(rest)
     n = groups.shape[1]
     hosts = max(len(set(group // domain)) for group in groups)
     if kind == "collective-permute":

@@ -64,8 +64,8 @@ def start(devices: int = 0) -> None:
         jax.distributed.initialize(alone, 1, 0, coordinator_bind_address=alone, **limits)
     except RuntimeError as error:
         raise UserError(f"cannot join the processes: {error}") from error
-    # After jax's own handler, which this one replaces: its way to agree on a step goes by numbers that Orbax, too, hands
-    # in from a thread of its own, and which may then never be reached.
+    # These replace jax's own handler: it agrees on a step by numbers that Orbax, too, hands in, from a thread of its
+    # own, and then the step agreed on may never come.
     signal.signal(signal.SIGTERM, _ask)
     signal.signal(signal.SIGINT, _ask)
     if jax.process_count() > 1:

@@ -96,7 +96,9 @@ class TrainedParameters(Mapping[str, np.ndarray]):
         path, variable = self._paths[name]
         host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
         like = jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=host)
-        state = self._checkpoints.restore_some(self._step, nnx.from_flat_state([(path, variable.replace(like))]))
+        state = self._checkpoints.restore_parameters(
+            self._step, nnx.from_flat_state([(path, variable.replace(like))]), partial=True
+        )
         return np.asarray(jax.tree.leaves(state)[0])
 
     def __iter__(self) -> Iterator[str]:

@@ -19,7 +19,7 @@ from survey_jax import cli, distributed
 from survey_jax.accelerators import by_kind
 from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.boards import check_boards
-from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
+from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints
 from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.config import Config
 from survey_jax.console import say
@@ -99,14 +99,13 @@ def main() -> None:
     distributed.check_same(identity)
     check_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
-    start = checkpoints.latest() or 0
+    found = checkpoints.restore_latest(train, opt_state, identity)
+    start, train, opt_state = found or (0, train, opt_state)
     if start >= config.optim.steps and checkpoints.scored(start):
         checkpoints.close()
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
     if start:
-        check_identity(checkpoints.identity(start), identity, workdir)
-        train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
     run_id = record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
@@ -158,6 +157,7 @@ def main() -> None:
             stop_if_broken(values["loss"], values["grad_norm"], step, batch, task)
             done = step + 1
             log.step(done, values | {"lr": float(schedule(step))})
+            checkpoints.check()
             if is_due(done, config):
                 evaluate_and_save(done)
                 last_save = time.monotonic()

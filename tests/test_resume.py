@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from orbax.checkpoint import v1 as ocp
 
 from survey_jax.checkpoint import METRIC, Checkpoints
 from survey_jax.errors import UserError
@@ -66,7 +67,7 @@ def last_step(workdir: Path) -> int:
 
 def final_state(workdir: Path) -> list[np.ndarray]:
     """Trained parameters and optimizer state after the last step."""
-    saved = Checkpoints(workdir)._orbax.load_checkpointables(STEPS)
+    saved = ocp.load_checkpointables(workdir.resolve() / f"checkpoints/{STEPS}")
     assert set(saved) >= {"parameters", "optimizer"}
     return [np.asarray(x) for x in jax.tree.leaves((saved["parameters"], saved["optimizer"]))]
 
