@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -135,20 +136,20 @@ def test_on_a_disk(tmp_path: Path) -> None:
 
 
 def test_in_an_object_store(object_store: type[ObjectStore]) -> None:  # noqa: F811
-    keep_a_run(epath.Path("s3://bucket/run"))
+    keep_a_run(epath.Path("gs://bucket/run"))
 
 
-def test_in_s3(monkeypatch) -> None:
-    """An S3 server of the moto package, by way of s3fs."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
+def test_in_google_cloud_storage(monkeypatch) -> None:
+    """An emulated bucket, by way of gcsfs."""
+    pytest.importorskip("gcsfs")
+    server = pytest.importorskip("gcp_storage_emulator.server")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    store = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    store.start()
     try:
-        host, port = server.get_host_and_port()
-        names = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-        for name, value in (names | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
-            monkeypatch.setenv(name, value)
-        epath.Path("s3://bucket").mkdir()
-        keep_a_run(epath.Path("s3://bucket/run"))
+        keep_a_run(epath.Path("gs://bucket/run"))
     finally:
-        server.stop()
+        store.stop()
