@@ -50,24 +50,29 @@ def writing(path: epath.Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({reason}); what was saved before is intact") from error
 
 
-def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file in one piece: never half of it, not even after a power cut. On process 0; the others do nothing."""
+def write_bytes(path: epath.Path, content: bytes) -> None:
+    """Writes a file in one piece: never half of it, not even after a power cut. On process 0; others do nothing."""
     if jax.process_index():
         return
     with writing(path):
         if is_remote(path):  # an upload appears when it is complete
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
             return
         partial = path.with_name(f".partial-{path.name}")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
 
 
+def write_text(path: epath.Path, text: str) -> None:
+    """Writes a text file in one piece, as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes a JSON file in one piece: never half of it. On process 0; the others do nothing."""
+    """Writes a JSON file in one piece: never half of it. On process 0; others do nothing."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
