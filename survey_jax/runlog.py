@@ -68,9 +68,11 @@ class RunLog:
             self._synced = clock.age()
             self._goodput = Goodput(workdir, start, self._lines.removed)
             self._boards = open_boards(workdir, config, run_id, start)
-            self._unlogged = workdir / "unlogged.json"
-            if self._unlogged.exists() and (before := read_json(self._unlogged))["step"] == start:
-                self._collected = [{"step": start, "loss": loss, "timed": False} for loss in before["losses"]]
+            self._unlogged_file = workdir / "unlogged.json"
+            found = read_json(self._unlogged_file) if self._unlogged_file.exists() else {}
+            self._unlogged = {stop: steps for stop, steps in found.items() if int(stop) <= start}
+            # Another process's clock timed them.
+            self._collected = [step | {"timed": False} for step in self._unlogged.get(str(start), [])]
 
     def step(self, step: int, measured: dict[str, float]) -> None:
         """Collects a step: what `objective.train_step` measured, and "lr". With the first one start-up is over."""
@@ -86,7 +88,7 @@ class RunLog:
         """Writes down the steps since the last time: their mean loss, the newest of the rest, speeds, times, memory.
 
         Called at the same steps however often the run is resumed, and before every evaluation; what a stopped run has
-        collected after the last time waits in unlogged.json.
+        collected since then waits in unlogged.json.
         """
         if not self._collected:
             return
@@ -135,9 +137,12 @@ class RunLog:
             self.sync()
 
     def sync(self) -> None:
-        """Uploads what an object store does not have yet; before a checkpoint, so that no line before it gets lost."""
+        """Before a checkpoint: whatever the log has of the steps until now is kept, on a disk or in an object store."""
         if not self._writes:
             return
+        if self._collected:  # the run stops between two lines
+            self._unlogged[str(self._collected[-1]["step"])] = self._collected
+            write_json(self._unlogged_file, self._unlogged)
         self._synced = self._clock.age()
         self._lines.sync()
         self._goodput.write(self._clock.seconds())
@@ -146,9 +151,6 @@ class RunLog:
         """Closes files and boards, and says what the run's time went into."""
         if not self._writes:
             return
-        if self._collected:  # stopped between two lines
-            losses = [step["loss"] for step in self._collected]
-            write_json(self._unlogged, {"step": self._collected[-1]["step"], "losses": losses})
         self.sync()
         say(self._goodput.summary())
         for board in self._boards:
