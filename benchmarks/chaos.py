@@ -39,6 +39,7 @@ class Training:
     workdir: Path
     processes: int
     devices: int = 2  # a process
+    left: set[str] = dataclasses.field(default_factory=set)  # half checkpoints of earlier starts
 
     def start(self) -> list[subprocess.Popen[bytes]]:
         """All processes; their output goes to WORKDIR.log-I."""
@@ -50,6 +51,7 @@ class Training:
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={self.devices}",
         }
         command = [sys.executable, "-m", "survey_jax.train", f"--config={self.config}", f"--workdir={self.workdir}"]
+        self.left = {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
         started = []
         for number in range(self.processes):
             joined = [f"--coordinator=127.0.0.1:{port}", f"--processes={self.processes}", f"--process={number}"]
@@ -65,8 +67,14 @@ class Training:
             raise RuntimeError(f"{self.workdir}: exit codes {codes}; see {self.workdir}.log-*")
 
     def saving(self) -> bool:
-        """Whether a checkpoint is being written."""
-        return any(TEMPORARY in path.name for path in (self.workdir / "checkpoints").glob("*"))
+        """Whether a checkpoint is being written, other than what an earlier blow has left."""
+        present = {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
+        return bool(present - self.left)
+
+    def joined(self) -> int:
+        """In how many starts all processes have found each other."""
+        log = self.workdir.with_suffix(".log-0")
+        return log.read_text(errors="replace").count(f"{self.processes} processes with") if log.exists() else 0
 
 
 def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str, object]:
@@ -79,30 +87,34 @@ def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str,
       RuntimeError: a process outlived the blow by PATIENCE, or ended otherwise than it should.
     """
     kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
-    while_saving = rng.random() < 0.4
-    moment = time.monotonic() + rng.uniform(0.1, 1.0) * lifetime
+    moment, while_saving = time.monotonic() + rng.uniform(0.1, 1.0) * lifetime, rng.random() < 0.4
+    before = training.joined()
     processes = training.start()
     victim = rng.choice(processes)
-    while not any(p.poll() is not None for p in processes):
-        late = time.monotonic() > moment
-        if (late and not while_saving) or (while_saving and training.saving()) or (late and rng.random() < 0.001):
+    while not (done := any(p.poll() is not None for p in processes)):
+        if training.saving() if while_saving else time.monotonic() > moment:
             break
         time.sleep(0.002)
-    if done := any(p.poll() is not None for p in processes):
-        kind_name = "none: it was done first"
-    else:
-        victim.send_signal(kind)
-        kind_name = kind.name + (" in a save" if training.saving() else "")
+    if done:
+        return {"blow": "none: it was done first", "codes": [p.wait() for p in processes], "seconds": 0.0}
+    name = kind.name + (" in a save" if training.saving() else "")
+    victim.send_signal(kind)
     hit = time.monotonic()
+    if training.processes > 1 and training.joined() == before:
+        # Those that wait for one that never comes are the launcher's to end.
+        name += " at the start"
+        victim.wait()
+        for process in processes:
+            process.kill()
     try:
-        codes = [process.wait(timeout=PATIENCE if not done else None) for process in processes]
+        codes = [process.wait(timeout=PATIENCE) for process in processes]
     except subprocess.TimeoutExpired as error:
         for process in processes:
             process.kill()
-        raise RuntimeError(f"{training.workdir}: a process outlived {kind_name} by {PATIENCE} s") from error
-    if kind == signal.SIGTERM and not done and not set(codes) <= {0, 75, -signal.SIGTERM}:
-        raise RuntimeError(f"{training.workdir}: exit codes {codes} after SIGTERM")
-    return {"blow": kind_name, "codes": codes, "seconds": time.monotonic() - hit}
+        raise RuntimeError(f"{training.workdir}: a process outlived {name} by {PATIENCE} s") from error
+    if kind == signal.SIGTERM and "start" not in name and not set(codes) <= {0, 75, -signal.SIGTERM}:
+        raise RuntimeError(f"{training.workdir}: exit codes {codes} after {name}")
+    return {"blow": name, "codes": codes, "seconds": time.monotonic() - hit}
 
 
 def final_state(workdir: Path) -> dict[str, np.ndarray]:
@@ -144,7 +156,10 @@ def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, ob
         same = same_bits(final_state(training.workdir), references[training.processes])
         results.append({"processes": training.processes, "blows": blows, "same": same})
         told = "; ".join(f"{b['blow']} ({b['seconds']:.0f} s)" for b in blows)
-        print(f"{number + 1}/{runs}, {training.processes} process(es): {told}: {'same' if same else 'OTHER'} bits", flush=True)
+        print(
+            f"{number + 1}/{runs}, {training.processes} process(es): {told}: {'same' if same else 'OTHER'} bits",
+            flush=True,
+        )
     return results
 
 
@@ -173,7 +188,9 @@ def main(_: list[str]) -> None:
     kinds = collections.Counter(blow["blow"] for result in results for blow in result["blows"])
     slowest = max(blow["seconds"] for result in results for blow in result["blows"])
     same = sum(result["same"] for result in results)
-    print(f"{same} of {len(results)} end with the same bits; blows: {dict(kinds)}; all gone {slowest:.0f} s after at most")
+    print(
+        f"{same} of {len(results)} end with the same bits; blows: {dict(kinds)}; all gone {slowest:.0f} s after at most"
+    )
     output = Path("benchmarks/results/chaos.json")
     output.parent.mkdir(exist_ok=True)
     output.write_text(json.dumps({"same": same, "results": results}, indent=2) + "\n")
