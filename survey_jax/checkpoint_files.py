@@ -173,7 +173,8 @@ def root_cause(error: BaseException) -> BaseException:
 
 def _culprit(folder: epath.Path, items: list[str], text: str) -> epath.Path:
     """The file: the last that the message names, or one that is not the JSON it should be; else a folder."""
-    if named := [path for path in re.findall(r'"([^"]*[^/])"', text) if path.startswith(f"{folder}/")]:
+    quoted = re.findall(r'"([^"]*)"', text)
+    if named := [path for path in quoted if path.startswith(f"{folder}/") and not path.endswith("/")]:
         return epath.Path(named[-1])
     small = [f"{item}/{name}" for item in items for name in ("_METADATA", "array_metadatas/process_0")]
     for file in ("_CHECKPOINT_METADATA", *small):
