@@ -28,6 +28,7 @@ setup(
     install_requires=[
         "absl-py>=2",
         "datasets>=4",
+        "etils[epath]>=1.12",
         "flax>=0.12.8",
         "gguf>=0.17",
         "jax>=0.10,<0.13",
@@ -56,6 +57,7 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "wandb": ["wandb>=0.18"],
         "test": TEST,
         "bench": ["psutil>=6"],
         "dev": [*TEST, *LINT],

@@ -79,7 +79,7 @@ def predict(config: Config, pretrained: Pretrained, task: Task) -> tuple[np.ndar
     """Distributions of the chosen prompts [n, K], and temporary bytes of a training step."""
     model = build_model(config, pretrained, task)
     shares = Predictor(model, task.letters)(model.train, chosen(task), "predicting")
-    batch = to_device(Batches(task.prompts[TRAIN], model.shape, groups=8).batch(0), model.mesh, True)
+    batch = to_device(Batches(task.prompts[TRAIN], model.shape, groups=8).batch(0), model.mesh, model.shape.rows, True)
     step = jax.jit(gradients, static_argnums=(0, 5))
     lowered = step.lower(model.graphdef, model.train, model.frozen, batch, task.letters, model.forward)
     return shares, lowered.compile().memory_analysis().temp_size_in_bytes

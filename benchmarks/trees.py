@@ -47,7 +47,7 @@ def main() -> None:
     for number in range(REPEATS.value + 1):
         for name, (step, batches, model) in runs.items():
             batch = batches.batch(number)
-            on_device = to_device(batch, model.mesh, True)
+            on_device = to_device(batch, model.mesh, model.shape.rows, True)
             begin = time.perf_counter()
             jax.block_until_ready(step(on_device))
             if number:  # the first round compiles

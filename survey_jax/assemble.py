@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -10,12 +10,16 @@ import jax
 import numpy as np
 import transformers
 from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 from rich.progress import track
 
 from survey_jax.config import Config
+from survey_jax.distributed import check_stop, is_first
 from survey_jax.errors import UserError
-from survey_jax.input import evaluation_batches, to_device
+from survey_jax.input import evaluation_batches, local_rows, to_device
+from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
@@ -110,12 +114,28 @@ def trainable(config: Config) -> type:
     return LoraParam if config.lora.rank else nnx.Param
 
 
+def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
+    """UserError unless a microbatch's rows can be dealt out evenly."""
+    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % per_row:
+        raise UserError(f"config.batch.rows = {rows}: must be a multiple of data x fsdp = {per_row}")
+
+
+def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
+    """The computation of training, with dense attention."""
+    return Forward(
+        decoder=decoder,
+        dtype=config.model.dtype,
+        lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
+        remat=config.model.remat,
+        loss=config.optim.loss,
+    )
+
+
 def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     """Loads weights onto the mesh of the config; adapters are fresh."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
-    if config.batch.rows % per_row:
-        raise UserError(f"config.batch.rows = {config.batch.rows}: must be a multiple of data x fsdp = {per_row}")
+    check_rows(config.batch.rows, mesh)
     abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
     kind = trainable(config)
     model = load_model(
@@ -124,13 +144,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     prompts = next(iter(task.prompts.values()))
     shape = batch_shape(config, prompts, len(task.letters))
-    forward = Forward(
-        decoder=pretrained.config,
-        dtype=config.model.dtype,
-        lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
-        remat=config.model.remat,
-        loss=config.optim.loss,
-    )
+    forward = training_forward(config, pretrained.config)
     if config.model.attention == "two_part":
         sizes = tree_shape(group_questions(prompts), config.batch.groups, shape)
         forward = dataclasses.replace(forward, tree_shape=sizes)
@@ -149,13 +163,46 @@ def evaluation_forward(model: Model, prompts: Sequence[Prompt]) -> Forward:
     return dataclasses.replace(forward, tree_shape=sizes)
 
 
+def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
+    """A step over an evaluation batch, compiled; gives its answers [B, A, ...] and whose they are [B, A].
+
+    Every process gets those of all rows, whoever computed them.
+    """
+
+    def both(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, *, forward: Forward) -> Any:
+        return step(graphdef, train, frozen, batch, letters, forward=forward), batch["prompt"]
+
+    everywhere = NamedSharding(model.mesh, P())
+    return jax.jit(both, static_argnums=0, static_argnames="forward", out_shardings=everywhere)
+
+
+def over_prompts(
+    model: Model, step: Any, train: nnx.State, prompts: Sequence[Prompt], letters: np.ndarray, label: str = ""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """An `evaluation_step` batch after batch: answers [n, ...] and the indices of their prompts [n].
+
+    Args:
+      label: of the progress bar on a terminal; "": none.
+
+    Raises:
+      Stopped: see `distributed.stop_requested`, between two batches.
+    """
+    shape, forward = model.shape, evaluation_forward(model, prompts)
+    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.rows))
+    hidden = not (label and is_first() and sys.stdout.isatty())
+    for batch in track(batches, label, transient=True, disable=hidden):
+        check_stop(label)
+        on_mesh = to_device(batch, model.mesh, shape.rows, False)
+        answers, prompt = jax.device_get(step(model.graphdef, train, model.frozen, on_mesh, letters, forward=forward))
+        yield answers[prompt >= 0], prompt[prompt >= 0]
+
+
 class Predictor:
     """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once."""
 
     def __init__(self, model: Model, letters: np.ndarray):
         self._model, self._letters, self.options = model, letters, model.shape.options
-        self._predict = jax.jit(predict_step, static_argnums=0, static_argnames="forward")
-        self._mass = jax.jit(letter_mass, static_argnums=0, static_argnames="forward")
+        self._predict, self._mass = evaluation_step(model, predict_step), evaluation_step(model, letter_mass)
 
     def __call__(
         self, train: nnx.State, prompts: Sequence[Prompt], label: str, letters: np.ndarray | None = None
@@ -164,25 +211,19 @@ class Predictor:
 
         Args:
           letters: token ids of the letters, where the prompts are of another template than the run's.
+
+        Raises:
+          Stopped: see `over_prompts`.
         """
-        m = self._model
         letters = self._letters if letters is None else letters
-        result = np.zeros((len(prompts), m.shape.options), np.float64)
-        forward = evaluation_forward(m, prompts)
-        batches = evaluation_batches(prompts, m.shape)
-        for batch in track(batches, label, transient=True, disable=not sys.stdout.isatty()):
-            on_mesh = to_device(batch, m.mesh, False)
-            probs = self._predict(m.graphdef, train, m.frozen, on_mesh, letters, forward=forward)
-            slots = batch["prompt"] >= 0
-            result[batch["prompt"][slots]] = np.asarray(jax.device_get(probs))[slots]
+        result = np.zeros((len(prompts), self.options), np.float64)
+        for probs, indices in over_prompts(self._model, self._predict, train, prompts, letters, label):
+            result[indices] = probs
         for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result
 
     def letter_mass(self, train: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
-        m = self._model
-        batch = evaluation_batches(prompts, m.shape)[0]
-        on_mesh, forward = to_device(batch, m.mesh, False), evaluation_forward(m, prompts)
-        mass = self._mass(m.graphdef, train, m.frozen, on_mesh, self._letters, forward=forward)
-        return float(np.asarray(jax.device_get(mass))[batch["prompt"] >= 0].mean())
+        mass, _ = next(over_prompts(self._model, self._mass, train, prompts, self._letters))
+        return float(mass.mean())

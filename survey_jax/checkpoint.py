@@ -28,8 +28,8 @@ from survey_jax.checkpoint_files import (
     together,
     write,
 )
+from survey_jax.console import say
 from survey_jax.errors import UserError
-from survey_jax.runlog import say
 
 # Scores on the validation split that are saved with a checkpoint.
 METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
@@ -197,6 +197,10 @@ class Checkpoints:
         return everywhere(new)[0]
 
     # ---------------------------------------------------------------- reading
+
+    def scored(self, step: int) -> bool:
+        """Whether the checkpoint of a step has scores."""
+        return str(step) in self._names()
 
     def step(self, which: str) -> int:
         """ "best", "last" or a number -> step. Raises UserError where there is no such checkpoint, or it is damaged."""

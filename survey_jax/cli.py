@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from survey_jax.errors import UserError
+from survey_jax.errors import RESUMABLE, Stopped, UserError
 
 if TYPE_CHECKING:
     from survey_jax.config import Config
@@ -49,6 +49,8 @@ def default_workdir() -> Path:
 def run(main: Callable[[], None], list_flag: str = "") -> None:
     """Parses flags and calls main. UserError and flag mistakes become one line on stderr and exit code 2.
 
+    A run stopped on request ends with exit code RESUMABLE.
+
     Args:
       list_flag: a list flag whose values may also follow it one by one: `--compare A B` is `--compare=A,B`.
     """
@@ -72,6 +74,12 @@ def run(main: Callable[[], None], list_flag: str = "") -> None:
             main()
         except UserError as error:
             fail(str(error))
+        except Stopped as stop:
+            print(stop, flush=True)
+            sys.exit(RESUMABLE)
+        except KeyboardInterrupt:
+            print("interrupted; what was saved is intact", file=sys.stderr, flush=True)
+            sys.exit(130)  # as shells have it
 
     app.run(guarded, flags_parser=parse)
 

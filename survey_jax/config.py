@@ -77,6 +77,7 @@ class MeshConfig:
     data: int = 1  # -1 in one of the three: all remaining devices
     fsdp: int = -1
     tensor: int = 1
+    devices: int = 0  # how many there should be in all; training refuses to start on more or fewer. 0: any number
 
 
 @dataclasses.dataclass
@@ -84,9 +85,12 @@ class RunConfig:
     seed: int = 0  # of data order and adapters
     log_every: int = 10  # steps
     eval_every: int = 50  # steps between evaluations on `valid`; each is followed by a checkpoint
+    save_minutes: float = 15.0  # a checkpoint at least so often, between evaluations too
     keep: int = 2  # latest checkpoints kept; the best one stays as well
     compilation_cache: str = "checkpoints/.jax_cache"  # second starts skip compilation; "" = off
     calibrate: bool = True  # predict at the temperature that suits `valid` best; False: at 1, as published systems do
+    profile: tuple[int, ...] = ()  # trace from this step to that one, (10, 12): docs/monitoring.md
+    wandb: str = ""  # a project of Weights & Biases that gets the metrics, too; needs its package
 
 
 @dataclasses.dataclass
@@ -112,9 +116,9 @@ _CHOICES: dict[str, typing.Collection[str]] = {
 }
 _POSITIVE = (
     "batch.rows batch.row_tokens batch.row_answers batch.groups batch.microbatches "
-    "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.keep"
+    "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.save_minutes run.keep"
 )
-_NOT_NEGATIVE = "batch.question_answers optim.warmup optim.weight_decay run.seed"
+_NOT_NEGATIVE = "mesh.devices batch.question_answers optim.warmup optim.weight_decay run.seed"
 _MAX_SEED = 2**63 - 1  # of jax
 _SHARES = "optim.lr_end optim.b1 optim.b2"
 
@@ -142,6 +146,10 @@ def validate(config: Config) -> Config:
         raise UserError(
             f"config.model.quantize = {config.model.quantize!r}: full fine-tuning (lora.rank = 0) trains the weights, "
             "which quantised ones cannot be; set config.lora.rank"
+        )
+    if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.optim.steps):
+        raise UserError(
+            f"config.run.profile = {steps!r}: must be the first and last step to trace, of 1 to {config.optim.steps}"
         )
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
@@ -181,8 +189,8 @@ def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config")
 # what is trained under the recorded settings; whether weights and data are the same is told by their fingerprints.
 MAY_CHANGE = (
     "config.model.weights config.model.revision config.model.attention config.model.remat config.model.check_parity "
-    "config.data.tables config.mesh config.run.log_every config.run.eval_every config.run.keep "
-    "config.run.compilation_cache config.optim.steps"
+    "config.data.tables config.mesh config.run.log_every config.run.eval_every config.run.save_minutes config.run.keep "
+    "config.run.compilation_cache config.run.profile config.run.wandb config.optim.steps"
 )
 
 

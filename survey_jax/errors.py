@@ -7,6 +7,13 @@ class UserError(Exception):
     """Bad input. The message says what is wrong, where, and what to do; the binaries print it and exit with code 2."""
 
 
+class Stopped(Exception):
+    """The machine is asked for (SIGTERM): everything is saved; the binaries print this and exit with RESUMABLE."""
+
+
+RESUMABLE = 75  # the exit code of a run that the same command takes up again; EX_TEMPFAIL of sysexits.h
+
+
 def plural(count: int, noun: str) -> str:
     """1 row, 2 rows, 1,000 rows."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

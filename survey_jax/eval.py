@@ -17,13 +17,15 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float
 
-from survey_jax import cli, controls
+from survey_jax import cli, controls, distributed
 from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.config import Config
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
-from survey_jax.runlog import manifest, read_config, say, start_jax, write_json
+from survey_jax.run_files import manifest, read_config, write_json
+from survey_jax.runlog import start_jax
 from survey_jax.survey import baselines, comparison, leakage, report, report_page
 from survey_jax.survey.all_baselines import BASELINES, with_embeddings
 from survey_jax.survey.calibration import with_temperature
@@ -55,6 +57,7 @@ def main() -> None:
     workdir = find_workdir()
     say(f"run {workdir}")
     config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
+    distributed.start(config.mesh.devices)
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     base_model = pretrained.fingerprint(config.model.quantize)
@@ -216,4 +219,4 @@ def predict_all(
 
 
 if __name__ == "__main__":
-    cli.run(main, list_flag="compare")
+    cli.run(distributed.guarded(main), list_flag="compare")

@@ -24,11 +24,12 @@ from survey_jax import cli
 from survey_jax.assemble import make_prompter, trainable
 from survey_jax.checkpoint import Checkpoints, check_identity
 from survey_jax.config import Config
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.model.export import write_adapter, write_merged, write_papers
 from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
 from survey_jax.prompts import LETTERS, TEMPLATES, Prompter, Template
-from survey_jax.runlog import read_config, say, write_json
+from survey_jax.run_files import read_config, write_json
 from survey_jax.survey.table import Answer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)

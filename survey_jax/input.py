@@ -1,8 +1,13 @@
-"""Batches as a pure function of (seed, step): nothing to checkpoint but the step number."""
+"""Batches as a pure function of (seed, step): nothing to checkpoint but the step number.
 
+Every process packs all rows, which is cheap, and lays out those that its devices hold.
+"""
+
+import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,6 +29,7 @@ class Batches:
       question_answers: at most so many answers to one question an epoch, drawn anew for each; 0 = all.
       microbatches: of one step.
       seed: of the order.
+      here: which rows of a microbatch this process lays out, see `local_rows`; None: all.
     """
 
     def __init__(
@@ -35,7 +41,9 @@ class Batches:
         question_answers: int = 0,
         microbatches: int = 1,
         seed: int = 0,
+        here: Sequence[int] | None = None,
     ):
+        self.here = range(shape.rows) if here is None else here
         self.prompts, self.shape, self.groups, self.microbatches, self.seed = prompts, shape, groups, microbatches, seed
         self.question_answers = question_answers or len(prompts)
         self.questions = group_questions(prompts)
@@ -43,7 +51,7 @@ class Batches:
         self._first_step = [0]  # of each epoch; packing differs a little between epochs, and so does their length
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step: arrays of `trees.empty_batch` with a leading microbatch axis [M, B, ...]."""
+        """The batch of a step: arrays of `trees.empty_batch` with a leading microbatch axis [M, rows here, ...]."""
         epoch = 0
         while step >= self.first_step(epoch + 1):
             epoch += 1
@@ -51,7 +59,10 @@ class Batches:
         start = (step - self.first_step(epoch)) * size
         rows = self._rows(epoch)[start : start + size]
         # Strided, so that a short last batch leaves padding in all microbatches alike.
-        parts = [to_batch(rows[m :: self.microbatches], self.prompts, self.shape) for m in range(self.microbatches)]
+        parts = [
+            _lay_out(rows[m :: self.microbatches], self.here, self.prompts, self.shape)
+            for m in range(self.microbatches)
+        ]
         return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
     def first_step(self, epoch: int) -> int:
@@ -101,25 +112,51 @@ class Batches:
         )
 
 
-def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape) -> list[Batch]:
-    """Each prompt once, trees as large as rows allow, [B, ...]; the last batch is padded with weight 0."""
+def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Sequence[int] | None = None) -> list[Batch]:
+    """Each prompt once, trees as large as rows allow, [rows here, ...]; the last batch is padded with weight 0."""
     trees = [
         tree
         for question in group_questions(prompts)
         for tree in cut(question, range(len(question.members)), shape.answers, shape)
     ]
     rows = pack(trees, shape)
-    return [to_batch(rows[i : i + shape.rows], prompts, shape) for i in range(0, len(rows), shape.rows)]
+    here = range(shape.rows) if here is None else here
+    return [_lay_out(rows[i : i + shape.rows], here, prompts, shape) for i in range(0, len(rows), shape.rows)]
 
 
-def to_device(batch: Batch, mesh: Mesh, microbatched: bool) -> dict[str, jax.Array]:
-    """Puts a batch on the mesh, rows split over its data axes; each process places its own part."""
+def _lay_out(rows: list[list[Tree]], here: Sequence[int], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
+    """Arrays of some of a batch's rows; the batch may be short of rows."""
+    mine = [rows[i] if i < len(rows) else [] for i in here]
+    return to_batch(mine, prompts, dataclasses.replace(shape, rows=len(here)))
+
+
+def local_rows(mesh: Mesh, rows: int) -> list[int]:
+    """Which rows of a batch the devices of this process hold, in order."""
+    places = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,)).values()
+    return sorted({row for place in places if place for row in range(rows)[place[0]]})
+
+
+def to_device(batch: Batch, mesh: Mesh, rows: int, microbatched: bool) -> dict[str, jax.Array]:
+    """Puts a batch on the mesh, rows split over its data axes.
+
+    Args:
+      batch: of this process's `local_rows`.
+      rows: of the whole batch.
+      microbatched: whether there is an axis before that of rows.
+    """
     sharding = NamedSharding(mesh, P(None, *ROWS) if microbatched else ROWS)
-    return {
-        name: jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
-        for name, array in batch.items()
-        if name != "prompt"
-    }
+    axis, here = int(microbatched), local_rows(mesh, rows)
+
+    def place(array: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            first, last, _ = index[axis].indices(rows)
+            start = here.index(first)  # a device's rows follow one another here too
+            return array[(slice(None),) * axis + (slice(start, start + last - first),)]
+
+        shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: place(array) for name, array in batch.items()}
 
 
 def prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, Batch]]:

@@ -1,6 +1,5 @@
 """Are these the same logits as transformers'? A check on the user's own prompts, where torch is installed."""
 
-import functools
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +9,12 @@ import numpy as np
 import transformers
 from flax import nnx
 
-from survey_jax.assemble import Model, Task, evaluation_forward
+from survey_jax.assemble import Model, Task, evaluation_step, over_prompts
+from survey_jax.console import say
 from survey_jax.errors import UserError
-from survey_jax.input import evaluation_batches, to_device
 from survey_jax.model.weights import Pretrained
 from survey_jax.objective import Forward, option_logits
 from survey_jax.prompts import Prompt
-from survey_jax.runlog import say
 
 TOLERANCE = 1e-3  # of float32 logits on real weights
 
@@ -58,16 +56,12 @@ def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> np.ndarray:
     """Letter logits through trees, [n, K], without adapters' effect (B is zero at the start)."""
 
-    def logits(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, forward: Forward) -> jax.Array:
+    def logits(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, *, forward: Forward) -> jax.Array:
         return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
 
-    forward = evaluation_forward(model, prompts)
-    run = jax.jit(functools.partial(logits, forward=forward), static_argnums=0)
     result = np.zeros((len(prompts), len(letters)), np.float32)
-    for batch in evaluation_batches(prompts, model.shape):
-        out = run(model.graphdef, model.train, model.frozen, to_device(batch, model.mesh, False), letters)
-        slots = batch["prompt"] >= 0
-        result[batch["prompt"][slots]] = np.asarray(out)[slots]
+    for found, indices in over_prompts(model, evaluation_step(model, logits), model.train, prompts, letters):
+        result[indices] = found
     return result
 
 

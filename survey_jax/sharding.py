@@ -1,10 +1,12 @@
 """The device mesh, and the one table from logical axis names to mesh axes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import nnx
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -17,7 +19,8 @@ MESH_AXES = ("data", "fsdp", "tensor")
 RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
 
 ROWS = P(("data", "fsdp"))  # of a batch
-LOOKUP = P("tensor")  # of the embedding [V, D] while it is looked up: whole rows, since `ROWS` leaves D whole
+LOOKUP_TOKENS = P("data")  # while the embedding is looked up
+LOOKUP = P("data", None, "fsdp")  # and what is found, [B, T, D]: columns where the table has them
 
 
 def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
@@ -25,17 +28,41 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
 
     It becomes the current mesh, which `constrain` goes by.
     """
+    mesh = arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
+    jax.set_mesh(mesh)
+    return mesh
+
+
+def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, int, int]:
+    """Sizes that cover so many devices; one may be -1, "the rest". UserError if they cannot."""
     sizes = [data, fsdp, tensor]
-    devices = jax.device_count()
     if sizes.count(-1) == 1:
         known = math.prod(s for s in sizes if s != -1)
         sizes[sizes.index(-1)] = devices // known if known > 0 else 0
     if min(sizes) < 1 or math.prod(sizes) != devices:
         asked = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, (data, fsdp, tensor), strict=True))
         raise UserError(f"mesh: {asked} does not cover the {devices} devices here; set config.mesh to sizes that do")
-    mesh = jax.make_mesh(tuple(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
-    jax.set_mesh(mesh)
-    return mesh
+    return sizes[0], sizes[1], sizes[2]
+
+
+def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
+    """Puts devices into a mesh, neighbours side by side.
+
+    Where they form several slices (TPU slices, machines of GPUs), joined by a slower network, the outer axes cross it:
+    data as far as it can, then fsdp, and tensor only if it must.
+    """
+    types = (AxisType.Auto,) * 3
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=types, devices=devices)
+    across, rest = [], slices
+    for size in sizes:
+        across.append(math.gcd(size, rest))
+        rest //= across[-1]
+    if rest > 1:
+        raise UserError(f"mesh: {' x '.join(map(str, sizes))} cannot be split over {slices} slices of devices evenly")
+    within = [size // outer for size, outer in zip(sizes, across, strict=True)]
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, devices), MESH_AXES, axis_types=types)
 
 
 def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> NamedSharding:

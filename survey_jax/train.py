@@ -5,9 +5,9 @@
 The same command again resumes where the last checkpoint left off.
 """
 
-import functools
 import math
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,24 @@ import jax
 import numpy as np
 from absl import flags
 
-from survey_jax import cli
-from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
+from survey_jax import cli, distributed
+from survey_jax.accelerators import by_kind
+from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter
+from survey_jax.boards import check_boards
 from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints
-from survey_jax.errors import UserError
-from survey_jax.input import Batches, prefetch, to_device
+from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
+from survey_jax.config import Config
+from survey_jax.console import say
+from survey_jax.errors import Stopped, UserError
+from survey_jax.input import Batches, local_rows, prefetch, to_device
+from survey_jax.model.flops import step_flops
 from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import train_step
+from survey_jax.objective import compiled_train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
-from survey_jax.runlog import RunLog, check_workdir, record_start, say, start_jax, write_json
+from survey_jax.profiling import Profile
+from survey_jax.run_files import check_workdir, record_start, write_json
+from survey_jax.runlog import RunLog, start_jax
 from survey_jax.survey import metrics
 from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
 from survey_jax.survey.splits import TRAIN, VALID, counts_table, fingerprint, held_out
@@ -36,6 +44,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default c
 
 def main() -> None:
     # ------------------------------------------------------------------ config
+    clock = Clock()
     config = cli.read_config(CONFIG)
     if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
         raise UserError(
@@ -43,7 +52,9 @@ def main() -> None:
             "'shuffled' gives letters no order; change one of them"
         )
     workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
+    distributed.start(config.mesh.devices)
     start_jax(config)
+    check_boards(config)
 
     # -------------------------------------------------------------------- data
     say("data")
@@ -66,6 +77,7 @@ def main() -> None:
         question_answers=b.question_answers,
         microbatches=b.microbatches,
         seed=config.run.seed,
+        here=local_rows(model.mesh, model.shape.rows),
     )
     say(batches.report())
     optimizer = make_optimizer(config.optim)
@@ -84,56 +96,91 @@ def main() -> None:
         "set of prompts or batches": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }
+    distributed.check_same(identity)
     check_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
     found = checkpoints.restore_latest(train, opt_state, identity)
     start, train, opt_state = found or (0, train, opt_state)
-    if start >= config.optim.steps:
+    if start >= config.optim.steps and checkpoints.scored(start):
         checkpoints.close()
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
     if start:
         say(f"resumed at step {start}")
-    record_start(workdir, config, identity, pretrained.commit)
+    run_id = record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
-    log = RunLog(workdir, start, config.optim.steps)
+    log = RunLog(workdir, config, run_id, start, clock, flops=useful_flops(config, model), peak=peak_flops())
+    profile = Profile(workdir, config.run.profile)
 
     # ----------------------------------------------------------------- compile
     predictor = Predictor(model, task.letters)
-    step_fn = jax.jit(
-        functools.partial(train_step, forward=model.forward, optimizer=optimizer),
-        static_argnums=0,
-        donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
-    )
+    step_fn = compiled_train_step(model.forward, optimizer, train, opt_state)
     if not start:
         say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
 
     # -------------------------------------------------------------------- loop
     # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
     # continues with batch n.
-    schedule = make_schedule(config.optim)
-    for step, batch in prefetch(batches, start, config.optim.steps):
-        train, opt_state, measured = step_fn(
-            model.graphdef, train, opt_state, model.frozen, to_device(batch, model.mesh, True), task.letters
-        )
-        loss, norm = float(measured["loss"]), float(measured["grad_norm"])
-        stop_if_broken(loss, norm, step, batch, task)
-        done = step + 1
-        saves = done % config.run.eval_every == 0 or done == config.optim.steps
-        checkpoints.check()
-        log.step(done, loss, norm, float(schedule(step)), int((batch["weight"] > 0).sum()))
-        if saves or done % config.run.log_every == 0:
-            log.flush()
-        if saves:
-            scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
-            log.evaluation(done, VALID, scores)
-            checkpoints.save(done, train, opt_state, identity, scores)
+    def save(step: int, scores: dict[str, float] | None) -> None:
+        with clock.of(CHECKPOINT):
+            checkpoints.save(step, train, opt_state, identity, scores)
+
+    def evaluate_and_save(step: int) -> None:
+        log.flush()
+        try:
+            with clock.of(EVALUATION):
+                scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
+        except Stopped:
+            save(step, None)  # evaluated when the run goes on
+            raise
+        log.evaluation(step, VALID, scores)
+        save(step, scores)
+
+    def close() -> None:
+        with clock.of(CHECKPOINT):
+            checkpoints.close()
+        profile.close()
+        log.close()
+
+    schedule, last_save = make_schedule(config.optim), time.monotonic()
+    try:
+        if start and is_due(start, config) and not checkpoints.scored(start):
+            evaluate_and_save(start)
+        for step, batch in clock.each(DATA, prefetch(batches, start, config.optim.steps)):
+            with profile.step(step + 1), clock.of(COMPUTE):
+                on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
+                train, opt_state, measured = step_fn(
+                    model.graphdef, train, opt_state, model.frozen, on_mesh, task.letters
+                )
+                values = {name: float(value) for name, value in jax.device_get(measured).items()}
+            stop_if_broken(values["loss"], values["grad_norm"], step, batch, task)
+            done = step + 1
+            log.step(done, values | {"lr": float(schedule(step))})
+            checkpoints.check()
+            if is_due(done, config):
+                evaluate_and_save(done)
+                last_save = time.monotonic()
+            elif done % config.run.log_every == 0:
+                log.flush()
+                if distributed.from_first(time.monotonic() - last_save > 60 * config.run.save_minutes):
+                    save(done, None)
+                    last_save = time.monotonic()
+            if distributed.stop_requested():
+                if not is_due(done, config):
+                    save(done, None)
+                raise Stopped(f"stopped as asked, after step {done}; the same command goes on from there")
+    except Stopped:
+        close()
+        raise
 
     # ------------------------------------------------------------------ finish
-    checkpoints.close()
-    log.close()
+    close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
+
+
+def is_due(step: int, config: Config) -> bool:
+    """Whether the state after a step is evaluated."""
+    return step % config.run.eval_every == 0 or step == config.optim.steps
 
 
 def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
@@ -171,9 +218,30 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
     )
 
 
+def useful_flops(config: Config, model: Model) -> float:
+    """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
+    return step_flops(
+        model.forward.decoder,
+        rows=model.shape.rows * config.batch.microbatches,
+        tokens=model.shape.tokens,
+        answers=model.shape.answers,
+        options=model.shape.options,
+        lora_rank=config.lora.rank,
+        projections=config.lora.projections,
+        remat=config.model.remat,
+        tree_shape=model.forward.tree_shape,
+    ).useful
+
+
+def peak_flops() -> float | None:
+    """FLOP/s of all devices together as their maker has it; None for devices that are not in the table (CPUs)."""
+    accelerator = by_kind(jax.devices()[0].device_kind)
+    return accelerator.flops * jax.device_count() if accelerator else None
+
+
 def _count(state: Any) -> int:
     return sum(x.size for x in jax.tree.leaves(state))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(distributed.guarded(main))

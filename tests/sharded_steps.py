@@ -30,13 +30,13 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
     # B starts at zero, and then A has no gradient.
     train = jax.tree.map(lambda x: jax.device_put(np.asarray(x) + 0.05, x.sharding), model.train)
     opt_state = init_optimizer(optimizer, train, model.mesh)
-    batch = to_device(batches.batch(0), model.mesh, True)
+    batch = to_device(batches.batch(0), model.mesh, model.shape.rows, True)
     compiled = (
         jax.jit(gradients, static_argnums=(0, 5))
         .lower(model.graphdef, train, model.frozen, batch, task.letters, model.forward)
         .compile()
     )
-    loss, grads = compiled(train, model.frozen, batch, task.letters)
+    loss, grads, _ = compiled(train, model.frozen, batch, task.letters)
     result = {"loss": loss, "temporary": compiled.memory_analysis().temp_size_in_bytes}
     result |= {f"gradient{jax.tree_util.keystr(path)}": g for path, g in jax.tree.leaves_with_path(grads)}
     step = jax.jit(
@@ -47,7 +47,7 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
     )
     losses = []
     for number in range(3):
-        batch = to_device(batches.batch(number), model.mesh, True)
+        batch = to_device(batches.batch(number), model.mesh, model.shape.rows, True)
         train, opt_state, measured = step(model.graphdef, train, opt_state, model.frozen, batch, task.letters)
         losses.append(measured["loss"])
     result |= {"losses": np.array(losses), "compilations": step._cache_size()}

@@ -230,7 +230,9 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
         model = build_model(config, pretrained, task)
         optimizer = make_optimizer(config.optim)
         train, state = model.train, init_optimizer(optimizer, model.train, model.mesh)
-        batch = to_device(Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, True)
+        batch = to_device(
+            Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.rows, True
+        )
         step = jax.jit(functools.partial(train_step, forward=model.forward, optimizer=optimizer), static_argnums=0)
         losses[kind] = []
         for _ in range(8):

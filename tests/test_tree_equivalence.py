@@ -117,7 +117,7 @@ def in_trees(
     assert (batch["trees"].max((0, 1)) > 1).any(), "rows hold several trees"
     sizes = tree_shape(batches.questions, groups, shape) if two_part else None
     forward = dataclasses.replace(s.forward, tree_shape=sizes, remat=remat)
-    loss, grads = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
+    loss, grads, _ = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
     return float(loss), grads
 
 
