@@ -112,7 +112,7 @@ class Checkpoints:
             if isinstance(error, TimeoutError) or not (isinstance(error, OSError) or tensorstores):
                 raise
             self._saving = None
-            with contextlib.suppress(OSError):  # what still stays is removed before the next save
+            with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes what stays
                 self._clean()
             reason = "no space is left" if re.search("No space left|Disk quota", text) else text
             good = self._names()
