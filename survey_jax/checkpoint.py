@@ -146,11 +146,6 @@ class Checkpoints:
 
     # --------------------------------------------------------------- resuming
 
-    def latest(self) -> int | None:
-        """The newest checkpoint's step; whether it is whole remains to be seen."""
-        names = self._names()
-        return _step(names[-1]) if names else None
-
     def restore_latest(
         self, parameters: Any, optimizer: Any, identity: Mapping[str, str]
     ) -> tuple[int, Any, Any] | None:

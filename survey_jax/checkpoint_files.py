@@ -65,6 +65,8 @@ def read_record(folder: epath.Path) -> dict[str, Any]:
     Not by Orbax, which counts what it does and hangs if processes come to differ: one process alone may call this.
     """
     file = folder / _RECORD
+    if not folder.exists():  # no damage: all processes must see the same folder
+        raise UserError(f"{folder}: process {jax.process_index()} sees no such folder")
     try:
         record = json.loads(file.read_text())
         whole = record.pop("digest") == _digest(record)
