@@ -21,7 +21,6 @@ from survey_jax.checkpoint_files import (
     Damaged,
     digest,
     everywhere,
-    is_remote,
     one_line,
     read_arrays,
     read_record,
@@ -31,6 +30,7 @@ from survey_jax.checkpoint_files import (
 )
 from survey_jax.console import say
 from survey_jax.errors import UserError
+from survey_jax.run_files import is_remote
 
 # Scores on the validation split that are saved with a checkpoint.
 METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide

@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from survey_jax.checksums import checksums, kinds
 from survey_jax.errors import UserError, some
+from survey_jax.run_files import is_remote
 
 COMMIT = "commit_success.txt"  # the file that Orbax writes last
 _RECORD = "record/data.json"
@@ -40,11 +41,6 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 class Damaged(UserError):
     """A checkpoint is not what was saved."""
-
-
-def is_remote(folder: epath.Path) -> bool:
-    """Whether it is an object store's, where nothing can be renamed."""
-    return "://" in str(folder)
 
 
 def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:

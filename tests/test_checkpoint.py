@@ -16,7 +16,7 @@ import pytest
 
 from survey_jax.checkpoint import METRIC, TEMPERATURE, Checkpoints
 from survey_jax.checksums import checksums
-from survey_jax.errors import UserError
+from survey_jax.errors import UserError, full_disk_explained
 
 # Orbax leaves reads unfinished when another one has failed.
 pytestmark = [
@@ -174,6 +174,19 @@ def test_what_is_no_damage(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"parameters/y/z is .* there and absent in this run"):
         Checkpoints(run).restore_parameters(2, {"x": jnp.zeros(1000)})
     assert folders(run) == {"1", "2"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_line_whatever_is_written() -> None:
+    """Checkpoints: test_resume.py, on a real disk."""
+    with (
+        pytest.raises(UserError, match="no space is left; the last checkpoint is intact"),
+        full_disk_explained(),
+        Path("/dev/full").open("w") as file,
+    ):
+        file.write("x")
+    with pytest.raises(IsADirectoryError), full_disk_explained():
+        Path("/").write_text("x")
 
 
 # ---------------------------------------------------------------------- reading
