@@ -57,6 +57,7 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
         "wandb": ["wandb>=0.18"],
         "test": TEST,
         "bench": ["psutil>=6"],

@@ -24,7 +24,7 @@ from jax._src.distributed import global_state as _jax_state
 from jax.experimental import multihost_utils
 
 from survey_jax.console import say
-from survey_jax.errors import RESUMABLE, Stopped, UserError
+from survey_jax.errors import RESUMABLE, Stopped, UserError, full_disk_explained
 
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no scheduler tells.")
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, where no scheduler tells.")
@@ -86,7 +86,8 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
 
     def run() -> None:
         try:
-            main()
+            with full_disk_explained():
+                main()
         except Stopped:  # all processes do, at the same step
             if jax.process_index() == 0:
                 raise
