@@ -30,6 +30,7 @@ setup(
     install_requires=[
         "absl-py>=2",
         "datasets>=4",
+        "etils[epath]>=1.12",
         "flax>=0.12.8",
         "gguf>=0.17",
         "jax>=0.10,<0.13",
@@ -60,6 +61,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "gcs": ["etils[epath-gcs]>=1.12"],
         "s3": ["etils[epath-s3]>=1.12"],
+        "wandb": ["wandb>=0.18"],
         "test": TEST,
         "bench": ["psutil>=6"],
         "dev": [*TEST, *LINT],

@@ -20,11 +20,12 @@ from scipy.special import softmax
 from survey_jax import cli
 from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
 from survey_jax.checkpoint import Checkpoints
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
 from survey_jax.parity import load_reference, spread, their_logits
 from survey_jax.prompts import Prompt
-from survey_jax.runlog import read_config, say
+from survey_jax.run_files import read_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")

@@ -19,6 +19,7 @@ from survey_jax.config import Config
 from survey_jax.distributed import check_stop, is_first
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, local_rows, to_device
+from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
@@ -113,12 +114,28 @@ def trainable(config: Config) -> type:
     return LoraParam if config.lora.rank else nnx.Param
 
 
+def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
+    """UserError unless a microbatch's rows can be dealt out evenly."""
+    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % per_row:
+        raise UserError(f"config.batch.rows = {rows}: must be a multiple of data x fsdp = {per_row}")
+
+
+def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
+    """The computation of training, with dense attention."""
+    return Forward(
+        decoder=decoder,
+        dtype=config.model.dtype,
+        lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
+        remat=config.model.remat,
+        loss=config.optim.loss,
+    )
+
+
 def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     """Loads weights onto the mesh of the config; adapters are fresh."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
-    if config.batch.rows % per_row:
-        raise UserError(f"config.batch.rows = {config.batch.rows}: must be a multiple of data x fsdp = {per_row}")
+    check_rows(config.batch.rows, mesh)
     abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
     kind = trainable(config)
     model = load_model(
@@ -127,13 +144,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     prompts = next(iter(task.prompts.values()))
     shape = batch_shape(config, prompts, len(task.letters))
-    forward = Forward(
-        decoder=pretrained.config,
-        dtype=config.model.dtype,
-        lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
-        remat=config.model.remat,
-        loss=config.optim.loss,
-    )
+    forward = training_forward(config, pretrained.config)
     if config.model.attention == "two_part":
         sizes = tree_shape(group_questions(prompts), config.batch.groups, shape)
         forward = dataclasses.replace(forward, tree_shape=sizes)

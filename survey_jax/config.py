@@ -89,6 +89,8 @@ class RunConfig:
     keep: int = 2  # latest checkpoints kept; the best one stays as well
     compilation_cache: str = "checkpoints/.jax_cache"  # second starts skip compilation; "" = off
     calibrate: bool = True  # predict at the temperature that suits `valid` best; False: at 1, as published systems do
+    profile: tuple[int, ...] = ()  # trace from this step to that one, (10, 12): docs/monitoring.md
+    wandb: str = ""  # a project of Weights & Biases that gets the metrics, too; needs its package
 
 
 @dataclasses.dataclass
@@ -145,6 +147,10 @@ def validate(config: Config) -> Config:
             f"config.model.quantize = {config.model.quantize!r}: full fine-tuning (lora.rank = 0) trains the weights, "
             "which quantised ones cannot be; set config.lora.rank"
         )
+    if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.optim.steps):
+        raise UserError(
+            f"config.run.profile = {steps!r}: must be the first and last step to trace, of 1 to {config.optim.steps}"
+        )
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
     if not config.data.question_columns:
@@ -184,7 +190,7 @@ def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config")
 MAY_CHANGE = (
     "config.model.weights config.model.revision config.model.attention config.model.remat config.model.check_parity "
     "config.data.tables config.mesh config.run.log_every config.run.eval_every config.run.save_minutes config.run.keep "
-    "config.run.compilation_cache config.optim.steps"
+    "config.run.compilation_cache config.run.profile config.run.wandb config.optim.steps"
 )
 
 

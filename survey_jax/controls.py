@@ -19,9 +19,9 @@ from jaxtyping import Float
 
 from survey_jax.assemble import Predictor
 from survey_jax.config import Config
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.prompts import Prompt, Prompter
-from survey_jax.runlog import say
 from survey_jax.survey import baselines
 from survey_jax.survey.table import Answer
 

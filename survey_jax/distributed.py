@@ -4,9 +4,9 @@ Processes find each other by what the scheduler tells jax (SLURM, Open MPI, Clou
 `kubernetes` package) or by the three flags below. A process that finds neither is alone.
 """
 
-import itertools
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -34,14 +34,13 @@ _DAY = 24 * 3600  # the last one to finish may take its time: process 0 writes t
 _POLL = 1.0  # seconds between looks for another process's failure
 _FAILURE = "survey_jax/failure"  # the key under which a process leaves it
 
-_calls = itertools.count()  # of `stop_requested`, the same on all processes
-_stopping = False
+_asked = threading.Event()  # to stop, as far as this process knows
 
 
 def start(devices: int = 0) -> None:
     """Joins the processes; call before anything else of jax, also when there is but one.
 
-    From here on SIGTERM, to any one process, does not end it but asks all to stop: see `stop_requested`.
+    From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: `stop_requested`.
 
     Args:
       devices: how many there should be in all; 0: any number.
@@ -65,6 +64,10 @@ def start(devices: int = 0) -> None:
         jax.distributed.initialize(alone, 1, 0, coordinator_bind_address=alone, **limits)
     except RuntimeError as error:
         raise UserError(f"cannot join the processes: {error}") from error
+    # These replace jax's own handler: it agrees on a step by numbers that Orbax, too, hands in, from a thread of its
+    # own, and then the step agreed on may never come.
+    signal.signal(signal.SIGTERM, _ask)
+    signal.signal(signal.SIGINT, _ask)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
     if devices and jax.device_count() != devices:
@@ -102,13 +105,13 @@ def is_first() -> bool:
 
 
 def stop_requested() -> bool:
-    """Whether all processes should save and end now: SIGTERM or a platform's notice has reached one of them.
+    """Whether all processes should save and end now: one of them was asked to.
 
-    All must call it equally often; they get the same answers. Once true it stays so.
+    All must call it equally often; they get the same answers.
     """
-    global _stopping
-    _stopping = multihost_utils.reached_preemption_sync_point(next(_calls)) or _stopping
-    return _stopping
+    if jax.process_count() == 1:
+        return _asked.is_set()
+    return bool(multihost_utils.process_allgather(np.array(_asked.is_set())).any())
 
 
 def check_stop(what: str) -> None:
@@ -143,6 +146,15 @@ def barrier(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def _ask(number: int, frame: object) -> None:
+    del frame
+    if number == signal.SIGINT:
+        if _asked.is_set():
+            raise KeyboardInterrupt
+        print("will save and stop soon; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
+    _asked.set()
+
+
 def _leave(code: int, message: str) -> None:
     """Ends this process and, through their `_watch`, all others."""
     failure = {"process": jax.process_index(), "code": code, "message": message}
@@ -159,7 +171,7 @@ def _leave(code: int, message: str) -> None:
 def _watch() -> None:
     while True:
         time.sleep(_POLL)
-        if failure := _failure():
+        if (failure := _failure()) and failure["process"] != jax.process_index():
             _end(failure)
 
 

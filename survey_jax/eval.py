@@ -21,9 +21,11 @@ from survey_jax import cli, controls, distributed
 from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.config import Config
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.model.weights import open_pretrained
-from survey_jax.runlog import manifest, read_config, say, start_jax, write_json
+from survey_jax.run_files import manifest, read_config, write_json
+from survey_jax.runlog import start_jax
 from survey_jax.survey import baselines, comparison, leakage, report, report_page
 from survey_jax.survey.all_baselines import BASELINES, with_embeddings
 from survey_jax.survey.calibration import with_temperature

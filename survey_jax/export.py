@@ -24,11 +24,12 @@ from survey_jax import cli
 from survey_jax.assemble import make_prompter, trainable
 from survey_jax.checkpoint import Checkpoints, check_identity
 from survey_jax.config import Config
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.model.export import write_adapter, write_merged, write_papers
 from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
 from survey_jax.prompts import LETTERS, TEMPLATES, Prompter, Template
-from survey_jax.runlog import read_config, say, write_json
+from survey_jax.run_files import read_config, write_json
 from survey_jax.survey.table import Answer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
@@ -95,7 +96,9 @@ class TrainedParameters(Mapping[str, np.ndarray]):
         path, variable = self._paths[name]
         host = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
         like = jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=host)
-        state = self._checkpoints.restore_some(self._step, nnx.from_flat_state([(path, variable.replace(like))]))
+        state = self._checkpoints.restore_parameters(
+            self._step, nnx.from_flat_state([(path, variable.replace(like))]), partial=True
+        )
         return np.asarray(jax.tree.leaves(state)[0])
 
     def __iter__(self) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """From hidden states to option probabilities, and the loss."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -92,11 +93,25 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
 
 
 def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, {"loss", "grad_norm", "answers"}), the loss per answer."""
+    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
+    how many tokens of all processes were computed: `counts`."""
     loss, grads, answers = gradients(graphdef, train, frozen, batch, letters, forward)
     updates, opt_state = optimizer.update(grads, opt_state, train)
     train = optax.apply_updates(train, updates)
-    return train, opt_state, {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers}
+    measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
+    return train, opt_state, measured
+
+
+def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
+    """How much text a batch holds: "tokens" computed, and "prompt_tokens", those of its prompts one by one.
+
+    There are more of the latter, since trees compute what prompts share once.
+    """
+    last = jnp.take_along_axis(batch["positions"], batch["answer_index"], axis=-1)  # of a prompt: its length less 1
+    return {
+        "tokens": jnp.sum(batch["trees"] > 0),
+        "prompt_tokens": jnp.sum(jnp.where(batch["weight"] > 0, last + 1, 0)),
+    }
 
 
 def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:
@@ -115,3 +130,19 @@ def letter_mass(graphdef, train, frozen, batch: Batch, letters, *, forward: Forw
     options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, forward.decoder), -jnp.inf)
     everything = token_logits(model, hidden, jnp.arange(forward.decoder.vocab_size), forward.decoder)
     return jnp.exp(jax.nn.logsumexp(options, axis=-1) - jax.nn.logsumexp(everything, axis=-1))
+
+
+def compiled_train_step(forward: Forward, optimizer: optax.GradientTransformation, train: Any, opt_state: Any) -> Any:
+    """`train_step` under `jax.jit`: (graphdef, train, opt_state, frozen, batch, letters) -> as there.
+
+    Parameters and optimizer state are updated in place (their arrays are given up) and stay where they lie.
+
+    Args:
+      train, opt_state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
+    """
+    return jax.jit(
+        functools.partial(train_step, forward=forward, optimizer=optimizer),
+        static_argnums=0,
+        donate_argnums=(1, 2),
+        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
+    )

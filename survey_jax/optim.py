@@ -32,8 +32,14 @@ def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
     )
 
 
-def init_optimizer(optimizer: optax.GradientTransformation, train: nnx.State, mesh: Mesh) -> Any:
-    """Optimizer state, born in the layout of the parameters it mirrors."""
+def abstract_optimizer(optimizer: optax.GradientTransformation, train: nnx.State, mesh: Mesh) -> Any:
+    """Optimizer state as `jax.ShapeDtypeStruct`s, in the layout of the parameters it mirrors."""
     abstract = jax.eval_shape(optimizer.init, train)
     shardings = optimizer_shardings(abstract, train, parameter_shardings(train, mesh), mesh)
+    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), abstract, shardings)
+
+
+def init_optimizer(optimizer: optax.GradientTransformation, train: nnx.State, mesh: Mesh) -> Any:
+    """Optimizer state, born in the layout of the parameters it mirrors."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(optimizer, train, mesh))
     return jax.jit(optimizer.init, out_shardings=shardings)(train)

@@ -10,11 +10,11 @@ import transformers
 from flax import nnx
 
 from survey_jax.assemble import Model, Task, evaluation_step, over_prompts
+from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.model.weights import Pretrained
 from survey_jax.objective import Forward, option_logits
 from survey_jax.prompts import Prompt
-from survey_jax.runlog import say
 
 TOLERANCE = 1e-3  # of float32 logits on real weights
 

@@ -1,28 +1,27 @@
-"""What a run writes besides checkpoints: config, manifest, metrics.jsonl, TensorBoard, and lines for people."""
+"""What a run writes while it trains: metrics.jsonl, TensorBoard, time.json, and a line for people now and then.
 
-import importlib.metadata
+docs/monitoring.md says what each value means.
+"""
+
 import json
-import os
-import platform
-import subprocess
-import time
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
-from tensorboardX import SummaryWriter
+from etils import epath
 
-from survey_jax.config import MAY_CHANGE, Config, differences, from_dict, to_dict
+from survey_jax.boards import open_boards
+from survey_jax.clock import COMPUTE, DATA, STARTUP, Clock
+from survey_jax.config import Config
+from survey_jax.console import duration, say
 from survey_jax.errors import UserError
+from survey_jax.goodput import Goodput
+from survey_jax.run_files import is_remote, read_json, write_json, write_text
 
-_MANIFEST = "manifest.json"
-_PACKAGES = ("survey_jax", "jax", "flax", "optax", "orbax-checkpoint", "transformers", "datasets", "numpy")
-
-
-def say(text: str) -> None:
-    """A plain line for people, on process 0."""
-    if jax.process_index() == 0:
-        print(text, flush=True)
+# Of a step, as `objective.train_step` counts it: what is given a second.
+RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
 
 def start_jax(config: Config) -> None:
@@ -31,137 +30,90 @@ def start_jax(config: Config) -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(config.run.compilation_cache).resolve()))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file in one piece: never half of it."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError if the file holds anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object")
-    return value
-
-
-def check_workdir(workdir: Path, config: Config, identity: dict[str, str]) -> None:
-    """A folder that holds a run must hold this one.
-
-    Raises:
-      UserError: its run has another base model, other data, or a setting that would change what is trained.
-    """
-    if not (workdir / _MANIFEST).is_file():
-        return
-    remedy = "choose another --workdir, or delete this one to start over"
-    before = read_json(workdir / _MANIFEST).get("identity")
-    if not isinstance(before, dict):
-        raise UserError(f"{workdir / _MANIFEST}: does not say what run it is of; {remedy}")
-    for name, value in identity.items():
-        if before.get(name) != value:
-            raise UserError(
-                f"{workdir}: holds a run with another {name} (fingerprint {before.get(name)}, now {value}); {remedy}"
-            )
-    for setting, (old, new) in differences(read_config(workdir), config).items():
-        if not any(setting == free or setting.startswith(f"{free}.") for free in MAY_CHANGE.split()):
-            raise UserError(f"{workdir}: holds a run with {setting} = {old!r}, now {new!r}; {remedy}")
-        say(f"{setting} was {old!r} in this run so far, now {new!r}")
-
-
-def record_start(workdir: Path, config: Config, identity: dict[str, str], commit: str | None) -> None:
-    """Writes config.json and manifest.json, or adds to the manifest that the run was resumed.
-
-    Args:
-      commit: of a base model from the hub.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", to_dict(config))
-    file, now = workdir / _MANIFEST, manifest(config, identity, commit)
-    if file.is_file():
-        before = read_json(file)
-        now = before | {"resumed": [*before.get("resumed", []), {k: now[k] for k in now if k != "identity"}]}
-    write_json(file, now)
-
-
-def manifest(config: Config, identity: dict[str, str], commit: str | None) -> dict[str, Any]:
-    """What produced a run: base model, versions, commit, device, seed and fingerprints."""
-    device = jax.devices()[0]
-    return {
-        "identity": identity,
-        "base_model": {"weights": config.model.weights, "commit": commit},
-        "seed": config.run.seed,
-        "versions": {p: importlib.metadata.version(p) for p in _PACKAGES} | {"python": platform.python_version()},
-        "git_commit": _git_commit(),
-        "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
-        "processes": jax.process_count(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _git_commit() -> str | None:
-    """Of the source tree this package runs from; None where it is installed without one."""
-    here = Path(__file__).parent
-    result = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return result.stdout.strip() or None
-
-
-def read_config(workdir: Path) -> Config:
-    """The config of a run. Raises UserError where there is no run."""
-    file = workdir / "config.json"
-    if not file.is_file():
-        raise UserError(f"{workdir}: no run here (config.json is missing)")
-    return from_dict(read_json(file), where=str(file))
+def is_timing(name: str) -> bool:
+    """Whether a value of metrics.jsonl tells of the machine; all others are the same whenever the run is repeated."""
+    return name.startswith(("time/", "memory/")) or name.endswith("_per_second") or name == "mfu"
 
 
 class RunLog:
-    """metrics.jsonl, TensorBoard and the progress line.
+    """metrics.jsonl, TensorBoard, time.json and the progress line. Process 0 writes; on others nothing happens.
 
     Args:
+      run_id: of the manifest.
       start: the step resumed at; later lines of an interrupted run are taken out, they will be written again.
-      total: steps of the run, for the estimate of the remaining time.
+      clock: of the process.
+      flops: floating-point operations of a step that count as useful.
+      peak: FLOP/s that all devices together can do; None where that is not known.
     """
 
-    def __init__(self, workdir: Path, start: int, total: int):
-        self._path, self._total = workdir / "metrics.jsonl", total
-        kept = []
-        if self._path.is_file():
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines  # the last may be half a line
-            kept = [line for number, line in enumerate(whole, 1) if _step(line, self._path, number) <= start]
-        partial = self._path.with_name(".partial-metrics.jsonl")
-        partial.write_text("".join(kept), encoding="utf-8")
-        os.replace(partial, self._path)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
-        self._begin = self._mark = time.monotonic()
-        self._start, self._answers, self._last = start, 0, (start, 0.0, 0.0)
-        self._losses: list[float] = []
+    def __init__(
+        self,
+        workdir: epath.Path,
+        config: Config,
+        run_id: str,
+        start: int,
+        clock: Clock,
+        *,
+        flops: float,
+        peak: float | None,
+    ):
+        self._total, self._clock, self._flops, self._peak = config.optim.steps, clock, flops, peak
+        self._collected: list[dict[str, float]] = []
+        self._before = dict.fromkeys(clock.seconds(), 0.0)  # the clock at the last line of a step
+        self._timed = 0  # steps of this start that the clock has as "compute"
+        self._writes = jax.process_index() == 0
+        if self._writes:
+            self._lines = Lines(workdir / "metrics.jsonl", start)
+            self._goodput = Goodput(workdir, start, self._lines.removed)
+            self._boards = open_boards(workdir, config, run_id, start)
+            self._unlogged = workdir / "unlogged.json"
+            if self._unlogged.exists() and (before := read_json(self._unlogged))["step"] == start:
+                self._collected = [{"step": start, "loss": loss, "timed": False} for loss in before["losses"]]
 
-    def step(self, step: int, loss: float, grad_norm: float, lr: float, answers: int) -> None:
-        """Collects a step."""
-        self._answers += answers
-        self._losses.append(loss)
-        self._last = (step, grad_norm, lr)
+    def step(self, step: int, measured: dict[str, float]) -> None:
+        """Collects a step: what `objective.train_step` measured, and "lr". With the first one start-up is over."""
+        timed = self._clock.running
+        if not timed:
+            self._clock.begin()
+            took, compiling = self._clock.seconds()[STARTUP], self._clock.compiling
+            say(f"first step done {took:.0f} s after the start, {compiling:.0f} s of them compiling")
+        self._timed += timed
+        self._collected.append({**measured, "step": step, "timed": timed})
 
     def flush(self) -> None:
-        """Writes down the steps since the last time: their mean loss, and the newest of the rest.
+        """Writes down the steps since the last time: their mean loss, the newest of the rest, speeds, times, memory.
 
-        Called before every checkpoint too, so that a resumed run writes the same lines as one that never stopped.
+        Called at the same steps however often the run is resumed, and before every evaluation; what a stopped run has
+        collected after the last time waits in unlogged.json.
         """
-        if not self._losses:
+        if not self._collected:
             return
-        step, grad_norm, lr = self._last
-        now = time.monotonic()
-        speed = self._answers / (now - self._mark)
-        left = (now - self._begin) / (step - self._start) * (self._total - step)
-        loss = sum(self._losses) / len(self._losses)
-        self._write(step, {"loss": loss, "lr": lr, "grad_norm": grad_norm, "examples_per_second": speed})
-        say(f"step {step}/{self._total}  loss {loss:.4f}  {speed:.1f} examples/s  {_clock(left)} left")
-        self._mark, self._answers, self._losses = now, 0, []
+        steps, self._collected = self._collected, []
+        step, newest = int(steps[-1]["step"]), steps[-1]
+        loss = sum(s["loss"] for s in steps) / len(steps)
+        seconds = self._clock.seconds()
+        spent = {name: seconds[name] - self._before[name] for name in seconds}
+        self._before = seconds
+        speeds = self._speeds([s for s in steps if s["timed"]], spent)
+        values = {"loss": loss, "lr": newest["lr"], "grad_norm": newest["grad_norm"], **speeds, **memory()}
+        self._write(step, values | {f"time/{name}": round(value, 4) for name, value in spent.items()})
+        told = [f"step {step}/{self._total}  loss {loss:.4f}"]
+        if speeds:
+            left = (sum(seconds.values()) - seconds[STARTUP]) / self._timed * (self._total - step)
+            told += [f"{speeds['examples_per_second']:.1f} examples/s"]
+            told += [f"MFU {speeds['mfu']:.1%}"] if "mfu" in speeds else []
+            told += [f"{duration(left)} left"]
+        say("  ".join(told))
+
+    def _speeds(self, steps: list[dict[str, float]], spent: dict[str, float]) -> dict[str, float]:
+        """Of steps after the first of a start; over the time that training takes, batches included."""
+        if not steps:
+            return {}
+        seconds = spent[DATA] + spent[COMPUTE]
+        flops = self._flops * len(steps) / seconds
+        speeds = {f"{name}_per_second": sum(s[count] for s in steps) / seconds for name, count in RATES.items()}
+        speeds["flops_per_second"] = flops
+        return speeds | ({"mfu": flops / self._peak} if self._peak else {})
 
     def evaluation(self, step: int, split: str, scores: dict[str, float]) -> None:
         """Writes the means of an evaluation."""
@@ -170,27 +122,74 @@ class RunLog:
             f"step {step}/{self._total}  {split}: kl {scores['kl']:.4f} (by question {scores['kl_by_question']:.4f})  "
             f"1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}  at temperature {scores['temperature']:.2f}"
         )
-        self._mark = time.monotonic()  # examples per second count training alone
 
     def _write(self, step: int, values: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+        if not self._writes:
+            return
+        self._lines.write({"step": step, **values})
+        self._goodput.write(self._clock.seconds())
+        for board in self._boards:
+            board.write(step, values)
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
-        self._board.close()
+        """Closes files and boards, and says what the run's time went into."""
+        if not self._writes:
+            return
+        if self._collected:  # stopped between two lines
+            losses = [step["loss"] for step in self._collected]
+            write_json(self._unlogged, {"step": self._collected[-1]["step"], "losses": losses})
+        self._goodput.write(self._clock.seconds())
+        say(self._goodput.summary())
+        for board in self._boards:
+            board.close()
 
 
-def _step(line: str, path: Path, number: int) -> int:
+class Lines:
+    """A file of JSON lines with a step each. It grows on a disk; in an object store it is written anew each time.
+
+    Args:
+      start: later lines are taken out and kept in `removed`.
+
+    Raises:
+      UserError: a line that is not an object with a step, but for half a line at the end, which a killed run may leave.
+    """
+
+    def __init__(self, path: epath.Path, start: int):
+        self._path = path
+        text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
+        lines = text.splitlines(keepends=True)
+        whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
+        parsed = [_parse(line, path, number) for number, line in enumerate(whole, 1)]
+        self._kept = [line for line, values in zip(whole, parsed, strict=True) if values["step"] <= start]
+        self.removed = [values for values in parsed if values["step"] > start]
+        write_text(path, "".join(self._kept))
+
+    def write(self, values: dict[str, Any]) -> None:
+        """Adds a line."""
+        line = json.dumps(values) + "\n"
+        if is_remote(self._path):
+            self._kept.append(line)
+            write_text(self._path, "".join(self._kept))
+        else:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+
+
+def _parse(line: str, path: epath.Path, number: int) -> dict[str, Any]:
     try:
-        return int(json.loads(line)["step"])
+        values = json.loads(line)
+        values["step"] = int(values["step"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} line {number}: not an object with a step; delete this line to resume") from error
+    return values
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+def memory() -> dict[str, float]:
+    """Most memory in use so far, in GB: of this process, and of the fullest of its devices where they tell it."""
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    found = {"memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+    told = [stats for device in jax.local_devices() if (stats := device.memory_stats())]
+    if told:
+        found["memory/device_peak_gb"] = max(stats["peak_bytes_in_use"] for stats in told) / 1e9
+        found["memory/device_limit_gb"] = min(stats["bytes_limit"] for stats in told) / 1e9
+    return found

@@ -19,7 +19,8 @@ MESH_AXES = ("data", "fsdp", "tensor")
 RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
 
 ROWS = P(("data", "fsdp"))  # of a batch
-LOOKUP = P("tensor")  # of the embedding [V, D] while it is looked up: whole rows, since `ROWS` leaves D whole
+LOOKUP_TOKENS = P("data")  # while the embedding is looked up
+LOOKUP = P("data", None, "fsdp")  # and what is found, [B, T, D]: columns where the table has them
 
 
 def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:

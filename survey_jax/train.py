@@ -5,7 +5,6 @@
 The same command again resumes where the last checkpoint left off.
 """
 
-import functools
 import math
 import textwrap
 import time
@@ -17,16 +16,23 @@ import numpy as np
 from absl import flags
 
 from survey_jax import cli, distributed
-from survey_jax.assemble import Predictor, Task, build_model, build_task, make_prompter
-from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints, check_identity
+from survey_jax.accelerators import by_kind
+from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter
+from survey_jax.boards import check_boards
+from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints
+from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.config import Config
+from survey_jax.console import say
 from survey_jax.errors import Stopped, UserError
 from survey_jax.input import Batches, local_rows, prefetch, to_device
+from survey_jax.model.flops import step_flops
 from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import train_step
+from survey_jax.objective import compiled_train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
-from survey_jax.runlog import RunLog, check_workdir, record_start, say, start_jax, write_json
+from survey_jax.profiling import Profile
+from survey_jax.run_files import check_workdir, record_start, write_json
+from survey_jax.runlog import RunLog, start_jax
 from survey_jax.survey import metrics
 from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
 from survey_jax.survey.splits import TRAIN, VALID, counts_table, fingerprint, held_out
@@ -38,6 +44,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default c
 
 def main() -> None:
     # ------------------------------------------------------------------ config
+    clock = Clock()
     config = cli.read_config(CONFIG)
     if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
         raise UserError(
@@ -47,6 +54,7 @@ def main() -> None:
     workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     distributed.start(config.mesh.devices)
     start_jax(config)
+    check_boards(config)
 
     # -------------------------------------------------------------------- data
     say("data")
@@ -91,27 +99,22 @@ def main() -> None:
     distributed.check_same(identity)
     check_workdir(workdir, config, identity)
     checkpoints = Checkpoints(workdir, config.run.keep)
-    start = checkpoints.latest() or 0
+    found = checkpoints.restore_latest(train, opt_state, identity)
+    start, train, opt_state = found or (0, train, opt_state)
     if start >= config.optim.steps and checkpoints.scored(start):
         checkpoints.close()
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
     if start:
-        check_identity(checkpoints.identity(start), identity, workdir)
-        train, opt_state = checkpoints.restore_parameters(start, train), checkpoints.restore_optimizer(start, opt_state)
         say(f"resumed at step {start}")
-    record_start(workdir, config, identity, pretrained.commit)
+    run_id = record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
-    log = RunLog(workdir, start, config.optim.steps)
+    log = RunLog(workdir, config, run_id, start, clock, flops=useful_flops(config, model), peak=peak_flops())
+    profile = Profile(workdir, config.run.profile)
 
     # ----------------------------------------------------------------- compile
     predictor = Predictor(model, task.letters)
-    step_fn = jax.jit(
-        functools.partial(train_step, forward=model.forward, optimizer=optimizer),
-        static_argnums=0,
-        donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
-    )
+    step_fn = compiled_train_step(model.forward, optimizer, train, opt_state)
     if not start:
         say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
 
@@ -119,30 +122,41 @@ def main() -> None:
     # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
     # continues with batch n.
     def save(step: int, scores: dict[str, float] | None) -> None:
-        log.flush()
-        checkpoints.save(step, train, opt_state, identity, scores)
+        with clock.of(CHECKPOINT):
+            checkpoints.save(step, train, opt_state, identity, scores)
 
     def evaluate_and_save(step: int) -> None:
         log.flush()
         try:
-            scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
+            with clock.of(EVALUATION):
+                scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
         except Stopped:
             save(step, None)  # evaluated when the run goes on
             raise
         log.evaluation(step, VALID, scores)
         save(step, scores)
 
+    def close() -> None:
+        with clock.of(CHECKPOINT):
+            checkpoints.close()
+        profile.close()
+        log.close()
+
     schedule, last_save = make_schedule(config.optim), time.monotonic()
     try:
         if start and is_due(start, config) and not checkpoints.scored(start):
             evaluate_and_save(start)
-        for step, batch in prefetch(batches, start, config.optim.steps):
-            on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
-            train, opt_state, measured = step_fn(model.graphdef, train, opt_state, model.frozen, on_mesh, task.letters)
-            loss, norm, answers = (float(measured[name]) for name in ("loss", "grad_norm", "answers"))
-            stop_if_broken(loss, norm, step, batch, task)
+        for step, batch in clock.each(DATA, prefetch(batches, start, config.optim.steps)):
+            with profile.step(step + 1), clock.of(COMPUTE):
+                on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
+                train, opt_state, measured = step_fn(
+                    model.graphdef, train, opt_state, model.frozen, on_mesh, task.letters
+                )
+                values = {name: float(value) for name, value in jax.device_get(measured).items()}
+            stop_if_broken(values["loss"], values["grad_norm"], step, batch, task)
             done = step + 1
-            log.step(done, loss, norm, float(schedule(step)), int(answers))
+            log.step(done, values | {"lr": float(schedule(step))})
+            checkpoints.check()
             if is_due(done, config):
                 evaluate_and_save(done)
                 last_save = time.monotonic()
@@ -156,13 +170,11 @@ def main() -> None:
                     save(done, None)
                 raise Stopped(f"stopped as asked, after step {done}; the same command goes on from there")
     except Stopped:
-        checkpoints.close()
-        log.close()
+        close()
         raise
 
     # ------------------------------------------------------------------ finish
-    checkpoints.close()
-    log.close()
+    close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
 
 
@@ -204,6 +216,27 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
         f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
     )
+
+
+def useful_flops(config: Config, model: Model) -> float:
+    """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
+    return step_flops(
+        model.forward.decoder,
+        rows=model.shape.rows * config.batch.microbatches,
+        tokens=model.shape.tokens,
+        answers=model.shape.answers,
+        options=model.shape.options,
+        lora_rank=config.lora.rank,
+        projections=config.lora.projections,
+        remat=config.model.remat,
+        tree_shape=model.forward.tree_shape,
+    ).useful
+
+
+def peak_flops() -> float | None:
+    """FLOP/s of all devices together as their maker has it; None for devices that are not in the table (CPUs)."""
+    accelerator = by_kind(jax.devices()[0].device_kind)
+    return accelerator.flops * jax.device_count() if accelerator else None
 
 
 def _count(state: Any) -> int:

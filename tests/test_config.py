@@ -62,6 +62,7 @@ WRONG: dict[typing.Any, tuple[typing.Any, ...]] = {
     float: ("0.1", False, None, math.nan, math.inf),
     bool: (1, "True", None),
     tuple[str, ...]: ("a", ["a"], (1,), None),
+    tuple[int, ...]: (1, [1], ("1",), (1.0,), (True,), None),
     dict[str, str]: ("a", {"a": 1}, {1: "a"}),
     dict[str, tuple[str, ...]]: ({"a": "b"}, {"a": ("b", 1)}, {1: ("b",)}, ("a",)),
 }
@@ -99,6 +100,10 @@ BAD = [
     ("run.log_every", 0, "must be positive"),
     ("run.eval_every", -1, "must be positive"),
     ("run.keep", 0, "must be positive"),
+    ("run.profile", (3,), "the first and last step to trace, of 1 to 200"),
+    ("run.profile", (0, 3), "the first and last step to trace"),
+    ("run.profile", (5, 4), "the first and last step to trace"),
+    ("run.profile", (1, 201), "the first and last step to trace"),
     ("optim.warmup", -1, "must not be negative"),
     ("optim.weight_decay", -0.1, "must not be negative"),
     ("run.seed", -1, "must not be negative"),
@@ -150,7 +155,7 @@ def everything_changed() -> Config:
         batch=BatchConfig(2, 256, 16, 4, 6, 3),
         optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5),
         mesh=MeshConfig(2, 2, 4, 16),
-        run=RunConfig(1, 2, 3, 4.0, 5, "", False),
+        run=RunConfig(1, 2, 3, 4.0, 5, "", False, (2, 5), "surveys"),
     )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def test_report_discloses_data_and_model(world: Path) -> None:
     assert re.search(r"Is .* good\?\n\(A\) option 0 of \d\n\(B\) option 1 of \d", card)
     assert "tiny_config step 20" in card
     assert "LoRA of rank 4" in card
-    assert f"jax {manifest['versions']['jax']}" in card
+    assert f"jax {manifest['starts'][0]['versions']['jax']}" in card
     headings = [card.index(f"<h3>{h}</h3>") for h in ("Whose data", "Population under study", "Weights", "Splits",
                                                       "Leakage audit", "Prompt", "Model")]  # fmt: skip
     assert headings == sorted(headings)

@@ -1,5 +1,6 @@
 """Stopped at any moment, the same command ends as if nothing had happened: the real binary, killed for real."""
 
+import gzip
 import json
 import os
 import shutil
@@ -16,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from orbax.checkpoint import v1 as ocp
 
 from survey_jax.checkpoint import METRIC, Checkpoints
 from survey_jax.errors import UserError
+from survey_jax.runlog import is_timing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")  # final_state reads what is there
 STEPS, EVERY = 40, 20
@@ -51,11 +54,11 @@ def kill_when(condition: Callable[[], bool], config: Path, workdir: Path) -> Non
 
 
 def lines(workdir: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl less what the clock decides; a line that is being written does not count."""
+    """metrics.jsonl less what tells of the machine; a line that is being written does not count."""
     file = workdir / "metrics.jsonl"
     text = file.read_text() if file.is_file() else ""
     parsed = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [{k: v for k, v in line.items() if k != "examples_per_second"} for line in parsed]
+    return [{k: v for k, v in line.items() if not is_timing(k)} for line in parsed]
 
 
 def last_step(workdir: Path) -> int:
@@ -64,7 +67,7 @@ def last_step(workdir: Path) -> int:
 
 def final_state(workdir: Path) -> list[np.ndarray]:
     """Trained parameters and optimizer state after the last step."""
-    saved = Checkpoints(workdir)._orbax.load_checkpointables(STEPS)
+    saved = ocp.load_checkpointables(workdir.resolve() / f"checkpoints/{STEPS}")
     assert set(saved) >= {"parameters", "optimizer"}
     return [np.asarray(x) for x in jax.tree.leaves((saved["parameters"], saved["optimizer"]))]
 
@@ -107,6 +110,15 @@ def killed(config: Path, whole: Path) -> Path:
 def test_a_whole_run_logs_every_step_once(whole: Path) -> None:
     assert [line["step"] for line in lines(whole) if "loss" in line] == list(range(1, STEPS + 1))
     assert [line["step"] for line in lines(whole) if "eval/valid/kl" in line] == [EVERY, STEPS]
+
+
+def test_the_same_seed_gives_the_same_bits(config: Path, whole: Path, tmp_path: Path) -> None:
+    """Compiled anew, and with a profile taken on the way, which holds the steps that were asked for."""
+    finish(config, tmp_path, "--config.run.compilation_cache=", "--config.run.profile=(3, 5)")
+    assert_same_end(tmp_path, whole)
+    [trace] = (tmp_path / "profile").glob("plugins/profile/*/*.trace.json.gz")
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    assert [int(event["args"]["step_num"]) for event in events if event.get("name") == "train"] == [3, 4, 5]
 
 
 def test_killed_and_resumed(config: Path, whole: Path, killed: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
 from survey_jax.model.quantize import project
-from survey_jax.sharding import LOOKUP, ROWS, constrain
+from survey_jax.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
 
 Batch = dict[str, Array]
 
@@ -176,6 +176,13 @@ def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c:
     return x + normed(layer, "ff_post_norm", y, c) * scale
 
 
+def look_up(table: Float[Array, "V D"], tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
+    """Rows of the embedding. A device looks its own columns up for all rows that it shares them with, and then they
+    exchange: only what was looked up travels, never the table."""
+    shared = constrain(tokens, LOOKUP_TOKENS)
+    return constrain(constrain(table.at[shared].get(mode="clip"), LOOKUP), ROWS)
+
+
 def hidden_states(
     model: Decoder,
     batch: Batch,
@@ -194,8 +201,7 @@ def hidden_states(
       tree_shape: None for dense attention; the layout of `two_part` otherwise.
       remat: a key of REMAT.
     """
-    table = constrain(model.embedding[...], LOOKUP)
-    x = constrain(table.at[batch["tokens"]].get(mode="clip").astype(dtype), ROWS)
+    x = look_up(model.embedding[...], batch["tokens"]).astype(dtype)
     x *= jnp.asarray(c.embed_scale, dtype)
     contexts = attention.contexts(batch, c.kinds, c.head_width, c.attention_softcap, tree_shape)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import transformers
 from flax import nnx
 
@@ -147,6 +146,20 @@ def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str
     return nnx.eval_shape(build)
 
 
+def laid_out(state: nnx.State, mesh: jax.sharding.Mesh, frozen_dtype: str, trainable: type) -> nnx.State:
+    """An abstract state as it will be in memory: `jax.ShapeDtypeStruct`s with their layouts; see `load_model`."""
+    variables, shardings = _by_name(state), parameter_shardings(state, mesh)
+
+    def one(path: tuple[Any, ...], variable: Any) -> Any:
+        name, sharding = _name(path), variable.get_value()
+        quantised = f"{name}_scale" in variables or name.endswith("_scale")
+        kept = variables[name].dtype if quantised else frozen_dtype
+        dtype = "float32" if isinstance(variable, trainable) and not quantised else kept
+        return variable.replace(jax.ShapeDtypeStruct(variables[name].shape, dtype, sharding=sharding))
+
+    return nnx.from_flat_state([(path, one(path, variable)) for path, variable in nnx.to_flat_state(shardings)])
+
+
 def load_model(
     pretrained: Pretrained, abstract: Decoder, mesh: jax.sharding.Mesh, *, frozen_dtype: str, trainable: type, seed: int
 ) -> Decoder:
@@ -161,29 +174,29 @@ def load_model(
       UserError: a tensor missing, of another shape, or one that the architecture does not account for.
     """
     graphdef, state = nnx.split(abstract)
-    variables, shardings = _by_name(state), _by_name(parameter_shardings(state, mesh))
+    variables, arrays = _by_name(state), _by_name(laid_out(state, mesh, frozen_dtype, trainable))
     base = _by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
     _check_names(pretrained, list(base))
     origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
 
-    def target(name: str, dtype: Any) -> Target:
-        return Target(tuple(variables[name].shape), jnp.dtype(dtype), shardings[name].get_value())
+    def target(name: str) -> Target:
+        array = arrays[name].get_value()
+        return Target(array.shape, array.dtype, array.sharding)
 
     values: dict[str, jax.Array] = {}
     adapters = {name for name, variable in variables.items() if isinstance(variable, LoraParam)}
     for number, name in enumerate(name for name in variables if name in adapters or name in base):
         scale = f"{name}_scale"
         if name in adapters:
-            key, where = jax.random.fold_in(jax.random.key(seed), number), target(name, "float32")
+            key, where = jax.random.fold_in(jax.random.key(seed), number), target(name)
             init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=where.sharding)
             values[name] = init(name, key, where.shape)
         elif scale in variables:
             kind = kind_of(variables[name])
-            pair = [target(name, kind.dtype), target(scale, "float32")]
+            pair = [target(name), target(scale)]
             values[name], values[scale] = load(pretrained.source, origins[name], pair, kind.encode, kind.columns)
         else:
-            dtype = "float32" if isinstance(variables[name], trainable) else frozen_dtype
-            [values[name]] = load(pretrained.source, origins[name], [target(name, dtype)], lambda x: (x,))
+            [values[name]] = load(pretrained.source, origins[name], [target(name)], lambda x: (x,))
     filled = [(path, v.replace(values[_name(path)])) for path, v in nnx.to_flat_state(state)]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 

@@ -1,0 +1,98 @@
+"""Where metrics go besides metrics.jsonl: TensorBoard's event files, and Weights & Biases if it is asked for."""
+
+import importlib.util
+from typing import Any, Protocol
+
+from etils import epath
+from tensorboardX import SummaryWriter
+
+from survey_jax.config import Config, to_dict
+from survey_jax.console import say
+from survey_jax.errors import UserError
+from survey_jax.run_files import is_remote
+
+
+class Board(Protocol):
+    """Something that shows metrics."""
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds the values of a step."""
+
+    def close(self) -> None:
+        """Ends what is under way."""
+
+
+def check_boards(config: Config) -> None:
+    """Raises UserError where config.run.wandb asks for a package that is not installed."""
+    if config.run.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError(f"config.run.wandb = {config.run.wandb!r}: needs Weights & Biases (pip install wandb)")
+
+
+def open_boards(workdir: epath.Path, config: Config, run_id: str, start: int) -> list[Board]:
+    """All that this run has.
+
+    Args:
+      run_id: stays the same over all starts of the run.
+      start: the step where this start goes on.
+    """
+    boards: list[Board] = []
+    if is_remote(workdir):
+        say("TensorBoard's files grow, which those of an object store cannot: left out; metrics.jsonl has all values")
+    else:
+        boards.append(TensorBoard(workdir, start))
+    if config.run.wandb:
+        boards.append(WandB(workdir, config, run_id))
+    return boards
+
+
+class TensorBoard:
+    """Event files under WORKDIR/tensorboard; what an interrupted run wrote after `start` is hidden."""
+
+    def __init__(self, workdir: epath.Path, start: int):
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds the values of a step."""
+        for name, value in values.items():
+            self._writer.add_scalar(name if "/" in name else f"train/{name}", value, step)
+
+    def close(self) -> None:
+        """Writes what is still in memory."""
+        self._writer.close()
+
+
+class WandB:
+    """A run of Weights & Biases, named like the workdir; later starts of the run go on in it.
+
+    Steps that a resumed run computes again stand there twice, with the same values.
+
+    Raises:
+      UserError: in its own words, where it refuses, for want of a login or of the network.
+    """
+
+    def __init__(self, workdir: epath.Path, config: Config, run_id: str):
+        import wandb  # here: an optional package
+
+        folder = {} if is_remote(workdir) else {"dir": str(workdir)}
+        try:
+            self._run: Any = wandb.init(
+                project=config.run.wandb,
+                id=run_id,
+                name=workdir.name,
+                resume="allow",
+                config=to_dict(config),
+                # What is printed shows a survey question, and a folder under git may hold tables: they stay here.
+                settings={"console": "off", "disable_git": True},
+                **folder,
+            )
+        except wandb.Error as error:
+            raise UserError(f"config.run.wandb = {config.run.wandb!r}: {error}") from error
+        self._run.define_metric("*", step_metric="step")  # its own count of steps cannot go back, as a resumed run does
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Adds the values of a step."""
+        self._run.log({"step": step, **values})
+
+    def close(self) -> None:
+        """Waits for the upload."""
+        self._run.finish()

@@ -1,0 +1,191 @@
+"""One checkpoint on disk: written by Orbax, and read back only as what it was.
+
+A checkpoint is a folder of items: pytrees of arrays, and a `record`, JSON that says what belongs to them and holds a
+checksum of every array and of itself.
+"""
+
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import absl.logging
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from survey_jax.checksums import checksums, kinds
+from survey_jax.errors import UserError, some
+
+COMMIT = "commit_success.txt"  # the file that Orbax writes last
+_RECORD = "record/data.json"
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written
+
+# Trouble with reading that says nothing of what is stored; by tensorstore it is a ValueError with one of these words.
+_TROUBLE = (MemoryError, PermissionError, ConnectionError, TimeoutError, jax.errors.JaxRuntimeError)
+_WORDS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "EMFILE")
+
+T = TypeVar("T")
+
+# An error is raised once and explained in one line: that Orbax's threads print it as it passes them helps nobody, nor
+# does what asyncio prints of the other arrays that failed with it.
+absl.logging.get_absl_logger().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+class Damaged(UserError):
+    """A checkpoint is not what was saved."""
+
+
+def is_remote(folder: epath.Path) -> bool:
+    """Whether it is an object store's, where nothing can be renamed."""
+    return "://" in str(folder)
+
+
+def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
+    """Starts writing; returns Orbax's handle once the arrays are copied. All processes call it.
+
+    Args:
+      arrays: item -> pytree of arrays.
+      facts: for the record; what JSON can hold.
+    """
+    record = {**facts, "kinds": kinds(arrays), "checksums": checksums(arrays)}
+    with _orbax(folder):
+        return ocp.save_checkpointables_async(folder, {**arrays, "record": record | {"digest": _digest(record)}})
+
+
+def read_record(folder: epath.Path) -> dict[str, Any]:
+    """What `write` was given as facts, and the arrays' kinds and checksums. Raises Damaged.
+
+    Not by Orbax, which counts what it does and hangs if processes come to differ: one process alone may call this.
+    """
+    file = folder / _RECORD
+    try:
+        record = json.loads(file.read_text())
+        whole = record.pop("digest") == _digest(record)
+    except (ValueError, TypeError, LookupError, AttributeError, FileNotFoundError) as error:
+        raise Damaged(f"{file}: damaged: {one_line(error)}") from error
+    if not whole:
+        raise Damaged(f"{file}: damaged: it is not what was written")
+    return record
+
+
+def read_arrays(folder: epath.Path, like: Mapping[str, Any], partial: bool = False) -> dict[str, Any]:
+    """Items of a checkpoint, spread over devices as `like` is; all processes call it, with any mesh.
+
+    Args:
+      like: item -> pytree of `jax.ShapeDtypeStruct` with sharding.
+      partial: `like` has some of the arrays only; the others are not read.
+
+    Raises:
+      Damaged: on all processes, if it is for one.
+      UserError: the checkpoint holds other arrays.
+    """
+    record = together(read_record, folder)
+    there = {name: kind for name, kind in record["kinds"].items() if name.split("/")[0] in like}
+    wanted = kinds(like)
+    differing = {n for n in wanted.keys() | ({} if partial else there) if wanted.get(n) != there.get(n)}
+    if differing:
+        name = min(differing)
+        raise UserError(
+            f"{folder}: {name} is {there.get(name, 'absent')} there and {wanted.get(name, 'absent')} in this run; "
+            "it was saved with another configuration or by another version of this program"
+        )
+    arrays = together(_load, folder, like, partial)
+    found = checksums(arrays)
+    if changed := [name for name in found if found[name] != record["checksums"][name]]:
+        raise Damaged(f"{folder}: damaged: the checksum is another than when it was saved: {some(changed, 3)}")
+    return arrays
+
+
+def together(read: Callable[..., T], *args: Any) -> T:
+    """`read(*args)`, and Damaged on all processes if it is raised on one."""
+    if jax.process_count() == 1:
+        return read(*args)
+    result, problem = None, ""
+    try:
+        result = read(*args)
+    except Damaged as damage:
+        problem = str(damage)
+    if problems := [p for p in everywhere(problem) if p]:
+        raise Damaged(problems[0])
+    return result  # type: ignore[return-value]  # None only if `read` returns it
+
+
+def everywhere(text: str) -> list[str]:
+    """Every process's text, in order of processes."""
+    if jax.process_count() == 1:
+        return [text]
+    size = int(multihost_utils.process_allgather(np.array(len(text.encode()))).max())
+    padded = np.frombuffer(text.encode().ljust(size, b"\0"), np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode() for row in multihost_utils.process_allgather(padded)]
+
+
+def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[str, Any]:
+    try:
+        with _orbax(folder, alone=True, partial=partial):
+            return ocp.load_checkpointables(folder, dict(like))
+    except Exception as error:  # a flipped bit can end in any
+        cause = root_cause(error)
+        text = one_line(cause)
+        if isinstance(cause, _TROUBLE) or any(word in text for word in _WORDS):
+            raise UserError(f"{folder}: cannot be read now: {text}") from error
+        raise Damaged(f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}") from error
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _orbax(folder: epath.Path, alone: bool = False, partial: bool = False) -> Iterator[None]:
+    """Orbax's settings.
+
+    Args:
+      alone: this process does not wait for the others, which would wait in vain if it failed.
+      partial: a pytree may be read in part.
+    """
+    context = ocp.Context()
+    context.checkpointables.registry = ocp.handlers.local_registry().add(
+        ocp.handlers.JsonHandler, checkpointable_name="record"
+    )
+    context.pytree.loading.partial_load = partial
+    if is_remote(folder):
+        context.atomicity.mode = ocp.options.AtomicityMode.COMMIT_FILE
+    if alone:
+        context.multiprocessing.primary_host = jax.process_index()
+        context.multiprocessing.active_processes = {jax.process_index()}
+    with context:
+        yield
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What came first: Orbax wraps it several times."""
+    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        error = cause
+    return error
+
+
+def _culprit(folder: epath.Path, items: list[str], text: str) -> epath.Path:
+    """The file: the last that the message names, or one that is not the JSON it should be; else a folder."""
+    if named := [path for path in re.findall(r'"([^"]*[^/])"', text) if path.startswith(f"{folder}/")]:
+        return epath.Path(named[-1])
+    small = [f"{item}/{name}" for item in items for name in ("_METADATA", "array_metadatas/process_0")]
+    for file in ("_CHECKPOINT_METADATA", *small):
+        try:
+            json.loads((folder / file).read_text())
+        except (ValueError, FileNotFoundError):
+            return folder / file
+    item = re.search("Failed to load checkpointable: ([a-z]+)", text)
+    return folder / item[1] if item else folder
+
+
+def one_line(error: BaseException) -> str:
+    """An error's own words."""
+    text = " ".join(f"{error}".partition("[tensorstore_spec")[0].split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,81 @@
+"""Where the seconds of a process go."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import jax
+
+from survey_jax import STARTED
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax; it comes for what a cache gave, too
+T = TypeVar("T")
+STARTUP, DATA, COMPUTE, EVALUATION, CHECKPOINT, REST = ACTIVITIES = (
+    "startup",  # imports, data, weights, restoring, and the first step with its compilation
+    "data",  # waiting for a batch
+    "compute",  # training steps after the first, until their result is there
+    "evaluation",
+    "checkpoint",  # as far as training has to wait for it
+    "rest",
+)
+
+
+class Clock:
+    """Adds up the seconds since the process started; each belongs to one of ACTIVITIES.
+
+    Start-up lasts until `begin`, whatever is done meanwhile. After that, a second belongs to the innermost `with
+    clock.of(activity)` around it, or to "rest".
+
+    Attributes:
+      running: whether start-up is over.
+      compiling: seconds that XLA compiled or fetched compiled programs, whatever the activity.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
+        self._activity, self._mark, self.running, self.compiling = STARTUP, STARTED, False, 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._heard)
+
+    def begin(self) -> None:
+        """Start-up is over."""
+        self._switch(REST)
+        self.running = True
+
+    @contextlib.contextmanager
+    def of(self, activity: str) -> Iterator[None]:
+        """What the body takes is time of this activity."""
+        if not self.running:
+            yield
+            return
+        before = self._switch(activity)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def each(self, activity: str, items: Iterable[T]) -> Iterator[T]:
+        """The items; the wait for each is time of this activity."""
+        iterator = iter(items)
+        while True:
+            with self.of(activity):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def seconds(self) -> dict[str, float]:
+        """By activity, up to now; together the age of the process."""
+        self._switch(self._activity)
+        return dict(self._seconds)
+
+    def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if event == _COMPILED:
+            self.compiling += duration_secs
+
+    def _switch(self, activity: str) -> str:
+        now, before = time.monotonic(), self._activity
+        self._seconds[before] += now - self._mark
+        self._activity, self._mark = activity, now
+        return before

@@ -1,0 +1,15 @@
+"""What a run tells people while it goes on."""
+
+import jax
+
+
+def say(text: str) -> None:
+    """A plain line for people, on process 0."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,0 +1,213 @@
+"""Says before anything is rented whether a run fits, how long a step takes at best, and what devices send.
+
+    python -m survey_jax.plan --config=configs/paper/llama3_8b.py --mesh=data:1,fsdp:8,tensor:1 --chip=h100
+    python -m survey_jax.plan --config=configs/gemma.py --topology=v5e:2x4        # needs: pip install survey_jax[plan]
+
+The train step is compiled for devices that are not here; no weights and no data are read. docs/scaling.md explains the
+numbers.
+"""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
+
+import jax
+from absl import flags
+from jax.sharding import Mesh
+from rich.console import Console
+from rich.table import Table
+
+from survey_jax import cli, explain
+from survey_jax.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
+from survey_jax.architectures import read_architecture
+from survey_jax.config import Config
+from survey_jax.errors import UserError
+from survey_jax.model.decoder import REMAT, DecoderConfig
+from survey_jax.planning import MARGIN, Plan, abstract_state, plan
+from survey_jax.runlog import write_json
+from survey_jax.sharding import MESH_AXES, arrange, mesh_shape
+
+CONFIG = cli.define_config(required=True)
+MODEL = flags.DEFINE_string("model", None, "A known model, a config.json or a folder; default: config.model.weights.")
+MESH = flags.DEFINE_string("mesh", None, "Such as data:1,fsdp:8,tensor:1; default: config.mesh.")
+DEVICES = flags.DEFINE_integer("devices", 0, "How many; default: as the mesh has, or the topology.", lower_bound=0)
+CHIP = flags.DEFINE_string("chip", None, f"Of {', '.join(a.name for a in ACCELERATORS)}; default: h100.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "A TPU slice, such as v5e:2x4; its own compiler then says what it needs."
+)
+SLICES = flags.DEFINE_integer("slices", 1, "How many such slices.", lower_bound=1)
+OPTIONS = flags.DEFINE_integer("options", 10, "Most options of a question in your data.", lower_bound=2)
+SEARCH = flags.DEFINE_bool("search", False, "Try what can be recomputed and how the batch can be cut up.")
+EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parameter lies.")
+JSON = flags.DEFINE_string("json", None, "Write the same numbers to this file.")
+
+
+def main() -> None:
+    config = cli.read_config(CONFIG)
+    model = MODEL.value or config.model.weights
+    decoder = read_architecture(model)
+    mesh, chip, domain = make_devices(config)
+    candidates = list(variants(config, mesh)) if SEARCH.value else [config]
+    if EXPLAIN.value:
+        state = abstract_state(config, decoder, mesh, OPTIONS.value)
+        print(explain.text(explain.layouts(state.train, state.opt_state, state.frozen, mesh)), flush=True)
+    plans = []
+    for candidate in candidates:
+        made = plan(candidate, decoder, mesh, chip, OPTIONS.value, domain)
+        plans.append((candidate, made))
+        if SEARCH.value:
+            print(f"{settings(candidate)}: {_gb(made.total)} GB, {made.slowest:.3f} s", flush=True)
+    fitting = [pair for pair in plans if pair[1].fits]
+    config, best = min(fitting or plans, key=lambda pair: pair[1].slowest if fitting else pair[1].total)
+    if SEARCH.value:
+        print_search(plans, best)
+    print_plan(model, config, decoder, mesh, chip, best)
+    if JSON.value:
+        record = [{"settings": settings(c), **to_dict(p)} for c, p in plans]
+        about = {"model": model, "mesh": dict(mesh.shape), "chip": dataclasses.asdict(chip), "best": settings(config)}
+        write_json(Path(JSON.value), about | {"plans": record})
+
+
+def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
+    """The mesh that the flags ask for, the kind of its devices, and how many of them fast links join."""
+    sizes = read_mesh(MESH.value) if MESH.value else (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    if TOPOLOGY.value:
+        devices = topology_devices(TOPOLOGY.value, SLICES.value)
+        chip = by_name(CHIP.value) if CHIP.value else by_kind(devices[0].device_kind)
+        if chip is None:
+            raise UserError(f"--topology={TOPOLOGY.value}: {devices[0].device_kind} is not in the table; set --chip")
+        domain = len(devices) // SLICES.value
+    else:
+        count = DEVICES.value or (math.prod(sizes) if min(sizes) > 0 else 0)
+        if not count:
+            raise UserError("--devices: say how many, or give --mesh sizes without -1")
+        chip, domain = by_name(CHIP.value or "h100"), 0
+        mesh_shape(*sizes, count)  # refuses sizes that do not fit before devices are made
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", count)
+        devices = jax.devices()
+    mesh = arrange(mesh_shape(*sizes, len(devices)), devices)
+    jax.set_mesh(mesh)
+    return mesh, chip, domain
+
+
+def read_mesh(text: str) -> tuple[int, int, int]:
+    """`data:1,fsdp:8,tensor:1`; an axis left out is 1. Raises UserError for anything else."""
+    sizes = dict.fromkeys(MESH_AXES, 1)
+    for part in text.split(","):
+        name, _, size = part.partition(":")
+        if name not in sizes or not size.lstrip("-").isdigit():
+            raise UserError(f"--mesh={text}: {part!r} is not one of data, fsdp, tensor and a number, as in fsdp:8")
+        sizes[name] = int(size)
+    return sizes["data"], sizes["fsdp"], sizes["tensor"]
+
+
+def topology_devices(name: str, slices: int) -> list[jax.Device]:
+    """Devices of TPU slices that are not here. Raises UserError where libtpu is missing or refuses."""
+    from jax.experimental import topologies
+
+    jax.config.update("jax_platforms", "cpu")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    try:
+        import libtpu  # noqa: F401
+
+        more = {"num_slices": slices} if slices > 1 else {}
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices)
+    except ImportError as error:
+        raise UserError("--topology: needs libtpu: pip install survey_jax[plan]") from error
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise UserError(f"--topology={name}: {str(error).splitlines()[0]}") from error
+
+
+def variants(config: Config, mesh: Mesh) -> Any:
+    """The same training computed otherwise: what is recomputed, and in how many microbatches."""
+    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = config.batch.rows * config.batch.microbatches
+    for remat in REMAT:
+        for microbatches in (2**n for n in range(rows.bit_length())):
+            if rows % (microbatches * per_row) == 0:
+                batch = dataclasses.replace(config.batch, rows=rows // microbatches, microbatches=microbatches)
+                model = dataclasses.replace(config.model, remat=remat)
+                yield dataclasses.replace(config, model=model, batch=batch)
+
+
+def settings(config: Config) -> str:
+    """What `variants` varies, as flags."""
+    b = config.batch
+    return (
+        f"--config.model.remat={config.model.remat} --config.batch.rows={b.rows} "
+        f"--config.batch.microbatches={b.microbatches}"
+    )
+
+
+def print_search(plans: list[tuple[Config, Plan]], best: Plan) -> None:
+    """All that was tried, in order."""
+    table = Table(title="What was tried; * is the fastest that fits")
+    for column in ("", "remat", "rows", "microbatches", "GB a device", "fits", "s a step, at best"):
+        table.add_column(column, justify="left" if column in ("", "remat", "fits") else "right", no_wrap=True)
+    for config, made in plans:
+        mark = "*" if made is best and made.fits else ""
+        b = config.batch
+        numbers = (_gb(made.total), "yes" if made.fits else "no", f"{made.fastest:.3f} to {made.slowest:.3f}")
+        table.add_row(mark, config.model.remat, str(b.rows), str(b.microbatches), *numbers)
+    Console(width=160).print(table)
+
+
+def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: Accelerator, made: Plan) -> None:
+    """One plan as a table, and what follows from it in a sentence each."""
+    b, devices = config.batch, mesh.size
+    how = f"LoRA of rank {config.lora.rank}" if config.lora.rank else "full fine-tuning"
+    print(f"{model}, {how}, on {devices} x {chip.name} ({', '.join(f'{k} {v}' for k, v in mesh.shape.items())})")
+    table = Table()
+    table.add_column("each device", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for name, size in made.memory.items():
+        table.add_row(name, f"{_gb(size)} GB")
+    share = made.total / made.capacity
+    table.add_row("memory in all", f"{_gb(made.total)} GB of {_gb(made.capacity)} ({share:.0%})")
+    table.add_section()
+    for kind, sent in made.sent.total.items():
+        leaving = made.sent.leaving[kind]
+        between = f", {_gb(leaving)} GB of it between hosts or slices" if leaving else ""
+        table.add_row(f"sends: {kind}", f"{_gb(sent)} GB{between}")
+    table.add_section()
+    table.add_row("computes", f"{made.flops.total / devices / 1e12:,.2f} TFLOP")
+    for name, seconds in made.seconds.items():
+        table.add_row(f"time of {name} at full speed", f"{seconds:.4f} s")
+    Console(width=160).print(table)
+
+    tokens = b.rows * b.microbatches * b.row_tokens
+    rows = f"{b.microbatches} x {b.rows} rows of {b.row_tokens} tokens"
+    print(f"batch: {rows}, {tokens:,} tokens in all; remat {config.model.remat}")
+    print(
+        f"a step: at best {made.fastest:.3f} s if sending hides behind computing, {made.slowest:.3f} s if not: "
+        f"{tokens / made.slowest:,.0f} to {tokens / made.fastest:,.0f} tokens/s, at most "
+        f"{b.rows * b.microbatches * b.row_answers / made.fastest:,.0f} answers/s; "
+        f"{made.flops.useful / 1e12:,.1f} useful TFLOP of {made.flops.total / 1e12:,.1f}"
+    )
+    if made.warnings:
+        print(f"warning: XLA copies whole arrays between layouts in {made.warnings} places; choose another mesh")
+    for size, what in ((c.heads, "heads"), (c.kv_heads, "key/value heads")):
+        if size % mesh.shape["tensor"]:
+            tensor = mesh.shape["tensor"]
+            print(f"note: tensor {tensor} does not divide the {size} {what}: devices exchange parts of heads")
+    verdict = "fits" if made.fits else "does not fit"
+    print(f"{verdict}: {share:.0%} of the memory, and {MARGIN:.0%} are kept free; compiled in {made.compiled_in:.0f} s")
+
+
+def to_dict(made: Plan) -> dict[str, Any]:
+    """All numbers of a plan, as JSON can hold them."""
+    derived = {"total": made.total, "fits": made.fits, "seconds_at_best": [made.fastest, made.slowest]}
+    return dataclasses.asdict(made) | derived
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.2f}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
