@@ -19,6 +19,7 @@ from survey_jax.config import Config
 from survey_jax.distributed import check_stop, is_first
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, local_rows, to_device
+from survey_jax.kept import Kept
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
@@ -177,18 +178,25 @@ def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
 
 
 def over_prompts(
-    model: Model, step: Any, train: nnx.State, prompts: Sequence[Prompt], letters: np.ndarray, label: str = ""
+    model: Model,
+    step: Any,
+    train: nnx.State,
+    prompts: Sequence[Prompt],
+    letters: np.ndarray,
+    label: str = "",
+    done: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """An `evaluation_step` batch after batch: answers [n, ...] and the indices of their prompts [n].
 
     Args:
       label: of the progress bar on a terminal; "": none.
+      done: batches to leave out at the beginning.
 
     Raises:
       Stopped: see `distributed.stop_requested`, between two batches.
     """
     shape, forward = model.shape, evaluation_forward(model, prompts)
-    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.rows))
+    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.rows))[done:]
     hidden = not (label and is_first() and sys.stdout.isatty())
     for batch in track(batches, label, transient=True, disable=hidden):
         check_stop(label)
@@ -198,16 +206,23 @@ def over_prompts(
 
 
 class Predictor:
-    """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once."""
+    """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once.
 
-    def __init__(self, model: Model, letters: np.ndarray):
-        self._model, self._letters, self.options = model, letters, model.shape.options
+    Args:
+      letters: token ids of the run's letters.
+      kept: where predictions under way are kept, so that the next start need not make them again.
+    """
+
+    def __init__(self, model: Model, letters: np.ndarray, kept: Kept | None = None):
+        self._model, self._letters, self._kept, self.options = model, letters, kept, model.shape.options
         self._predict, self._mass = evaluation_step(model, predict_step), evaluation_step(model, letter_mass)
 
     def __call__(
         self, train: nnx.State, prompts: Sequence[Prompt], label: str, letters: np.ndarray | None = None
     ) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal.
+
+        Several processes get the same, unless some were kept: then process 0 alone has all.
 
         Args:
           letters: token ids of the letters, where the prompts are of another template than the run's.
@@ -216,9 +231,19 @@ class Predictor:
           Stopped: see `over_prompts`.
         """
         letters = self._letters if letters is None else letters
-        result = np.zeros((len(prompts), self.options), np.float64)
-        for probs, indices in over_prompts(self._model, self._predict, train, prompts, letters, label):
-            result[indices] = probs
+        result, done = np.zeros((len(prompts), self.options), np.float64), 0
+        if self._kept:
+            file = self._kept.file(label, prompts, letters)
+            done = self._kept.load(file, result)
+        try:
+            for probs, indices in over_prompts(self._model, self._predict, train, prompts, letters, label, done):
+                result[indices] = probs
+                done += 1
+                if self._kept:
+                    self._kept.save(file, done, result)
+        finally:
+            if self._kept:
+                self._kept.save(file, done, result, now=True)
         for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result

@@ -19,6 +19,7 @@ from survey_jax.checkpoint_files import (
     COMMIT,
     TEMPORARY,
     Damaged,
+    digest,
     everywhere,
     is_remote,
     one_line,
@@ -219,6 +220,10 @@ class Checkpoints:
     def identity(self, step: int) -> dict[str, str]:
         """What a checkpoint belongs to, by name of the part: its fingerprint. Raises UserError if it is damaged."""
         return self._read(step)["identity"]
+
+    def digest(self, step: int) -> str:
+        """Hash of all that a checkpoint holds. Raises UserError if it is damaged."""
+        return digest(self._read(step))
 
     def temperature(self, step: int) -> float:
         """What the logits of a step are divided by. Raises UserError if it is damaged."""

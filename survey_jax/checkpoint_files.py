@@ -56,7 +56,7 @@ def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any
     """
     record = {**facts, "kinds": kinds(arrays), "checksums": checksums(arrays)}
     with _orbax(folder):
-        return ocp.save_checkpointables_async(folder, {**arrays, "record": record | {"digest": _digest(record)}})
+        return ocp.save_checkpointables_async(folder, {**arrays, "record": record | {"digest": digest(record)}})
 
 
 def read_record(folder: epath.Path) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def read_record(folder: epath.Path) -> dict[str, Any]:
     file = folder / _RECORD
     try:
         record = json.loads(file.read_text())
-        whole = record.pop("digest") == _digest(record)
+        whole = record.pop("digest") == digest(record)
     except (ValueError, TypeError, LookupError, AttributeError, FileNotFoundError) as error:
         raise Damaged(f"{file}: damaged: {one_line(error)}") from error
     if not whole:
@@ -138,7 +138,7 @@ def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[st
         raise Damaged(f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}") from error
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def digest(record: Mapping[str, Any]) -> str:
     return sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
+from etils import epath
 from ml_collections import config_flags
 
 from survey_jax.errors import RESUMABLE, Stopped, UserError
@@ -41,9 +42,9 @@ def read_config(flag: Any) -> "Config":
     return validate(flag.value)
 
 
-def default_workdir() -> Path:
+def default_workdir() -> epath.Path:
     """checkpoints/<config name>, for the file given by --config."""
-    return Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    return epath.Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
 
 
 def run(main: Callable[[], None], list_flag: str = "") -> None:

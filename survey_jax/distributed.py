@@ -37,16 +37,13 @@ _FAILURE = "survey_jax/failure"  # the key under which a process leaves it
 _asked = threading.Event()  # to stop, as far as this process knows
 
 
-def start(devices: int = 0) -> None:
+def start() -> None:
     """Joins the processes; call before anything else of jax, also when there is but one.
 
     From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: `stop_requested`.
 
-    Args:
-      devices: how many there should be in all; 0: any number.
-
     Raises:
-      UserError: flags that do not fit together, no contact, or another number of devices.
+      UserError: flags that do not fit together, or no contact.
     """
     given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if None in given and given != (None, None, None):
@@ -70,6 +67,10 @@ def start(devices: int = 0) -> None:
     signal.signal(signal.SIGINT, _ask)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
+
+
+def check_devices(devices: int) -> None:
+    """There must be so many in all, 0: any number. UserError if not: a scheduler may hand out less than was meant."""
     if devices and jax.device_count() != devices:
         each = f"{jax.local_device_count()} {jax.local_devices()[0].device_kind} each"
         raise UserError(

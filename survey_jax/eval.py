@@ -9,12 +9,14 @@ Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME
 """
 
 import itertools
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
+from etils import epath
 from jaxtyping import Float
 
 from survey_jax import cli, controls, distributed
@@ -23,8 +25,9 @@ from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.config import Config
 from survey_jax.console import say
 from survey_jax.errors import UserError
+from survey_jax.kept import Kept
 from survey_jax.model.weights import open_pretrained
-from survey_jax.run_files import manifest, read_config, write_json
+from survey_jax.run_files import manifest, read_config, write_bytes, write_json
 from survey_jax.runlog import start_jax
 from survey_jax.survey import baselines, comparison, leakage, report, report_page
 from survey_jax.survey.all_baselines import BASELINES, with_embeddings
@@ -54,10 +57,11 @@ def main() -> None:
         compare(COMPARE.value)
         return
     # ---------------------------------------------------------- config and data
+    distributed.start()
     workdir = find_workdir()
     say(f"run {workdir}")
     config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
-    distributed.start(config.mesh.devices)
+    distributed.check_devices(config.mesh.devices)
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     base_model = pretrained.fingerprint(config.model.quantize)
@@ -83,7 +87,10 @@ def main() -> None:
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task)
-    predictor = Predictor(model, task.letters)
+    folder = workdir / "eval" / (NAME.value or default_name(step))
+    checkpoint = checkpoints.digest(step) if checkpoints is not None and step is not None else ""
+    kept = Kept(folder / "under_way", f"{base_model} {checkpoint} {model.forward} {model.shape}")
+    predictor = Predictor(model, task.letters, kept)
     train, temperature = model.train, 1.0
     systems = {"zero_shot": predict_all(predictor, train, task, names, "base model")}
     if checkpoints is not None and step is not None:
@@ -100,6 +107,8 @@ def main() -> None:
         }
 
     # -------------------------------------------------------------------- results
+    if not distributed.is_first():
+        return
     subject = "zero_shot" if ZERO_SHOT.value else "model"
     splits = {}
     for name in names:
@@ -108,19 +117,15 @@ def main() -> None:
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
             parts[name + DISTINCT] = distinct
-        for part, kept in parts.items():
-            answers = list(itertools.compress(rows[name], kept))
-            mine = {system: predictions[name][kept] for system, predictions in systems.items()}
-            theirs = {bar: baselines.select(f, kept) for bar, f in filled.items()}
+        for part, chosen in parts.items():
+            answers = list(itertools.compress(rows[name], chosen))
+            mine = {system: predictions[name][chosen] for system, predictions in systems.items()}
+            theirs = {bar: baselines.select(f, chosen) for bar, f in filled.items()}
             orders = [task.prompter.option_order(a) for a in answers]
             splits[part] = report.score_split(
                 part, answers, mine, subject, theirs, orders, config.run.seed, set(otherwise)
             )
             say(f"model, baselines, controls: {part} scored")
-    folder = workdir / "eval" / (NAME.value or default_name(step))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
-    report.write_predictions([splits[name] for name in names], folder / "predictions.parquet")
     counts = counts_table(task.splits)
     known = list({a.key: a for part in rows.values() for a in part}.values())  # splits may overlap
     identity = {"base model": base_model, TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}
@@ -128,7 +133,14 @@ def main() -> None:
     card = data_sections(known, counts, leaks) | model_sections(config, task, facts, workdir, step, temperature)
     subsets = [name for name in splits if name not in names]
     preset = config.data.splits.preset
-    report_page.write_html(splits, subsets, preset, surveys(known), card, folder / "report.html")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:  # the folder may be in an object store
+        report.write_predictions([splits[name] for name in names], Path(made) / "predictions.parquet")
+        report_page.write_html(splits, subsets, preset, surveys(known), card, Path(made) / "report.html")
+        for file in Path(made).iterdir():
+            write_bytes(folder / file.name, file.read_bytes())
+    write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
+    kept.clear()
     report.print_table(splits.values())
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
@@ -147,19 +159,19 @@ def compare(places: Sequence[str]) -> None:
     say(f"results: {output}")
 
 
-def find_workdir() -> Path:
+def find_workdir() -> epath.Path:
     """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
     if WORKDIR.value:
-        return Path(WORKDIR.value)
+        return epath.Path(WORKDIR.value)
     if CONFIG.value is not None:
         return cli.default_workdir()
     runs = sorted(Path("checkpoints").glob("*/config.json"), key=lambda f: f.stat().st_mtime)
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
-    return runs[-1].parent
+    return epath.Path(runs[-1].parent)
 
 
-def find_checkpoint(workdir: Path, base_model: str) -> tuple[Checkpoints, int]:
+def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:
     """The run's checkpoints and the step that --step names. Raises UserError if there is none for this base model."""
     read_config(workdir)  # says so where there is no run; Checkpoints would make its folder
     checkpoints = Checkpoints(workdir)
@@ -175,7 +187,7 @@ def default_name(step: int | None) -> str:
 
 
 def model_sections(
-    config: Config, task: Task, facts: Mapping[str, Any], workdir: Path, step: int | None, temperature: float
+    config: Config, task: Task, facts: Mapping[str, Any], workdir: epath.Path, step: int | None, temperature: float
 ) -> Sections:
     """What the report discloses of the model; `facts` as `runlog.manifest` has them."""
     trained = {

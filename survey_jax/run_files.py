@@ -38,16 +38,21 @@ def is_remote(path: epath.Path) -> bool:
     return "://" in str(path)
 
 
-def write_text(path: epath.Path, text: str) -> None:
+def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes a file in one piece: never half of it. On process 0; the others do nothing."""
     if jax.process_index():
         return
     if is_remote(path):  # an upload appears when it is complete
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
         return
     partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     os.replace(partial, path)
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Writes a text file in one piece: never half of it. On process 0; the others do nothing."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: epath.Path, value: Any) -> None:

@@ -8,12 +8,12 @@ The same command again resumes where the last checkpoint left off.
 import math
 import textwrap
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
+from etils import epath
 
 from survey_jax import cli, distributed
 from survey_jax.accelerators import by_kind
@@ -45,14 +45,15 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default c
 def main() -> None:
     # ------------------------------------------------------------------ config
     clock = Clock()
+    distributed.start()
     config = cli.read_config(CONFIG)
     if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
         raise UserError(
             "config.optim.loss = 'wasserstein' goes by the order of the letters, and config.data.option_order = "
             "'shuffled' gives letters no order; change one of them"
         )
-    workdir = Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
-    distributed.start(config.mesh.devices)
+    workdir = epath.Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
+    distributed.check_devices(config.mesh.devices)
     start_jax(config)
     check_boards(config)
 
