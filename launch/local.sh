@@ -3,7 +3,8 @@
 #   launch/local.sh configs/gemma.py [--config.optim.lr=1e-4 ...]
 # Running it again resumes training where the last checkpoint left off.
 set -euo pipefail
-config=${1:?usage: launch/local.sh CONFIG [FLAGS...]}
+[ $# -ge 1 ] || { echo "error: usage: launch/local.sh CONFIG [FLAGS...]" >&2; exit 2; }
+config=$1
 shift
 [ -f "$config" ] || { echo "error: $config: no such config" >&2; exit 2; }
 workdir=${WORKDIR:-checkpoints/$(basename "$config" .py)}
