@@ -10,10 +10,8 @@ writes benchmarks/results/chaos.json.
 import collections
 import dataclasses
 import json
-import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import processes
+import tiny
 
 STEPS, BLOWS = 60, 3
 PATIENCE = 60  # seconds in which all processes must have ended once one was hit
@@ -38,27 +40,13 @@ class Training:
     config: Path
     workdir: Path
     processes: int
-    devices: int = 2  # a process
     left: set[str] = dataclasses.field(default_factory=set)  # half checkpoints of earlier starts
 
     def start(self) -> list[subprocess.Popen[bytes]]:
         """All processes; their output goes to WORKDIR.log-I."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={self.devices}",
-        }
-        command = [sys.executable, "-m", "survey_jax.train", f"--config={self.config}", f"--workdir={self.workdir}"]
-        self.left = {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
-        started = []
-        for number in range(self.processes):
-            joined = [f"--coordinator=127.0.0.1:{port}", f"--processes={self.processes}", f"--process={number}"]
-            with self.workdir.with_suffix(f".log-{number}").open("ab") as log:
-                flags = joined if self.processes > 1 else []
-                started.append(subprocess.Popen([*command, *flags], env=environment, stdout=log, stderr=log))
-        return started
+        self.left = self._half_written()
+        flags = [f"--config={self.config}", f"--workdir={self.workdir}"]
+        return processes.start("survey_jax.train", flags, self.workdir.with_suffix(".log"), self.processes)
 
     def finish(self) -> None:
         """Runs to the end."""
@@ -68,13 +56,14 @@ class Training:
 
     def saving(self) -> bool:
         """Whether a checkpoint is being written, other than what an earlier blow has left."""
-        present = {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
-        return bool(present - self.left)
+        return bool(self._half_written() - self.left)
 
     def joined(self) -> int:
         """In how many starts all processes have found each other."""
-        log = self.workdir.with_suffix(".log-0")
-        return log.read_text(errors="replace").count(f"{self.processes} processes with") if log.exists() else 0
+        return processes.printed(self.workdir.with_suffix(".log")).count(f"{self.processes} processes with")
+
+    def _half_written(self) -> set[str]:
+        return {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
 
 
 def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str, object]:
@@ -89,14 +78,14 @@ def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str,
     kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
     moment, while_saving = time.monotonic() + rng.uniform(0.1, 1.0) * lifetime, rng.random() < 0.4
     before = training.joined()
-    processes = training.start()
-    victim = rng.choice(processes)
-    while not (done := any(p.poll() is not None for p in processes)):
+    started = training.start()
+    victim = rng.choice(started)
+    while not (done := any(p.poll() is not None for p in started)):
         if training.saving() if while_saving else time.monotonic() > moment:
             break
         time.sleep(0.002)
     if done:
-        return {"blow": "none: it was done first", "codes": [p.wait() for p in processes], "seconds": 0.0}
+        return {"blow": "none: it was done first", "codes": [p.wait() for p in started], "seconds": 0.0}
     name = kind.name + (" in a save" if training.saving() else "")
     victim.send_signal(kind)
     hit = time.monotonic()
@@ -104,12 +93,12 @@ def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str,
         # Those that wait for one that never comes are the launcher's to end.
         name += " at the start"
         victim.wait()
-        for process in processes:
+        for process in started:
             process.kill()
     try:
-        codes = [process.wait(timeout=PATIENCE) for process in processes]
+        codes = [process.wait(timeout=PATIENCE) for process in started]
     except subprocess.TimeoutExpired as error:
-        for process in processes:
+        for process in started:
             process.kill()
         raise RuntimeError(f"{training.workdir}: a process outlived {name} by {PATIENCE} s") from error
     if kind == signal.SIGTERM and "start" not in name and not set(codes) <= {0, 75, -signal.SIGTERM}:
@@ -142,12 +131,12 @@ def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, ob
     """`runs` disturbed trainings, every other one of two processes; what became of each."""
     rng = random.Random(seed)
     references, lifetimes = {}, {}
-    for processes in (1, 2)[: max(1, runs)]:
+    for count in (1, 2):
         began = time.monotonic()
-        calm = Training(config, folder / f"calm-{processes}", processes)
+        calm = Training(config, folder / f"calm-{count}", count)
         calm.finish()
-        references[processes], lifetimes[processes] = final_state(calm.workdir), time.monotonic() - began
-        print(f"undisturbed, {processes} process(es): {lifetimes[processes]:.0f} s", flush=True)
+        references[count], lifetimes[count] = final_state(calm.workdir), time.monotonic() - began
+        print(f"undisturbed, {count} process(es): {lifetimes[count]:.0f} s", flush=True)
     results = []
     for number in range(runs):
         training = Training(config, folder / f"run-{number}", 1 + number % 2)
@@ -165,9 +154,6 @@ def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, ob
 
 def tiny_config(folder: Path) -> Path:
     """A model and a table of the size that tests use: what is tried is the machinery."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import tiny
-
     model = tiny.write_model(folder / "model")
     table = tiny.write_rows(folder / "rows.jsonl", tiny.rows())
     return tiny.write_config(

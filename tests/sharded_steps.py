@@ -1,34 +1,41 @@
-"""Three training steps of a tiny model on a mesh; run by test_sharding.py, each time with its own number of devices.
+"""Five training steps of a tiny model on a mesh; run by test_sharding.py, each time with its own number of devices.
 
-    python tests/sharded_steps.py CONFIG OUTPUT DATA FSDP TENSOR [DATA FSDP TENSOR ...]
+    python tests/sharded_steps.py --config=CONFIG OUTPUT DATA FSDP TENSOR [DATA FSDP TENSOR ...] [--processes=...]
 
-Each mesh leaves OUTPUT/DATA_FSDP_TENSOR.npz.
+Each mesh leaves OUTPUT/DATA_FSDP_TENSOR.npz; several processes join as those of the binaries do.
 """
 
 import functools
-import runpy
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
 
-from survey_jax.assemble import build_model, build_task, make_prompter
+from survey_jax import cli, distributed
+from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
 from survey_jax.config import MeshConfig
-from survey_jax.input import Batches, to_device
+from survey_jax.input import Batches, local_rows, to_device
 from survey_jax.model.weights import open_pretrained
 from survey_jax.objective import gradients, train_step
 from survey_jax.optim import init_optimizer, make_optimizer
+from survey_jax.train import CONFIG, evaluate
+
+STEPS = 5
 
 
 def run(config, pretrained, task) -> dict[str, np.ndarray]:
     """Everything that must not depend on the mesh, and how the mesh was used."""
     model = build_model(config, pretrained, task)
     b = config.batch
-    batches = Batches(task.prompts["train"], model.shape, groups=b.groups, microbatches=b.microbatches)
+    here = local_rows(model.mesh, model.shape.rows)
+    batches = Batches(task.prompts["train"], model.shape, groups=b.groups, microbatches=b.microbatches, here=here)
     optimizer = make_optimizer(config.optim)
+    shardings = jax.tree.map(lambda x: x.sharding, model.train)
     # B starts at zero, and then A has no gradient.
-    train = jax.tree.map(lambda x: jax.device_put(np.asarray(x) + 0.05, x.sharding), model.train)
+    train = jax.jit(lambda t: jax.tree.map(lambda x: x + 0.05, t), out_shardings=shardings)(model.train)
     opt_state = init_optimizer(optimizer, train, model.mesh)
     batch = to_device(batches.batch(0), model.mesh, model.shape.rows, True)
     compiled = (
@@ -46,25 +53,36 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
         out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
     )
     losses = []
-    for number in range(3):
+    for number in range(STEPS):
         batch = to_device(batches.batch(number), model.mesh, model.shape.rows, True)
         train, opt_state, measured = step(model.graphdef, train, opt_state, model.frozen, batch, task.letters)
         losses.append(measured["loss"])
     result |= {"losses": np.array(losses), "compilations": step._cache_size()}
+    scores = evaluate(Predictor(model, task.letters), train, task, "valid", calibrate=True)
+    result["scores"] = np.array([scores[name] for name in sorted(scores)])
     result |= {f"parameter{jax.tree_util.keystr(p)}": x for p, x in jax.tree.leaves_with_path(train)}
     leaves = jax.tree.leaves((train, opt_state, model.frozen))
     result["held"] = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
-    return {name: np.asarray(value) for name, value in result.items()}
+    return {name: whole(value) for name, value in result.items()}
+
+
+def whole(value) -> np.ndarray:
+    """On this process, whoever has its parts."""
+    parted = isinstance(value, jax.Array) and not value.is_fully_replicated
+    return np.asarray(multihost_utils.process_allgather(value, tiled=True) if parted else value)
 
 
 def main() -> None:
-    config_file, output, *sizes = sys.argv[1:]
-    config = runpy.run_path(config_file)["get_config"]()
+    output, *sizes = flags.FLAGS(sys.argv)[1:]
+    distributed.start()
+    config = cli.read_config(CONFIG)
     pretrained = open_pretrained(config.model.weights)
     task = build_task(config, make_prompter(config, pretrained.tokenizer()))
     for mesh in zip(*[iter(sizes)] * 3, strict=True):
         config.mesh = MeshConfig(*map(int, mesh))
-        np.savez(Path(output) / "_".join(mesh), **run(config, pretrained, task))
+        found = run(config, pretrained, task)
+        if distributed.is_first():
+            np.savez(Path(output) / f"{'_'.join(mesh)}{'_processes' if jax.process_count() > 1 else ''}", **found)
 
 
 if __name__ == "__main__":

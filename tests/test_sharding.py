@@ -1,31 +1,29 @@
-"""One device = eight devices, on every kind of mesh; and the eight really share the work."""
+"""One device = eight devices = two processes, on every kind of mesh; and the eight really share the work."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from processes import printed, start
 
 from survey_jax.errors import UserError
 from survey_jax.sharding import make_mesh
 
 MESHES = {"fsdp": (1, 8, 1), "data": (8, 1, 1), "all": (2, 2, 2), "tensor": (1, 2, 4)}
+PROCESSES = {"two processes": (1, 8, 1), "two processes, all": (2, 2, 2)}  # of four devices each
 DRIVER = Path(__file__).parent / "sharded_steps.py"
 
 Results = dict[str, dict[str, np.ndarray]]
 
 
-def drive(config: Path, output: Path, devices: int, *meshes: tuple[int, int, int]) -> str:
-    """Runs the driver on virtual CPU devices; returns what it wrote to stderr."""
-    sizes = [str(size) for mesh in meshes for size in mesh]
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    command = [sys.executable, str(DRIVER), str(config), str(output), *sizes]
-    done = subprocess.run(command, env=os.environ | flags, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+def drive(config: Path, output: Path, devices: int, *meshes: tuple[int, int, int], processes: int = 1) -> str:
+    """Runs the driver on virtual CPU devices, so many a process; returns what the first process wrote to stderr."""
+    arguments = [f"--config={config}", str(output), *(str(size) for mesh in meshes for size in mesh)]
+    log = output / "log"
+    started = start(DRIVER, arguments, log, processes, devices)
+    assert [process.wait() for process in started] == [0] * processes, printed(log)
+    return printed(log)
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +35,19 @@ def runs(tmp_path_factory) -> tuple[Results, str]:
     config = tiny.write_config(directory, model, table, batch__rows="8", batch__microbatches="2")
     drive(config, directory, 1, (1, 1, 1))
     stderr = drive(config, directory, 8, *MESHES.values())
-    files = {"one": (1, 1, 1)} | MESHES
-    return {name: dict(np.load(directory / f"{'_'.join(map(str, m))}.npz")) for name, m in files.items()}, stderr
+    drive(config, directory, 4, *PROCESSES.values(), processes=2)
+    files = {"one": "1_1_1"} | {name: "_".join(map(str, mesh)) for name, mesh in MESHES.items()}
+    files |= {name: "_".join(map(str, mesh)) + "_processes" for name, mesh in PROCESSES.items()}
+    return {name: dict(np.load(directory / f"{file}.npz")) for name, file in files.items()}, stderr
 
 
 def test_eight_devices_equal_one(runs: tuple[Results, str]) -> None:
-    """Loss and gradient of a step, losses of three, and the parameters after them."""
+    """Loss and gradient of a step, losses of five, the parameters after them, and their scores on `valid`."""
     results, _ = runs
     one = results["one"]
-    names = [n for n in one if n in ("loss", "losses") or n.startswith(("gradient", "parameter"))]
-    assert len(names) == 2 + 2 * 14  # A and B of seven projections
-    for mesh in MESHES:
+    names = [n for n in one if n in ("loss", "losses", "scores") or n.startswith(("gradient", "parameter"))]
+    assert len(names) == 3 + 2 * 14  # A and B of seven projections
+    for mesh in (*MESHES, *PROCESSES):
         off = {n: np.linalg.norm(results[mesh][n] - one[n]) / np.linalg.norm(one[n]) for n in names}
         print(f"{mesh}: {max(off, key=off.__getitem__)} differs by {max(off.values()):.1e}")
         assert all(value < 1e-5 for value in off.values()), off

@@ -1,0 +1,174 @@
+"""Two processes, each with devices of its own: they end together, whatever ends one, and do what one process does."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import tiny
+from processes import printed, start
+
+from benchmarks.chaos import PATIENCE, final_state, same_bits, storm, tiny_config
+
+STEPS = 60  # of tiny_config
+RESUMABLE = 75
+
+
+def until(condition: Callable[[], bool], processes: list[subprocess.Popen[bytes]]) -> None:
+    """Waits for a sight of something while the processes run."""
+    while not condition():
+        assert all(process.poll() is None for process in processes), "ended too early"
+        time.sleep(0.05)
+
+
+def codes(processes: list[subprocess.Popen[bytes]], seconds: float = PATIENCE) -> list[int]:
+    """Exit codes; all must end within so many seconds of each other."""
+    try:
+        return [process.wait(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    return tiny_config(tmp_path_factory.mktemp("config"))
+
+
+def train(config: Path, workdir: Path, *flags: str, **options) -> list[subprocess.Popen[bytes]]:
+    return start("survey_jax.train", [f"--config={config}", f"--workdir={workdir}", *flags], log(workdir), **options)
+
+
+def evaluate(workdir: Path, name: str, *flags: str, **options) -> list[subprocess.Popen[bytes]]:
+    return start("survey_jax.eval", [f"--workdir={workdir}", f"--name={name}", *flags], log(workdir), **options)
+
+
+def log(workdir: Path) -> Path:
+    return workdir.with_suffix(".log")
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path) -> Path:
+    """A run of two processes that nobody disturbed."""
+    workdir = config.parent / "whole"
+    assert codes(train(config, workdir, processes=2), seconds=600) == [0, 0], printed(log(workdir))
+    return workdir
+
+
+def test_only_the_first_writes(whole: Path) -> None:
+    steps = [json.loads(line)["step"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert len(list((whole / "tensorboard").iterdir())) == 1
+    assert "loss" not in printed(log(whole), 1)
+    manifest = json.loads((whole / "manifest.json").read_text())
+    assert [(s["processes"], s["device"]["count"]) for s in manifest["starts"]] == [(2, 4)]
+
+
+def test_bad_input_of_one_ends_all(config: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    missing = f"--config.data.tables=('{tmp_path}/nowhere.jsonl',)"
+    assert codes(train(config, workdir, processes=2, only=[missing]), seconds=300) == [2, 2]
+    for number in (0, 1):
+        errors = [line for line in printed(log(workdir), number).splitlines() if line.startswith("error: ")]
+        assert errors == [f"error: process 1: {tmp_path}/nowhere.jsonl: no such file"]
+    assert not (workdir / "checkpoints").exists()
+
+
+def test_other_input_of_one_ends_all(config: Path, tmp_path: Path) -> None:
+    """Each is good input, but they are not the same."""
+    table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(seed=1))
+    workdir = tmp_path / "run"
+    processes = train(config, workdir, processes=2, only=[f"--config.data.tables=('{table}',)"])
+    assert codes(processes, seconds=300) == [2, 2]
+    assert "processes 0 and 1 have another training set" in printed(log(workdir))
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_one_ends_all(config: Path, tmp_path: Path, victim: int) -> None:
+    workdir = tmp_path / "run"
+    processes = train(config, workdir, processes=2)
+    until(lambda: "step 4/" in printed(log(workdir)), processes)
+    processes[victim].kill()
+    began = time.monotonic()
+    found = codes(processes)
+    print(f"process {1 - victim} ended {time.monotonic() - began:.1f} s after process {victim} was killed")
+    assert found[victim] == -signal.SIGKILL
+    assert found[1 - victim] not in (0, 2, RESUMABLE)
+
+
+def test_asked_to_stop(config: Path, whole: Path, tmp_path: Path) -> None:
+    """One of two gets SIGTERM; both save the same step. Resumed, they end as if nothing had happened."""
+    workdir = tmp_path / "run"
+    processes = train(config, workdir, processes=2)
+    until(lambda: "step 4/" in printed(log(workdir)), processes)
+    processes[1].terminate()
+    assert codes(processes) == [RESUMABLE, RESUMABLE]
+    (said,) = re.findall(r"stopped as asked, after step (\d+)", printed(log(workdir)))
+    assert (workdir / f"checkpoints/{said}-interim").is_dir()
+    assert codes(train(config, workdir, processes=2), seconds=600) == [0, 0]
+    assert f"resumed at step {said}" in printed(log(workdir))
+    assert same_bits(final_state(workdir), final_state(whole))
+
+
+def test_too_few_devices(config: Path, tmp_path: Path) -> None:
+    """As when a scheduler gives each process one device of several."""
+    workdir = tmp_path / "run"
+    assert codes(train(config, workdir, "--config.mesh.devices=8", processes=2), seconds=300) == [2, 2]
+    assert "config.mesh.devices = 8, and there are 4: processes 0 to 1 see 2 cpu each" in printed(log(workdir))
+
+
+def test_evaluation_of_two_equals_that_of_one(whole: Path) -> None:
+    """Saved by two processes, evaluated by two and by one; eight rows a batch, and a tail that does not fill them."""
+    for name, count in (("two", 2), ("one", 1)):
+        assert codes(evaluate(whole, name, processes=count), seconds=600) == [0] * count, printed(log(whole))
+    one, two = (pyarrow.parquet.read_table(whole / f"eval/{name}/predictions.parquet") for name in ("one", "two"))
+    assert one.num_rows == two.num_rows > 30
+    ours, theirs = (np.concatenate(table["prediction"].to_pylist()) for table in (two, one))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert one.drop_columns([c for c in one.column_names if one[c].type == "double" or c == "prediction"]).equals(
+        two.drop_columns([c for c in two.column_names if two[c].type == "double" or c == "prediction"])
+    )
+    values = [json.loads((whole / f"eval/{name}/metrics.json").read_text()) for name in ("one", "two")]
+    assert _numbers(values[1]) == pytest.approx(_numbers(values[0]), abs=1e-5)
+
+
+def test_evaluation_is_taken_up_where_it_was_stopped(whole: Path, tmp_path: Path) -> None:
+    """What was predicted is not predicted again, and the results are the same."""
+    workdir = shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("eval"))
+    processes = evaluate(workdir, "stopped")
+    until(lambda: "model: valid done" in printed(log(workdir)), processes)
+    processes[0].terminate()
+    assert codes(processes) == [RESUMABLE]
+    assert not (workdir / "eval/stopped/metrics.json").exists()
+    kept = sorted((workdir / "eval/stopped/under_way").iterdir())
+    with np.load(kept[0]) as first:
+        done, result = int(first["done"]), first["result"]
+    np.savez(kept[0], done=done, result=np.full_like(result, 1 / result.shape[1]))  # a mark: is it used?
+    assert codes(evaluate(workdir, "stopped"), seconds=600) == [0]
+    assert not (workdir / "eval/stopped/under_way").exists()
+    assert codes(evaluate(workdir, "again"), seconds=600) == [0]
+    stopped, again = (
+        json.loads((workdir / f"eval/{name}/metrics.json").read_text())["splits"] for name in ("stopped", "again")
+    )
+    different = [name for name in again if stopped[name] != again[name]]
+    assert len(different) == 1, "only the split that was marked"
+
+
+def test_chaos(tmp_path: Path) -> None:
+    """The short form of benchmarks/chaos.py: one training of one process, one of two, three blows each."""
+    assert [result["same"] for result in storm(tiny_config(tmp_path), tmp_path, runs=2, seed=1)] == [True, True]
+
+
+def _numbers(value: object) -> list[float]:
+    if isinstance(value, dict):
+        return [number for key in sorted(value) for number in _numbers(value[key])]
+    if isinstance(value, list):
+        return [number for part in value for number in _numbers(part)]
+    return [float(value)] if isinstance(value, int | float) else []
