@@ -127,7 +127,9 @@ def test_requeued_in_mid_run_it_ends_with_the_same_bits(slurm: SlurmCluster, tmp
         np.testing.assert_array_equal(a, b)
 
 
-def test_preempted_it_comes_back_and_cancelled_it_does_not(slurm: SlurmCluster, tmp_path: Path, stub) -> None:
+def test_preempted_or_its_node_lost_it_comes_back_and_cancelled_it_does_not(
+    slurm: SlurmCluster, tmp_path: Path, stub
+) -> None:
     """Processes that end one by one do not hide each other's exit code."""
     log = tmp_path / "log"
 
@@ -143,6 +145,12 @@ def test_preempted_it_comes_back_and_cancelled_it_does_not(slurm: SlurmCluster, 
     end = slurm.finished(preempted)
     assert (end["JobState"], end["Restarts"]) == ("COMPLETED", "1"), log.read_text()
     assert f"job {preempted}: saved, queued again" in log.read_text()
+
+    lost = submit()
+    slurm.call("scontrol", "update", "NodeName=localhost", "State=DOWN", "Reason=lost")
+    slurm.call("scontrol", "update", "NodeName=localhost", "State=RESUME")
+    end = slurm.finished(lost)
+    assert (end["JobState"], end["Restarts"]) == ("COMPLETED", "1"), log.read_text()
 
     cancelled = submit()
     slurm.call("scancel", cancelled)
