@@ -59,8 +59,7 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
-        "gcs": ["etils[epath-gcs]>=1.12"],
-        "s3": ["etils[epath-s3]>=1.12"],
+        "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
         "wandb": ["wandb>=0.18"],
         "test": TEST,
         "bench": ["psutil>=6"],

@@ -21,7 +21,6 @@ from survey_jax.checkpoint_files import (
     Damaged,
     digest,
     everywhere,
-    is_remote,
     one_line,
     read_arrays,
     read_record,
@@ -31,6 +30,7 @@ from survey_jax.checkpoint_files import (
 )
 from survey_jax.console import say
 from survey_jax.errors import UserError
+from survey_jax.run_files import is_remote
 
 # Scores on the validation split that are saved with a checkpoint.
 METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
@@ -49,7 +49,7 @@ class Checkpoints:
     STEP-interim, serves to resume only, and goes when there is a later one. All processes call the same methods.
 
     Args:
-      workdir: of the run: a folder, or what else `etils.epath` knows, as gs://BUCKET/RUN.
+      workdir: of the run: a folder, or gs://BUCKET/RUN.
       keep: how many of the latest stay; the best one by METRIC stays as well. None: for reading only, beside a training
         that may be writing.
     """
@@ -78,7 +78,6 @@ class Checkpoints:
           UserError: this save, or the one before, could not be written.
         """
         self.wait()
-        self._clean()
         name = f"{step}" if metrics is not None else f"{step}-interim"
         scores = None if metrics is None else {key: float(value) for key, value in metrics.items()}
         facts = {"step": step, "identity": dict(identity), "metrics": scores}
@@ -108,13 +107,14 @@ class Checkpoints:
         """A save that the disk or the store refuses is a UserError, and no part of it stays."""
         try:
             yield
-        except TimeoutError:
-            raise
-        except (OSError, ValueError) as error:  # ValueError: tensorstore's
-            self._saving = None
-            with contextlib.suppress(OSError):  # what still stays is removed before the next save
-                self._clean()
+        except (OSError, ValueError) as error:
             text = one_line(root_cause(error))
+            tensorstores = re.match("ValueError: [A-Z_]+: ", text)
+            if isinstance(error, TimeoutError) or not (isinstance(error, OSError) or tensorstores):
+                raise
+            self._saving = None
+            with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes what stays
+                self._clean()
             reason = "no space is left" if re.search("No space left|Disk quota", text) else text
             good = self._names()
             intact = f"the checkpoint of step {_step(good[-1])} is intact" if good else "there is none before it"
@@ -142,14 +142,10 @@ class Checkpoints:
             for path in self.folder.iterdir():
                 cut_off = is_remote(path) and _NAME.fullmatch(path.name) and not (path / COMMIT).exists()
                 if TEMPORARY in path.name or cut_off:
+                    say(f"{path}: what is left of a save that was cut off; removed")
                     path.rmtree()
 
     # --------------------------------------------------------------- resuming
-
-    def latest(self) -> int | None:
-        """The newest checkpoint's step; whether it is whole remains to be seen."""
-        names = self._names()
-        return _step(names[-1]) if names else None
 
     def restore_latest(
         self, parameters: Any, optimizer: Any, identity: Mapping[str, str]
@@ -168,6 +164,7 @@ class Checkpoints:
         Raises:
           UserError: it belongs to something else, or there were checkpoints and none is whole.
         """
+        self._clean()
         names = json.loads(everywhere(json.dumps(self._names()))[0])
         like = {"parameters": parameters, "optimizer": optimizer}
         abstract = jax.tree.map(_abstract, like)
@@ -305,6 +302,8 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def _absolute(workdir: epath.PathLike) -> epath.Path:
-    """As Orbax needs it."""
+    """As Orbax needs it. Raises UserError where it cannot write."""
     path = epath.Path(workdir)
+    if is_remote(path) and not str(path).startswith("gs://"):
+        raise UserError(f"{path}: checkpoints go to a folder or to gs://; docs/checkpoints.md says how to mount others")
     return path if is_remote(path) else path.expanduser().resolve()

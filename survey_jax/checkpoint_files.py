@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from survey_jax.checksums import checksums, kinds
 from survey_jax.errors import UserError, some
+from survey_jax.run_files import is_remote
 
 COMMIT = "commit_success.txt"  # the file that Orbax writes last
 _RECORD = "record/data.json"
@@ -42,11 +43,6 @@ class Damaged(UserError):
     """A checkpoint is not what was saved."""
 
 
-def is_remote(folder: epath.Path) -> bool:
-    """Whether it is an object store's, where nothing can be renamed."""
-    return "://" in str(folder)
-
-
 def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
     """Starts writing; returns Orbax's handle once the arrays are copied. All processes call it.
 
@@ -65,6 +61,8 @@ def read_record(folder: epath.Path) -> dict[str, Any]:
     Not by Orbax, which counts what it does and hangs if processes come to differ: one process alone may call this.
     """
     file = folder / _RECORD
+    if not folder.exists():  # no damage: all processes must see the same folder
+        raise UserError(f"{folder}: process {jax.process_index()} sees no such folder")
     try:
         record = json.loads(file.read_text())
         whole = record.pop("digest") == digest(record)
@@ -173,7 +171,8 @@ def root_cause(error: BaseException) -> BaseException:
 
 def _culprit(folder: epath.Path, items: list[str], text: str) -> epath.Path:
     """The file: the last that the message names, or one that is not the JSON it should be; else a folder."""
-    if named := [path for path in re.findall(r'"([^"]*[^/])"', text) if path.startswith(f"{folder}/")]:
+    quoted = re.findall(r'"([^"]*)"', text)
+    if named := [path for path in quoted if path.startswith(f"{folder}/") and not path.endswith("/")]:
         return epath.Path(named[-1])
     small = [f"{item}/{name}" for item in items for name in ("_METADATA", "array_metadatas/process_0")]
     for file in ("_CHECKPOINT_METADATA", *small):

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from survey_jax.errors import RESUMABLE, Stopped, UserError
+from survey_jax.errors import RESUMABLE, Stopped, UserError, full_disk_explained
 
 if TYPE_CHECKING:
     from survey_jax.config import Config
@@ -72,7 +72,8 @@ def run(main: Callable[[], None], list_flag: str = "") -> None:
         del argv
         logging.set_verbosity(logging.WARNING)  # orbax and jax narrate at INFO
         try:
-            main()
+            with full_disk_explained():
+                main()
         except UserError as error:
             fail(str(error))
         except Stopped as stop:

@@ -70,6 +70,10 @@ class Clock:
         self._switch(self._activity)
         return dict(self._seconds)
 
+    def age(self) -> float:
+        """Of the process, in seconds."""
+        return sum(self.seconds().values())
+
     def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event == _COMPILED:
             self.compiling += duration_secs

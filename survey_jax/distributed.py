@@ -23,7 +23,8 @@ from absl import flags
 from jax._src.distributed import global_state as _jax_state
 from jax.experimental import multihost_utils
 
-from survey_jax.errors import RESUMABLE, Stopped, UserError
+from survey_jax.console import say
+from survey_jax.errors import RESUMABLE, Stopped, UserError, full_disk_explained
 
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no scheduler tells.")
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, where no scheduler tells.")
@@ -67,6 +68,7 @@ def start() -> None:
     signal.signal(signal.SIGINT, _ask)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
+        say(f"{jax.process_count()} processes with {jax.device_count()} devices in all")
 
 
 def check_devices(devices: int) -> None:
@@ -84,7 +86,8 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
 
     def run() -> None:
         try:
-            main()
+            with full_disk_explained():
+                main()
         except Stopped:  # all processes do, at the same step
             if jax.process_index() == 0:
                 raise

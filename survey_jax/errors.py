@@ -1,6 +1,8 @@
-"""The one exception that reaches a user as a single line, and how such a line counts and lists things."""
+"""The exceptions that reach a user as a single line, and how such a line counts and lists things."""
 
-from collections.abc import Iterable
+import contextlib
+import errno
+from collections.abc import Iterable, Iterator
 
 
 class UserError(Exception):
@@ -12,6 +14,18 @@ class Stopped(Exception):
 
 
 RESUMABLE = 75  # the exit code of a run that the same command takes up again; EX_TEMPFAIL of sysexits.h
+
+
+@contextlib.contextmanager
+def full_disk_explained() -> Iterator[None]:
+    """A full disk is a UserError, whatever was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "--workdir or a cache"
+        raise UserError(f"{where}: no space is left; the last checkpoint is intact. Make room and run again") from error
 
 
 def plural(count: int, noun: str) -> str:

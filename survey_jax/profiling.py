@@ -9,6 +9,7 @@ import jax
 from etils import epath
 
 from survey_jax.console import say
+from survey_jax.run_files import write_bytes
 
 
 class Profile:
@@ -47,6 +48,6 @@ class Profile:
                 if file.is_file():
                     target = self._output / file.relative_to(name).as_posix()
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_bytes(file.read_bytes())
+                    write_bytes(target, file.read_bytes())
         self._folder = None
         say(f"profile of steps {self._steps[0]} to {self._steps[-1]}: xprof --logdir={self._output}")

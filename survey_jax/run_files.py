@@ -3,6 +3,7 @@
 Paths may be `pathlib.Path` or `etils.epath.Path`, which also takes gs:// and s3:// addresses.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -11,6 +12,7 @@ import platform
 import secrets
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +40,39 @@ def is_remote(path: epath.Path) -> bool:
     return "://" in str(path)
 
 
+@contextlib.contextmanager
+def writing(path: epath.Path) -> Iterator[None]:
+    """Raises UserError where the body cannot write: for want of space or of permission, or of the network."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); what was saved before is intact") from error
+
+
 def write_bytes(path: epath.Path, content: bytes) -> None:
-    """Writes a file in one piece: never half of it. On process 0; the others do nothing."""
+    """Writes a file in one piece: never half of it, not even after a power cut. On process 0; others do nothing."""
     if jax.process_index():
         return
-    if is_remote(path):  # an upload appears when it is complete
-        path.write_bytes(content)
-        return
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with writing(path):
+        if is_remote(path):  # an upload appears when it is complete
+            path.write_bytes(content)
+            return
+        partial = path.with_name(f".partial-{path.name}")
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes a text file in one piece: never half of it. On process 0; the others do nothing."""
+    """Writes a text file in one piece, as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: epath.Path, value: Any) -> None:
-    """Writes a JSON file in one piece: never half of it. On process 0; the others do nothing."""
+    """Writes a JSON file in one piece: never half of it. On process 0; others do nothing."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 

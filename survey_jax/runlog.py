@@ -18,8 +18,9 @@ from survey_jax.config import Config
 from survey_jax.console import duration, say
 from survey_jax.errors import UserError
 from survey_jax.goodput import Goodput
-from survey_jax.run_files import is_remote, read_json, write_json, write_text
+from survey_jax.run_files import is_remote, read_json, write_json, write_text, writing
 
+UPLOAD_EVERY = 60  # seconds
 # Of a step, as `objective.train_step` counts it: what is given a second.
 RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
@@ -64,11 +65,14 @@ class RunLog:
         self._writes = jax.process_index() == 0
         if self._writes:
             self._lines = Lines(workdir / "metrics.jsonl", start)
+            self._synced = clock.age()
             self._goodput = Goodput(workdir, start, self._lines.removed)
             self._boards = open_boards(workdir, config, run_id, start)
-            self._unlogged = workdir / "unlogged.json"
-            if self._unlogged.exists() and (before := read_json(self._unlogged))["step"] == start:
-                self._collected = [{"step": start, "loss": loss, "timed": False} for loss in before["losses"]]
+            self._unlogged_file = workdir / "unlogged.json"
+            found = read_json(self._unlogged_file) if self._unlogged_file.exists() else {}
+            self._unlogged = {stop: steps for stop, steps in found.items() if int(stop) <= start}
+            # Another process's clock timed them.
+            self._collected = [step | {"timed": False} for step in self._unlogged.get(str(start), [])]
 
     def step(self, step: int, measured: dict[str, float]) -> None:
         """Collects a step: what `objective.train_step` measured, and "lr". With the first one start-up is over."""
@@ -84,7 +88,7 @@ class RunLog:
         """Writes down the steps since the last time: their mean loss, the newest of the rest, speeds, times, memory.
 
         Called at the same steps however often the run is resumed, and before every evaluation; what a stopped run has
-        collected after the last time waits in unlogged.json.
+        collected since then waits in unlogged.json.
         """
         if not self._collected:
             return
@@ -127,25 +131,34 @@ class RunLog:
         if not self._writes:
             return
         self._lines.write({"step": step, **values})
-        self._goodput.write(self._clock.seconds())
         for board in self._boards:
             board.write(step, values)
+        if not self._lines.remote or self._clock.age() - self._synced > UPLOAD_EVERY:
+            self.sync()
+
+    def sync(self) -> None:
+        """Before a checkpoint: whatever the log has of the steps until now is kept, on a disk or in an object store."""
+        if not self._writes:
+            return
+        if self._collected:  # the run stops between two lines
+            self._unlogged[str(self._collected[-1]["step"])] = self._collected
+            write_json(self._unlogged_file, self._unlogged)
+        self._synced = self._clock.age()
+        self._lines.sync()
+        self._goodput.write(self._clock.seconds())
 
     def close(self) -> None:
         """Closes files and boards, and says what the run's time went into."""
         if not self._writes:
             return
-        if self._collected:  # stopped between two lines
-            losses = [step["loss"] for step in self._collected]
-            write_json(self._unlogged, {"step": self._collected[-1]["step"], "losses": losses})
-        self._goodput.write(self._clock.seconds())
+        self.sync()
         say(self._goodput.summary())
         for board in self._boards:
             board.close()
 
 
 class Lines:
-    """A file of JSON lines with a step each. It grows on a disk; in an object store it is written anew each time.
+    """A file of JSON lines with a step each. On a disk it grows; objects cannot, and `sync` writes them anew.
 
     Args:
       start: later lines are taken out and kept in `removed`.
@@ -155,7 +168,7 @@ class Lines:
     """
 
     def __init__(self, path: epath.Path, start: int):
-        self._path = path
+        self._path, self.remote = path, is_remote(path)
         text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
         lines = text.splitlines(keepends=True)
         whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
@@ -165,14 +178,18 @@ class Lines:
         write_text(path, "".join(self._kept))
 
     def write(self, values: dict[str, Any]) -> None:
-        """Adds a line."""
+        """Adds a line; in an object store it is there after the next `sync`."""
         line = json.dumps(values) + "\n"
-        if is_remote(self._path):
+        if self.remote:
             self._kept.append(line)
-            write_text(self._path, "".join(self._kept))
         else:
-            with self._path.open("a", encoding="utf-8") as file:
+            with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
+
+    def sync(self) -> None:
+        """Uploads the lines."""
+        if self.remote:
+            write_text(self._path, "".join(self._kept))
 
 
 def _parse(line: str, path: epath.Path, number: int) -> dict[str, Any]:

@@ -123,6 +123,7 @@ def main() -> None:
     # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
     # continues with batch n.
     def save(step: int, scores: dict[str, float] | None) -> None:
+        log.sync()
         with clock.of(CHECKPOINT):
             checkpoints.save(step, train, opt_state, identity, scores)
 

@@ -158,6 +158,44 @@ def test_resumed_on_another_mesh(config: Path, whole: Path, killed: Path, tmp_pa
     assert ours[EVERY:] != theirs[EVERY:], "the mesh made no difference at all: was there one?"
 
 
+def test_resumed_before_a_damaged_checkpoint(config: Path, whole: Path, tmp_path: Path) -> None:
+    """Of a finished run the last checkpoint is damaged: the same command makes it again."""
+    workdir = shutil.copytree(whole, tmp_path / "run")
+    (data,) = (workdir / f"checkpoints/{STEPS}/parameters/ocdbt.process_0/d").iterdir()
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(content)
+    output = finish(config, workdir)
+    assert f"warning: {workdir}/checkpoints/{STEPS}" in output
+    assert f"resumed at step {EVERY}" in output
+    assert_same_end(workdir, whole)
+
+
+def test_a_full_disk(config: Path, tmp_path: Path) -> None:
+    """The second checkpoint does not fit; the first is intact, and once there is room the run goes on."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", tmp_path], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        flags = ("--config.lora.rank=160", f"--config.optim.steps={STEPS}")
+        process = start(config, tmp_path / "run", *flags)
+        output, _ = process.communicate()
+        assert process.returncode == 2, output
+        last = output.splitlines()[-1]
+        assert last.startswith(f"error: {tmp_path}/run/checkpoints/{STEPS}: cannot be saved: no space is left"), output
+        assert f"the checkpoint of step {EVERY} is intact" in last
+        assert "Traceback" not in output
+        assert not (tmp_path / f"run/checkpoints/{STEPS}").exists()
+
+        subprocess.run(["mount", "-o", "remount,size=50m", tmp_path], check=True)
+        assert f"resumed at step {EVERY}" in finish(config, tmp_path / "run", *flags)
+        assert {path.name for path in (tmp_path / "run/checkpoints").iterdir()} == {f"{EVERY}", f"{STEPS}"}
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
 def tiny_save(checkpoints: Checkpoints, step: int, kl: float) -> None:
     checkpoints.save(step, {"x": jnp.full(1000, step)}, {"m": jnp.zeros(3)}, {"data": "abc"}, {METRIC: kl})
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -87,12 +88,29 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     assert found() == {"git_commit": commit, "git_changes": ["package/run_files.py"]}
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    before = (tmp_path / "manifest.json").read_bytes()
+    (tmp_path / ".partial-manifest.json").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"manifest\.json: cannot be written \(No space left on device\)"):
+        record_start(tmp_path, CONFIG, IDENTITY, None, 2)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+
+    lines = Lines(tmp_path / "metrics.jsonl", 0)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+        lines.write({"step": 1})
+
+
 def keep_a_run(workdir: epath.Path) -> None:
     """Everything but checkpoints that a run keeps, at two starts."""
     record_start(workdir, CONFIG, IDENTITY, None, 0)
     lines = Lines(workdir / "metrics.jsonl", 0)
     for step in (1, 2, 3):
         lines.write({"step": step, "loss": 1 / step})
+    lines.sync()
     check_workdir(workdir, CONFIG, IDENTITY)
     record_start(workdir, CONFIG, IDENTITY, None, 2)
     assert Lines(workdir / "metrics.jsonl", 2).removed == [{"step": 3, "loss": 1 / 3}]
@@ -118,20 +136,20 @@ def test_on_a_disk(tmp_path: Path) -> None:
 
 
 def test_in_an_object_store(object_store: type[ObjectStore]) -> None:  # noqa: F811
-    keep_a_run(epath.Path("s3://bucket/run"))
+    keep_a_run(epath.Path("gs://bucket/run"))
 
 
-def test_in_s3(monkeypatch) -> None:
-    """An S3 server of the moto package, by way of s3fs."""
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
+def test_in_google_cloud_storage(monkeypatch) -> None:
+    """An emulated bucket, by way of gcsfs."""
+    pytest.importorskip("gcsfs")
+    server = pytest.importorskip("gcp_storage_emulator.server")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    store = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+    store.start()
     try:
-        host, port = server.get_host_and_port()
-        names = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-        for name, value in (names | {"AWS_DEFAULT_REGION": "us-east-1"}).items():
-            monkeypatch.setenv(name, value)
-        epath.Path("s3://bucket").mkdir()
-        keep_a_run(epath.Path("s3://bucket/run"))
+        keep_a_run(epath.Path("gs://bucket/run"))
     finally:
-        server.stop()
+        store.stop()

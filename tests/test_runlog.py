@@ -13,7 +13,7 @@ from etils import epath
 from object_store import ObjectStore, object_store  # noqa: F401  # a fixture
 from test_trees import random_prompts
 
-from survey_jax import boards, clock
+from survey_jax import boards, clock, runlog
 from survey_jax.boards import check_boards
 from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.config import Config, OptimConfig, RunConfig
@@ -57,7 +57,7 @@ def train(
     workdir: Any,
     start: int,
     stop: int,
-    killed: bool = False,
+    killed: str = "",
     peak: float | None = None,
     run_id: str = "abc",
     wandb: str = "",
@@ -90,8 +90,11 @@ def train(
             with ticks.of(EVALUATION):
                 time.passes(3)
             log.evaluation(step, "valid", SCORES)
+            log.sync()
             with ticks.of(CHECKPOINT):
                 time.passes(1)
+    if killed != "before saving":
+        log.sync()
     if not killed:
         log.close()
 
@@ -170,20 +173,29 @@ def test_no_utilisation_for_a_device_whose_peak_is_not_known(time: Time, tmp_pat
 def test_resumed_lines_are_those_of_a_whole_run(time: Time, tmp_path: Path) -> None:
     train(time, tmp_path / "whole", 0, 8)
     train(time, tmp_path / "stopped", 0, 5)  # between two lines
-    train(time, tmp_path / "stopped", 5, 7, killed=True)
+    train(time, tmp_path / "stopped", 5, 7, killed="before saving")
+    train(time, tmp_path / "stopped", 5, 7, killed="while saving")
     train(time, tmp_path / "stopped", 5, 7)
     train(time, tmp_path / "stopped", 7, 8)
     assert without_timing(tmp_path / "stopped") == without_timing(tmp_path / "whole")
 
-    train(time, tmp_path / "killed", 0, 7, killed=True)
+    train(time, tmp_path / "killed", 0, 7, killed="before saving")
     with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
         file.write('{"step": 8, "loss": "é'.encode()[:-1])  # killed in the middle of a letter
     train(time, tmp_path / "killed", 4, 8)
     assert without_timing(tmp_path / "killed") == without_timing(tmp_path / "whole")
 
 
+def test_a_stopped_run_may_go_on_with_other_intervals(time: Time, tmp_path: Path) -> None:
+    train(time, tmp_path, 0, 5)
+    log = RunLog(tmp_path, config(), "abc", 5, Clock(), flops=0, peak=None)
+    log.flush()  # before an evaluation that is due now
+    last = read(tmp_path)[-1]
+    assert (last["step"], last["loss"]) == (5, 1 / 5)
+
+
 def test_goodput_counts_all_starts_and_not_what_was_computed_twice(time: Time, tmp_path: Path, capsys) -> None:
-    train(time, tmp_path, 0, 6, killed=True)
+    train(time, tmp_path, 0, 6, killed="before saving")
     train(time, tmp_path, 4, 8)
     account = json.loads((tmp_path / "time.json").read_text())
     first, second = account["starts"]
@@ -204,7 +216,7 @@ def test_goodput_counts_all_starts_and_not_what_was_computed_twice(time: Time, t
 
 
 def test_a_start_before_the_first_checkpoint_counts(time: Time, tmp_path: Path) -> None:
-    train(time, tmp_path, 0, 2, killed=True)
+    train(time, tmp_path, 0, 2, killed="before saving")
     train(time, tmp_path, 0, 4)
     starts = json.loads((tmp_path / "time.json").read_text())["starts"]
     assert [start["lost"]["steps"] for start in starts] == [0, 2]
@@ -246,13 +258,27 @@ def test_memory_is_the_devices_where_they_tell_it(monkeypatch) -> None:
 def test_in_an_object_store(time: Time, tmp_path: Path, object_store: type[ObjectStore], capsys) -> None:  # noqa: F811
     """The same lines as on a disk; TensorBoard's files, which grow, are left out, and that is said."""
     workdir = epath.Path("gs://bucket/run")
-    train(time, workdir, 0, 6, killed=True)
+    train(time, workdir, 0, 6, killed="before saving")
+    assert [line["step"] for line in read(workdir)] == [2, 4, 4], "up to the checkpoint at least"
     train(time, workdir, 4, 8)
     assert "TensorBoard's files grow" in capsys.readouterr().out
     assert {name.rpartition("/")[2] for name in object_store.store} == {"metrics.jsonl", "time.json"}
     train(time, tmp_path, 0, 8)
     assert without_timing(workdir) == without_timing(tmp_path)
     assert not any(".partial" in name for name in object_store.store)
+
+
+def test_an_object_is_not_written_anew_with_every_line(time: Time, object_store, monkeypatch) -> None:  # noqa: F811
+    written: list[str] = []
+    monkeypatch.setattr(runlog, "write_text", lambda path, text: written.append(path.name))
+    ticks = Clock()
+    log = RunLog(epath.Path("gs://bucket/run"), config(200), "abc", 0, ticks, flops=0, peak=None)
+    for step in range(1, 101):
+        with ticks.of(COMPUTE):
+            time.passes(6)
+        log.step(step, {"loss": 1, "grad_norm": 1, "lr": 1, "answers": 1, "tokens": 1, "prompt_tokens": 1})
+        log.flush()
+    assert 5 < written.count("metrics.jsonl") < 12, "a hundred lines in ten minutes"
 
 
 class FakeWandB(types.ModuleType):

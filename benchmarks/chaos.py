@@ -1,0 +1,201 @@
+"""Trainings killed at random moments, until they are done: each must end with the bits of one that nobody disturbed.
+
+    python -m benchmarks.chaos [--runs=20] [--seed=0]
+
+Half of the trainings are two processes of two devices each, of which one is hit. A blow is SIGKILL or SIGTERM, at a
+random moment of the process's life, or just when a checkpoint is being written. Prints a line for each training, and
+writes benchmarks/results/chaos.json.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+STEPS, BLOWS = 60, 3
+PATIENCE = 60  # seconds in which all processes must have ended once one was hit
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
+
+RUNS = flags.DEFINE_integer("runs", 20, "Trainings.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the blows.")
+
+
+@dataclasses.dataclass
+class Training:
+    """One training, by one process or several, started as often as it takes."""
+
+    config: Path
+    workdir: Path
+    processes: int
+    devices: int = 2  # a process
+    left: set[str] = dataclasses.field(default_factory=set)  # half checkpoints of earlier starts
+
+    def start(self) -> list[subprocess.Popen[bytes]]:
+        """All processes; their output goes to WORKDIR.log-I."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        environment = os.environ | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={self.devices}",
+        }
+        command = [sys.executable, "-m", "survey_jax.train", f"--config={self.config}", f"--workdir={self.workdir}"]
+        self.left = {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
+        started = []
+        for number in range(self.processes):
+            joined = [f"--coordinator=127.0.0.1:{port}", f"--processes={self.processes}", f"--process={number}"]
+            with self.workdir.with_suffix(f".log-{number}").open("ab") as log:
+                flags = joined if self.processes > 1 else []
+                started.append(subprocess.Popen([*command, *flags], env=environment, stdout=log, stderr=log))
+        return started
+
+    def finish(self) -> None:
+        """Runs to the end."""
+        codes = [process.wait() for process in self.start()]
+        if any(codes):
+            raise RuntimeError(f"{self.workdir}: exit codes {codes}; see {self.workdir}.log-*")
+
+    def saving(self) -> bool:
+        """Whether a checkpoint is being written, other than what an earlier blow has left."""
+        present = {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
+        return bool(present - self.left)
+
+    def joined(self) -> int:
+        """In how many starts all processes have found each other."""
+        log = self.workdir.with_suffix(".log-0")
+        return log.read_text(errors="replace").count(f"{self.processes} processes with") if log.exists() else 0
+
+
+def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str, object]:
+    """Starts the training, hits one of its processes and waits until all are gone. Says what happened.
+
+    Args:
+      lifetime: seconds that an undisturbed training takes.
+
+    Raises:
+      RuntimeError: a process outlived the blow by PATIENCE, or ended otherwise than it should.
+    """
+    kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
+    moment, while_saving = time.monotonic() + rng.uniform(0.1, 1.0) * lifetime, rng.random() < 0.4
+    before = training.joined()
+    processes = training.start()
+    victim = rng.choice(processes)
+    while not (done := any(p.poll() is not None for p in processes)):
+        if training.saving() if while_saving else time.monotonic() > moment:
+            break
+        time.sleep(0.002)
+    if done:
+        return {"blow": "none: it was done first", "codes": [p.wait() for p in processes], "seconds": 0.0}
+    name = kind.name + (" in a save" if training.saving() else "")
+    victim.send_signal(kind)
+    hit = time.monotonic()
+    if training.processes > 1 and training.joined() == before:
+        # Those that wait for one that never comes are the launcher's to end.
+        name += " at the start"
+        victim.wait()
+        for process in processes:
+            process.kill()
+    try:
+        codes = [process.wait(timeout=PATIENCE) for process in processes]
+    except subprocess.TimeoutExpired as error:
+        for process in processes:
+            process.kill()
+        raise RuntimeError(f"{training.workdir}: a process outlived {name} by {PATIENCE} s") from error
+    if kind == signal.SIGTERM and "start" not in name and not set(codes) <= {0, 75, -signal.SIGTERM}:
+        raise RuntimeError(f"{training.workdir}: exit codes {codes} after {name}")
+    return {"blow": name, "codes": codes, "seconds": time.monotonic() - hit}
+
+
+def final_state(workdir: Path) -> dict[str, np.ndarray]:
+    """Parameters and optimizer state after the last step, whatever mesh they were on."""
+    import jax
+    from orbax.checkpoint import v1 as ocp
+
+    folder = workdir / "checkpoints" / f"{STEPS}"
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    found = ocp.checkpointables_metadata(folder).metadata
+    like = {
+        item: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), found[item])
+        for item in ("parameters", "optimizer")
+    }
+    leaves = jax.tree.leaves_with_path(ocp.load_checkpointables(folder, like))
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Whether two states are the same to the last bit."""
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, object]]:
+    """`runs` disturbed trainings, every other one of two processes; what became of each."""
+    rng = random.Random(seed)
+    references, lifetimes = {}, {}
+    for processes in (1, 2)[: max(1, runs)]:
+        began = time.monotonic()
+        calm = Training(config, folder / f"calm-{processes}", processes)
+        calm.finish()
+        references[processes], lifetimes[processes] = final_state(calm.workdir), time.monotonic() - began
+        print(f"undisturbed, {processes} process(es): {lifetimes[processes]:.0f} s", flush=True)
+    results = []
+    for number in range(runs):
+        training = Training(config, folder / f"run-{number}", 1 + number % 2)
+        blows = [strike(training, rng, lifetimes[training.processes]) for _ in range(BLOWS)]
+        training.finish()
+        same = same_bits(final_state(training.workdir), references[training.processes])
+        results.append({"processes": training.processes, "blows": blows, "same": same})
+        told = "; ".join(f"{b['blow']} ({b['seconds']:.0f} s)" for b in blows)
+        print(
+            f"{number + 1}/{runs}, {training.processes} process(es): {told}: {'same' if same else 'OTHER'} bits",
+            flush=True,
+        )
+    return results
+
+
+def tiny_config(folder: Path) -> Path:
+    """A model and a table of the size that tests use: what is tried is the machinery."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import tiny
+
+    model = tiny.write_model(folder / "model")
+    table = tiny.write_rows(folder / "rows.jsonl", tiny.rows())
+    return tiny.write_config(
+        folder,
+        model,
+        table,
+        batch__rows="4",
+        optim__steps=str(STEPS),
+        run__eval_every="15",
+        run__log_every="2",
+        run__save_minutes="0.01",
+    )
+
+
+def main(_: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        results = storm(tiny_config(Path(folder)), Path(folder), RUNS.value, SEED.value)
+    kinds = collections.Counter(blow["blow"] for result in results for blow in result["blows"])
+    slowest = max(blow["seconds"] for result in results for blow in result["blows"])
+    same = sum(result["same"] for result in results)
+    print(
+        f"{same} of {len(results)} end with the same bits; blows: {dict(kinds)}; all gone {slowest:.0f} s after at most"
+    )
+    output = Path("benchmarks/results/chaos.json")
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps({"same": same, "results": results}, indent=2) + "\n")
+    sys.exit(same != len(results))
+
+
+if __name__ == "__main__":
+    app.run(main)
