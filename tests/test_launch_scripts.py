@@ -212,22 +212,12 @@ class Gcloud:
         variables = environment(self._home, POLL="0.1", TMPDIR=str(self._home))
         return run(LAUNCH / "tpu_pod.sh", *arguments, **variables)
 
-    def lines(self) -> list[str]:
-        """The calls as a shell would have them."""
-        return (self._home / "calls").read_text().splitlines()
-
     def calls(self) -> list[list[str]]:
         """The calls, less `gcloud compute tpus`."""
-        words = [shlex.split(line.replace("$'", "'")) for line in self.lines()]
+        lines = (self._home / "calls").read_text().splitlines()
+        words = [shlex.split(line.replace("$'", "'")) for line in lines]  # bash quotes line ends in its own way
         assert all(call[:3] == ["gcloud", "compute", "tpus"] for call in words)
         return [call[3:] for call in words]
-
-    def kinds(self) -> list[str]:
-        """Each call's verb, and the module that it runs."""
-        return [
-            " ".join([*call[:2], *(w for w in call[-1].split() if w.startswith("survey_jax."))])
-            for call in self.calls()
-        ]
 
 
 @pytest.fixture
@@ -305,11 +295,14 @@ def test_the_real_gcloud_knows_these_commands(gcloud: Gcloud) -> None:
     if not shutil.which("gcloud"):
         pytest.skip("gcloud is not installed")
     gcloud.answer(codes="75\n0")
-    lines = {}
+    commands = {}
     for arguments in (("create", "m", "v6e-8"), ("check", "m"), ("run", "m", "configs/demo.py", "--workdir=gs://b/r")):
         assert gcloud(*arguments).returncode == 0
-        lines |= dict(zip(gcloud.kinds(), gcloud.lines(), strict=True))
-    for line in lines.values():
-        done = run("gcloud", "meta", "lint-gcloud-commands", f"--command-string={line.partition('--command=')[0]}")
+        for call in gcloud.calls():
+            words = ["--command=true" if word.startswith("--command=") else word for word in call]
+            commands[tuple(call[:2])] = shlex.join(["gcloud", "compute", "tpus", *words])
+    assert len(commands) == 5
+    for command in commands.values():
+        done = run("gcloud", "meta", "lint-gcloud-commands", f"--command-string={command}")
         (verdict,) = json.loads(done.stdout)
         assert verdict["success"], verdict["error_message"]
