@@ -95,3 +95,12 @@ def optimizer_shardings(opt_state: Any, train: nnx.State, shardings: nnx.State, 
 def constrain(x: jax.Array, spec: P) -> jax.Array:
     """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
+
+
+def gathered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """A parameter of these logical axes as matrix products want it: whole along `fsdp`, inside jit."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not axes:
+        return x
+    spec = partition(x.shape, axes, mesh).spec
+    return jax.lax.with_sharding_constraint(x, P(*(None if name == "fsdp" else name for name in spec)))
