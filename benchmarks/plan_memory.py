@@ -18,6 +18,7 @@ from survey_jax import cli
 from survey_jax.accelerators import by_name
 from survey_jax.architectures import read_architecture
 from survey_jax.assemble import training_forward
+from survey_jax.explain import bytes_per_device
 from survey_jax.objective import compiled_train_step
 from survey_jax.optim import make_optimizer
 from survey_jax.planning import abstract_state, plan
@@ -47,7 +48,7 @@ def main() -> None:
     compiled = step.lower(state.graphdef, state.train, state.opt_state, *arguments, letters).compile()
     growth = []
     for _ in range(3):
-        live = sum(shard.data.nbytes for a in jax.live_arrays() for shard in a.addressable_shards) / mesh.size
+        live = bytes_per_device(jax.live_arrays())
         before = memory("VmRSS")
         _REFERENCED.write_text("5")  # the peak starts anew
         train, opt_state, measured = jax.block_until_ready(compiled(train, opt_state, frozen, batch, letters))

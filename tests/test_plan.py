@@ -1,5 +1,6 @@
 """Plans: they agree with what training takes, what cannot be is refused, and known models are what they are."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -112,7 +113,8 @@ def test_known_models_have_their_published_size(entry: dict[str, Any]) -> None:
     assert sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ())))) == entry["parameters"]
     for name in entry["ids"]:
         if published := PUBLISHED.get(name.split("/")[1]):
-            assert config == decoder_config(published[0], name)[0]
+            of_file, _ = decoder_config(published[0], name)  # rotary embeddings have no shape
+            assert dataclasses.replace(config, kinds=of_file.kinds) == of_file
         assert read_architecture(name.split("/")[1].upper()) == config
 
 
