@@ -61,6 +61,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
         "wandb": ["wandb>=0.18"],
+        "plan": ["libtpu"],  # compiles for TPUs that are not here; the version that jax[tpu] asks for
         "test": TEST,
         "bench": ["psutil>=6"],
         "dev": [*TEST, *LINT],

@@ -46,6 +46,8 @@ def start() -> None:
     Raises:
       UserError: flags that do not fit together, or no contact.
     """
+    if jax.distributed.is_initialized():  # a program may call several binaries' mains
+        return
     given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
     if None in given and given != (None, None, None):
         raise UserError("--coordinator, --processes and --process: give all three or none of them")

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from survey_jax.errors import UserError
@@ -65,7 +65,7 @@ def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, devices), MESH_AXES, axis_types=types)
 
 
-def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> NamedSharding:
+def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The layout of one parameter by RULES."""
     names = [RULES.get(axis) if axis else None for axis in axes]
     fits = [n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape, strict=True)]
@@ -95,3 +95,12 @@ def optimizer_shardings(opt_state: Any, train: nnx.State, shardings: nnx.State, 
 def constrain(x: jax.Array, spec: P) -> jax.Array:
     """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
+
+
+def gathered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """A parameter of these logical axes as matrix products want it: whole along `fsdp`, inside jit."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not axes:
+        return x
+    spec = partition(x.shape, axes, mesh).spec
+    return jax.lax.with_sharding_constraint(x, P(*(None if name == "fsdp" else name for name in spec)))

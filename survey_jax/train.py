@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from survey_jax import cli, distributed
+from survey_jax import cli, distributed, explain
 from survey_jax.accelerators import by_kind
 from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.boards import check_boards
@@ -40,6 +40,7 @@ from survey_jax.survey.splits import TRAIN, VALID, counts_table, fingerprint, he
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default checkpoints/<config name>.")
+EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parameter lies and what it takes.")
 
 
 def main() -> None:
@@ -84,6 +85,8 @@ def main() -> None:
     optimizer = make_optimizer(config.optim)
     train = model.train
     opt_state = init_optimizer(optimizer, train, model.mesh)
+    if EXPLAIN.value:
+        say(explain.text(explain.layouts(train, opt_state, model.frozen, model.mesh)))
     frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
     say(f"{_count(train):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:

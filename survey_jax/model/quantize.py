@@ -6,6 +6,7 @@ the normal distribution, in shares of the block's largest weight.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,7 +16,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from survey_jax.errors import UserError
+from survey_jax.sharding import gathered
 
+Axes = tuple[str | None, ...]
 BLOCK = 64  # weights to a scale (nf4)
 HALF = BLOCK // 2  # bytes to a block; a byte's low bits are a weight of its first half, the high bits of its second
 # The NF4 data type: appendix E of the paper.
@@ -101,27 +104,43 @@ def _put(block: nnx.Module, name: str, shape: tuple[int, ...], axes: tuple[str |
 
 def project(x: Float[Array, "B T i"], layer: nnx.Module, name: str) -> Float[Array, "B T o"]:
     """x W for the projection `name` of one layer, however it is stored."""
-    weight = getattr(layer, name)[...]
+    variable = getattr(layer, name)
+    weight = variable[...]
     if (scale := getattr(layer, f"{name}_scale", None)) is None:
         return x @ weight.astype(x.dtype)
-    return frozen_product(x, weight, scale[...])
+    axes = tuple(v.get_metadata()["axes"][1:] for v in (variable, scale))  # of one layer
+    return frozen_product(x, weight, scale[...], axes)
 
 
-@jax.custom_vjp
-def frozen_product(x: Float[Array, "B T i"], codes: Array, scale: Array) -> Float[Array, "B T o"]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def frozen_product(
+    x: Float[Array, "B T i"], codes: Array, scale: Array, axes: tuple[Axes, Axes] = ((), ())
+) -> Float[Array, "B T o"]:
     """x W for a quantised W that is not trained.
 
     Its own gradient for x: left to itself, autodiff keeps the W of every layer, turned back to full size, for the
     backward pass. Here the backward pass turns it back once more.
+
+    Args:
+      axes: logical names of the dimensions of codes and of scales; () where no mesh splits them.
     """
-    return x @ dequantize(codes, scale, x.dtype)
+    return x @ _whole(codes, scale, axes, x.dtype)
 
 
-def _backward(saved: tuple[Array, Array], g: Float[Array, "B T o"]):
-    return g @ dequantize(*saved, g.dtype).T, None, None
+def _whole(codes: Array, scale: Array, axes: tuple[Axes, Axes], dtype: jnp.dtype) -> Float[Array, "i o"]:
+    """W; where devices share it, codes travel between them, which are smaller."""
+    return dequantize(gathered(codes, axes[0]), gathered(scale, axes[1]), dtype)
 
 
-frozen_product.defvjp(lambda x, codes, scale: (frozen_product(x, codes, scale), (codes, scale)), _backward)
+def _forward(x: Array, codes: Array, scale: Array, axes: tuple[Axes, Axes]):
+    return frozen_product(x, codes, scale, axes), (codes, scale)
+
+
+def _backward(axes: tuple[Axes, Axes], saved: tuple[Array, Array], g: Float[Array, "B T o"]):
+    return g @ _whole(*saved, axes, g.dtype).T, None, None
+
+
+frozen_product.defvjp(_forward, _backward)
 
 
 def dequantize(codes: Array, scale: Array, dtype: jnp.dtype) -> Float[Array, "i o"]:

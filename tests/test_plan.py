@@ -1,0 +1,133 @@
+"""Plans: they agree with what training takes, what cannot be is refused, and known models are what they are."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+from flax import nnx
+from test_families import PUBLISHED
+
+from survey_jax.architectures import known_architectures, read_architecture
+from survey_jax.config import Config
+from survey_jax.errors import UserError
+from survey_jax.model.families import decoder_config
+from survey_jax.model.weights import abstract_model
+
+ROOT = Path(__file__).parents[1]
+SMALL = {
+    "model_type": "llama",
+    "vocab_size": 2048,
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-5,
+}
+BATCH = ("--config.batch.rows=8", "--config.batch.row_tokens=384")
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", module, f"--config={ROOT / 'configs' / 'smollm2.py'}", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("model") / "config.json"
+    file.write_text(json.dumps(SMALL))
+    return file
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_planned_memory_is_what_a_step_takes(devices: int, small: Path) -> None:
+    """Live arrays, and what the process grows by while a step runs."""
+    done = run("benchmarks.plan_memory", f"--model={small}", f"--devices={devices}", *BATCH)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    print(f"{devices} devices: planned {result['planned'] / 1e6:.1f} MB, {result['ratio']:.3f} of what was measured")
+    assert result["ratio"] == pytest.approx(1, abs=0.1)
+
+
+def test_a_plan_in_words_and_numbers(small: Path, tmp_path: Path) -> None:
+    output = tmp_path / "plan.json"
+    flags = ("--mesh=data:2,fsdp:2,tensor:2", "--chip=l4", f"--json={output}", "--explain_sharding", *BATCH)
+    done = run("survey_jax.plan", f"--model={small}", *flags)
+    assert done.returncode == 0, done.stderr
+    for part in ("frozen parameters", "optimizer state", "sends: all-gather", "fits: ", "tokens/s", "blocks.q_lora_a"):
+        assert part in done.stdout
+    plans = json.loads(output.read_text())
+    (made,) = plans["plans"]
+    assert made["total"] == sum(made["memory"].values())
+    c = read_architecture(str(small))
+    whole = sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(c, 0, ()))))
+    split = made["memory"]["frozen parameters"] / 4  # float32; in four, but for the norms
+    assert whole / 4 < split < whole / 4 + 13 * 256
+    assert made["warnings"] == 0
+
+
+def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp_path: Path) -> None:
+    output = tmp_path / "plan.json"
+    done = run("survey_jax.plan", f"--model={small}", "--mesh=fsdp:4", "--search", f"--json={output}", *BATCH)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    by_settings = {p["settings"]: p for p in result["plans"]}
+    assert len(by_settings) == 6  # three kinds of remat; rows 8 x 1 and 4 x 2
+    best = min((p for p in by_settings.values() if p["fits"]), key=lambda p: p["seconds_at_best"][1])
+    assert best["settings"] == result["best"]
+    none, full = (
+        by_settings[f"--config.model.remat={r} --config.batch.rows=8 --config.batch.microbatches=1"]
+        for r in ("none", "full")
+    )
+    assert full["total"] < none["total"]
+    assert full["flops"]["recomputed"] > none["flops"]["recomputed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--mesh=data:1,fsdp:8", "--devices=4"), "does not cover the 4 devices"),
+        (("--mesh=fsdp:-1",), "--devices: say how many, or give --mesh sizes without -1"),
+        (("--mesh=fsdp:16", "--config.batch.rows=8"), "must be a multiple of data x fsdp = 16"),
+        (("--mesh=fsdp:8", "--model=Llama-9-8B"), "neither a file nor a known model"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(flags: tuple[str, ...], message: str) -> None:
+    done = run("survey_jax.plan", "--model=SmolLM2-135M", *flags)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("entry", known_architectures(), ids=lambda entry: entry["ids"][0].split("/")[1])
+def test_known_models_have_their_published_size(entry: dict[str, Any]) -> None:
+    config, _ = decoder_config(entry["config"], entry["ids"][0])
+    assert sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ())))) == entry["parameters"]
+    for name in entry["ids"]:
+        if published := PUBLISHED.get(name.split("/")[1]):
+            of_file, _ = decoder_config(published[0], name)  # rotary embeddings have no shape
+            assert dataclasses.replace(config, kinds=of_file.kinds) == of_file
+        assert read_architecture(name.split("/")[1].upper()) == config
+
+
+def test_the_models_of_every_config_are_known() -> None:
+    import runpy
+
+    for file in [*ROOT.glob("configs/*/*.py"), ROOT / "configs" / "gemma.py"]:
+        config: Config = runpy.run_path(str(file))["get_config"]()
+        assert read_architecture(config.model.weights).layers > 0
+
+
+def test_a_model_that_is_not_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither a file nor a known model; give its config.json as --model"):
+        read_architecture("nobody/nothing-7b")
+    with pytest.raises(UserError, match=r"config.json: cannot be read as JSON"):
+        read_architecture(str(tmp_path))
