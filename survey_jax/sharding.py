@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from survey_jax.errors import UserError
@@ -65,7 +65,7 @@ def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, devices), MESH_AXES, axis_types=types)
 
 
-def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh) -> NamedSharding:
+def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The layout of one parameter by RULES."""
     names = [RULES.get(axis) if axis else None for axis in axes]
     fits = [n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape, strict=True)]
