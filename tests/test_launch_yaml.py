@@ -120,7 +120,7 @@ import json, sky, yaml
 from sky.jobs import recovery_strategy
 from sky.utils import registry
 config = yaml.safe_load(open("launch/skypilot.yaml"))
-task = sky.Task.from_yaml_config(config, env_overrides=[("CONFIG", "c.py"), ("WORKDIR", "s3://bucket/run")])
+task = sky.Task.from_yaml_config(config, env_overrides=[("CONFIG", "c.py"), ("WORKDIR", "gs://bucket/run")])
 (resources,) = task.resources
 recovery = resources.job_recovery
 known = registry.JOBS_RECOVERY_STRATEGY_REGISTRY.from_str(recovery["strategy"]) is not None
@@ -148,18 +148,18 @@ def test_skypilot_runs_one_process_a_node(tmp_path: Path) -> None:
     python.chmod(0o755)
     (tmp_path / "c.py").touch()
     node = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1"}
-    given = {"SKYPILOT_NUM_GPUS_PER_NODE": "8", "CONFIG": "c.py", "WORKDIR": "s3://b/r", "FLAGS": "--a=1 --b=2"}
+    given = {"SKYPILOT_NUM_GPUS_PER_NODE": "8", "CONFIG": "c.py", "WORKDIR": "gs://b/r", "FLAGS": "--a=1 --b=2"}
 
     def run(**changes: str) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"HOME": str(tmp_path)} | node | given | changes
         command = ["bash", "-c", yaml.safe_load(SKYPILOT.read_text())["run"]]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-    expected = "--config=c.py --workdir=s3://b/r --config.mesh.devices=16 --coordinator=10.0.0.1:8476 --processes=2"
+    expected = "--config=c.py --workdir=gs://b/r --config.mesh.devices=16 --coordinator=10.0.0.1:8476 --processes=2"
     assert run().stdout.split() == ["-m", "survey_jax.train", *expected.split(), "--process=1", "--a=1", "--b=2"]
     for changes, message in (
         ({"CONFIG": "gone.py"}, "error: gone.py: no such config"),
-        ({"WORKDIR": "runs/x"}, "error: WORKDIR=runs/x: give a bucket, such as s3://BUCKET/RUN"),
+        ({"WORKDIR": "runs/x"}, "error: WORKDIR=runs/x: give a bucket, such as gs://BUCKET/RUN"),
     ):
         refused = run(**changes)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
