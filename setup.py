@@ -59,13 +59,9 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
-<<<<<<< HEAD
         "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
         "wandb": ["wandb>=0.18"],
-        "plan": ["libtpu"],  # compiles for TPUs that are not here; the version that jax[tpu] asks for
-=======
         "plan": ["jax[tpu]>=0.10,<0.13"],  # for its libtpu, which compiles for TPUs that are not here
->>>>>>> wplan
         "test": TEST,
         "bench": ["psutil>=6"],
         "dev": [*TEST, *LINT],
