@@ -2,7 +2,7 @@
 
     python -m benchmarks.chaos [--runs=20] [--seed=0]
 
-Half of the trainings are two processes of two devices each, of which one is hit. A blow is SIGKILL or SIGTERM, at a
+Half of the trainings are two processes of one device each, of which one is hit. A blow is SIGKILL or SIGTERM, at a
 random moment of the process's life, or just when a checkpoint is being written. Prints a line for each training, and
 writes benchmarks/results/chaos.json.
 """
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import processes
 import tiny
 
-STEPS, BLOWS = 60, 3
+BLOWS = 3  # a training
 PATIENCE = 60  # seconds in which all processes must have ended once one was hit
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
 
@@ -111,7 +111,7 @@ def final_state(workdir: Path) -> dict[str, np.ndarray]:
     import jax
     from orbax.checkpoint import v1 as ocp
 
-    folder = workdir / "checkpoints" / f"{STEPS}"
+    folder = max((workdir / "checkpoints").glob("*[0-9]"), key=lambda path: int(path.name))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     found = ocp.checkpointables_metadata(folder).metadata
     like = {
@@ -152,7 +152,7 @@ def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, ob
     return results
 
 
-def tiny_config(folder: Path) -> Path:
+def tiny_config(folder: Path, steps: int = 60) -> Path:
     """A model and a table of the size that tests use: what is tried is the machinery."""
     model = tiny.write_model(folder / "model")
     table = tiny.write_rows(folder / "rows.jsonl", tiny.rows())
@@ -161,8 +161,8 @@ def tiny_config(folder: Path) -> Path:
         model,
         table,
         batch__rows="4",
-        optim__steps=str(STEPS),
-        run__eval_every="15",
+        optim__steps=str(steps),
+        run__eval_every=str(steps // 4),
         run__log_every="2",
         run__save_minutes="0.01",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def start(
-    program: str | Path, flags: Sequence[str], log: Path, processes: int = 1, devices: int = 2, only: Sequence[str] = ()
+    program: str | Path, flags: Sequence[str], log: Path, processes: int = 1, devices: int = 1, only: Sequence[str] = ()
 ) -> list[subprocess.Popen[bytes]]:
     """Starts a module or script with FLAGS; what process I prints is added to LOG-I.
 
