@@ -26,6 +26,9 @@ bench: $(VENV)/.bench weights
 	$(RUN) -m benchmarks.metrics
 	$(RUN) -m benchmarks.loading
 	$(RUN) -m benchmarks.quantize
+	$(RUN) -m benchmarks.plan_memory
+	$(RUN) -m benchmarks.scaling
+	$(RUN) -m benchmarks.chaos
 
 weights: weights-smollm2 weights-gemma3-270m
 
