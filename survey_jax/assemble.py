@@ -250,5 +250,5 @@ class Predictor:
 
     def letter_mass(self, train: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
-        mass, _ = next(over_prompts(self._model, self._mass, train, prompts, self._letters))
+        mass, _ = next(over_prompts(self._model, self._mass, train, prompts, self._letters, "the letters' mass"))
         return float(mass.mean())

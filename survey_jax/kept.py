@@ -43,7 +43,7 @@ class Kept:
 
     def save(self, file: epath.Path, done: int, result: np.ndarray, now: bool = False) -> None:
         """Keeps the predictions of the first `done` batches if the last time is a while ago, or `now`."""
-        if is_first() and (now or time.monotonic() - self._saved > EVERY):
+        if is_first() and done and (now or time.monotonic() - self._saved > EVERY):
             buffer = io.BytesIO()
             np.savez(buffer, done=done, result=result)
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,11 @@
 The same command again resumes where the last checkpoint left off.
 """
 
+import dataclasses
 import math
 import textwrap
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -55,6 +56,7 @@ def main() -> None:
         )
     workdir = epath.Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     distributed.check_devices(config.mesh.devices)
+    checkpoints = Checkpoints(workdir, config.run.keep)
     start_jax(config)
     check_boards(config)
 
@@ -102,90 +104,112 @@ def main() -> None:
     }
     distributed.check_same(identity)
     check_workdir(workdir, config, identity)
-    checkpoints = Checkpoints(workdir, config.run.keep)
     found = checkpoints.restore_latest(train, opt_state, identity)
     start, train, opt_state = found or (0, train, opt_state)
     if start >= config.optim.steps and checkpoints.scored(start):
-        checkpoints.close()
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
     if start:
         say(f"resumed at step {start}")
     run_id = record_start(workdir, config, identity, pretrained.commit, start)
     write_json(workdir / "splits.json", held_out(task.splits))
-    log = RunLog(workdir, config, run_id, start, clock, flops=useful_flops(config, model), peak=peak_flops())
-    profile = Profile(workdir, config.run.profile)
 
-    # ----------------------------------------------------------------- compile
+    # ---------------------------------------------------------- compile and run
     predictor = Predictor(model, task.letters)
     step_fn = compiled_train_step(model.forward, optimizer, train, opt_state)
     if not start:
         say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
-
-    # -------------------------------------------------------------------- loop
-    # Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
-    # continues with batch n.
-    def save(step: int, scores: dict[str, float] | None) -> None:
-        log.sync()
-        with clock.of(CHECKPOINT):
-            checkpoints.save(step, train, opt_state, identity, scores)
-
-    def evaluate_and_save(step: int) -> None:
-        log.flush()
-        try:
-            with clock.of(EVALUATION):
-                scores = evaluate(predictor, train, task, VALID, config.run.calibrate)
-        except Stopped:
-            save(step, None)  # evaluated when the run goes on
-            raise
-        log.evaluation(step, VALID, scores)
-        save(step, scores)
-
-    def close() -> None:
-        with clock.of(CHECKPOINT):
-            checkpoints.close()
-        profile.close()
-        log.close()
-
-    schedule, last_save = make_schedule(config.optim), time.monotonic()
+    log = RunLog(workdir, config, run_id, start, clock, flops=useful_flops(config, model), peak=peak_flops())
+    run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
-        if start and is_due(start, config) and not checkpoints.scored(start):
-            evaluate_and_save(start)
-        for step, batch in clock.each(DATA, prefetch(batches, start, config.optim.steps)):
-            with profile.step(step + 1), clock.of(COMPUTE):
-                on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
-                train, opt_state, measured = step_fn(
-                    model.graphdef, train, opt_state, model.frozen, on_mesh, task.letters
-                )
-                values = {name: float(value) for name, value in jax.device_get(measured).items()}
-            stop_if_broken(values["loss"], values["grad_norm"], step, batch, task)
-            done = step + 1
-            log.step(done, values | {"lr": float(schedule(step))})
-            checkpoints.check()
-            if is_due(done, config):
-                evaluate_and_save(done)
-                last_save = time.monotonic()
-            elif done % config.run.log_every == 0:
-                log.flush()
-                if distributed.from_first(time.monotonic() - last_save > 60 * config.run.save_minutes):
-                    save(done, None)
-                    last_save = time.monotonic()
-            if distributed.stop_requested():
-                if not is_due(done, config):
-                    save(done, None)
-                raise Stopped(f"stopped as asked, after step {done}; the same command goes on from there")
+        fit(run, step_fn, predictor, start, train, opt_state)
     except Stopped:
-        close()
+        run.close()
         raise
-
-    # ------------------------------------------------------------------ finish
-    close()
+    run.close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
 
 
-def is_due(step: int, config: Config) -> bool:
-    """Whether the state after a step is evaluated."""
-    return step % config.run.eval_every == 0 or step == config.optim.steps
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run has besides the state that it changes."""
+
+    config: Config
+    task: Task
+    model: Model
+    batches: Batches
+    identity: dict[str, str]
+    checkpoints: Checkpoints
+    log: RunLog
+    profile: Profile
+    clock: Clock
+
+    def close(self) -> None:
+        """Waits for the last save, and closes the files."""
+        with self.clock.of(CHECKPOINT):
+            self.checkpoints.close()
+        self.profile.close()
+        self.log.close()
+
+
+def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, opt_state: Any) -> None:
+    """Steps to the end.
+
+    Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
+    continues with batch n.
+
+    Raises:
+      Stopped: the machine is asked for; all steps are saved.
+    """
+    settings, steps, schedule = run.config.run, run.config.optim.steps, make_schedule(run.config.optim)
+    saved, saved_at = start, time.monotonic()
+
+    def save(step: int, scores: dict[str, float] | None = None) -> None:
+        nonlocal saved, saved_at
+        run.log.sync()
+        with run.clock.of(CHECKPOINT):
+            run.checkpoints.save(step, train, opt_state, run.identity, scores)
+        saved, saved_at = step, time.monotonic()
+
+    def stop(step: int) -> NoReturn:
+        if saved != step:
+            save(step)
+        raise Stopped(f"stopped as asked, after step {step}; the same command goes on from there")
+
+    def evaluate_and_save(step: int) -> None:
+        run.log.flush()
+        try:
+            with run.clock.of(EVALUATION):
+                scores = evaluate(predictor, train, run.task, VALID, settings.calibrate)
+        except Stopped:  # evaluated when the run goes on
+            stop(step)
+        run.log.evaluation(step, VALID, scores)
+        save(step, scores)
+
+    def is_due(step: int) -> bool:
+        return step % settings.eval_every == 0 or step == steps
+
+    if start and is_due(start) and not run.checkpoints.scored(start):
+        evaluate_and_save(start)
+    for step, batch in run.clock.each(DATA, prefetch(run.batches, start, steps)):
+        done, model = step + 1, run.model
+        with run.profile.step(done), run.clock.of(COMPUTE):
+            on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
+            train, opt_state, measured = step_fn(
+                model.graphdef, train, opt_state, model.frozen, on_mesh, run.task.letters
+            )
+            values = {name: float(value) for name, value in jax.device_get(measured).items()}
+        stop_if_broken(values["loss"], values["grad_norm"], step, batch, run.task)
+        run.log.step(done, values | {"lr": float(schedule(step))})
+        run.checkpoints.check()
+        if is_due(done):
+            evaluate_and_save(done)
+        elif done % settings.log_every == 0:
+            run.log.flush()
+            if distributed.from_first(time.monotonic() - saved_at > 60 * settings.save_minutes):
+                save(done)
+        if distributed.stop_requested():
+            stop(done)
 
 
 def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
