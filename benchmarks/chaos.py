@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ class Training:
     config: Path
     workdir: Path
     processes: int
+    steps: int
     left: set[str] = dataclasses.field(default_factory=set)  # half checkpoints of earlier starts
 
     def start(self) -> list[subprocess.Popen[bytes]]:
@@ -59,30 +61,41 @@ class Training:
         return bool(self._half_written() - self.left)
 
     def joined(self) -> int:
-        """In how many starts all processes have found each other."""
-        return processes.printed(self.workdir.with_suffix(".log")).count(f"{self.processes} processes with")
+        """In how many starts all processes had found each other and read their data."""
+        return processes.printed(self.workdir.with_suffix(".log")).count("a prompt; its answer")
+
+    def step(self) -> int:
+        """The last that was told of, in any start."""
+        found = re.findall(r"^step (\d+)/", processes.printed(self.workdir.with_suffix(".log")), re.MULTILINE)
+        return int(found[-1]) if found else 0
 
     def _half_written(self) -> set[str]:
         return {path.name for path in (self.workdir / "checkpoints").glob(f"*{TEMPORARY}*")}
 
 
-def strike(training: Training, rng: random.Random, lifetime: float) -> dict[str, object]:
+def strike(training: Training, rng: random.Random) -> dict[str, object]:
     """Starts the training, hits one of its processes and waits until all are gone. Says what happened.
 
-    Args:
-      lifetime: seconds that an undisturbed training takes.
+    A third of the blows come some seconds after the start, a third at a step that was not yet done, a third when a
+    checkpoint is being written.
 
     Raises:
       RuntimeError: a process outlived the blow by PATIENCE, or ended otherwise than it should.
     """
     kind = rng.choice([signal.SIGKILL, signal.SIGTERM])
-    moment, while_saving = time.monotonic() + rng.uniform(0.1, 1.0) * lifetime, rng.random() < 0.4
+    moment = rng.choice(["seconds", "step", "save"])
+    seconds, reached = rng.uniform(1, 12), training.step()
+    step = rng.randint(min(reached + 1, training.steps - 2), training.steps - 2)
     before = training.joined()
     started = training.start()
+    begun = time.monotonic()
+    sights = {
+        "seconds": lambda: time.monotonic() > begun + seconds,
+        "step": lambda: training.step() >= step and training.joined() > before,
+        "save": training.saving,
+    }
     victim = rng.choice(started)
-    while not (done := any(p.poll() is not None for p in started)):
-        if training.saving() if while_saving else time.monotonic() > moment:
-            break
+    while not (done := any(p.poll() is not None for p in started)) and not sights[moment]():
         time.sleep(0.002)
     if done:
         return {"blow": "none: it was done first", "codes": [p.wait() for p in started], "seconds": 0.0}
@@ -127,20 +140,18 @@ def same_bits(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
 
 
-def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, object]]:
-    """`runs` disturbed trainings, every other one of two processes; what became of each."""
-    rng = random.Random(seed)
-    references, lifetimes = {}, {}
+def storm(folder: Path, runs: int, seed: int, steps: int) -> list[dict[str, object]]:
+    """`runs` disturbed trainings of so many steps, every other one of two processes; what became of each."""
+    rng, config = random.Random(seed), tiny_config(folder, steps)
+    references = {}
     for count in (1, 2):
-        began = time.monotonic()
-        calm = Training(config, folder / f"calm-{count}", count)
+        calm = Training(config, folder / f"calm-{count}", count, steps)
         calm.finish()
-        references[count], lifetimes[count] = final_state(calm.workdir), time.monotonic() - began
-        print(f"undisturbed, {count} process(es): {lifetimes[count]:.0f} s", flush=True)
+        references[count] = final_state(calm.workdir)
     results = []
     for number in range(runs):
-        training = Training(config, folder / f"run-{number}", 1 + number % 2)
-        blows = [strike(training, rng, lifetimes[training.processes]) for _ in range(BLOWS)]
+        training = Training(config, folder / f"run-{number}", 1 + number % 2, steps)
+        blows = [strike(training, rng) for _ in range(BLOWS)]
         training.finish()
         same = same_bits(final_state(training.workdir), references[training.processes])
         results.append({"processes": training.processes, "blows": blows, "same": same})
@@ -152,7 +163,7 @@ def storm(config: Path, folder: Path, runs: int, seed: int) -> list[dict[str, ob
     return results
 
 
-def tiny_config(folder: Path, steps: int = 60) -> Path:
+def tiny_config(folder: Path, steps: int) -> Path:
     """A model and a table of the size that tests use: what is tried is the machinery."""
     model = tiny.write_model(folder / "model")
     table = tiny.write_rows(folder / "rows.jsonl", tiny.rows())
@@ -170,7 +181,7 @@ def tiny_config(folder: Path, steps: int = 60) -> Path:
 
 def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        results = storm(tiny_config(Path(folder)), Path(folder), RUNS.value, SEED.value)
+        results = storm(Path(folder), RUNS.value, SEED.value, steps=60)
     kinds = collections.Counter(blow["blow"] for result in results for blow in result["blows"])
     slowest = max(blow["seconds"] for result in results for blow in result["blows"])
     same = sum(result["same"] for result in results)

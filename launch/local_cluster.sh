@@ -4,7 +4,7 @@
 #   launch/local_cluster.sh N eval --workdir=DIR [FLAGS...]
 # Each process gets its share of the NVIDIA GPUs, or where there are none DEVICES virtual CPU devices (default 1).
 # Lines are prefixed with the process's number. SIGTERM and Ctrl-C reach all processes, which save and end with 75.
-# The exit code is that of the first to fail; the others end with it, or are killed PATIENCE seconds (60) later.
+# The exit code is that of one that failed first; the others end with it, or are killed PATIENCE seconds (60) later.
 set -euo pipefail
 fail() { echo "error: $*" >&2; exit 2; }
 

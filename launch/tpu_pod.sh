@@ -75,7 +75,10 @@ run() { # CONFIG|eval [FLAGS...]; gives the exit code of the first host to fail
   of_type "$(describe "tpu.nodeSpec[0].node.acceleratorType")"
   [ "$1" = eval ] ||
     command=(.venv/bin/python -m survey_jax.train --config="$1" --config.mesh.devices="$chips")
-  stop && install && on_all_hosts "cd survey_jax && exec $(printf '%q ' "${command[@]}" "${@:2}")"
+  # In the background and into a file: a connection that breaks must not end the run.
+  local training
+  training="nohup $(printf '%q ' "${command[@]}" "${@:2}") >run.log 2>&1 </dev/null"
+  stop && install && on_all_hosts "cd survey_jax && { $training & tail --pid=\$! -n +1 -f run.log; wait \$!; }"
 }
 
 case $action in

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from rich.progress import track
 
 from survey_jax.config import Config
-from survey_jax.distributed import check_stop, is_first
+from survey_jax.console import is_first
+from survey_jax.distributed import check_stop
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, local_rows, to_device
 from survey_jax.kept import Kept
@@ -183,13 +184,13 @@ def over_prompts(
     train: nnx.State,
     prompts: Sequence[Prompt],
     letters: np.ndarray,
-    label: str = "",
+    label: str,
     done: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """An `evaluation_step` batch after batch: answers [n, ...] and the indices of their prompts [n].
 
     Args:
-      label: of the progress bar on a terminal; "": none.
+      label: what is being done, for the progress bar on a terminal.
       done: batches to leave out at the beginning.
 
     Raises:
@@ -197,7 +198,7 @@ def over_prompts(
     """
     shape, forward = model.shape, evaluation_forward(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.rows))[done:]
-    hidden = not (label and is_first() and sys.stdout.isatty())
+    hidden = not (is_first() and sys.stdout.isatty())
     for batch in track(batches, label, transient=True, disable=hidden):
         check_stop(label)
         on_mesh = to_device(batch, model.mesh, shape.rows, False)
@@ -250,5 +251,6 @@ class Predictor:
 
     def letter_mass(self, train: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
+        prompts = prompts[: self._model.shape.rows * self._model.shape.answers]  # no more are in it
         mass, _ = next(over_prompts(self._model, self._mass, train, prompts, self._letters, "the letters' mass"))
         return float(mass.mean())

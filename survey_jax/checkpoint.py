@@ -20,7 +20,6 @@ from survey_jax.checkpoint_files import (
     TEMPORARY,
     Damaged,
     digest,
-    everywhere,
     one_line,
     read_arrays,
     read_record,
@@ -28,7 +27,8 @@ from survey_jax.checkpoint_files import (
     together,
     write,
 )
-from survey_jax.console import say
+from survey_jax.console import is_first, say
+from survey_jax.distributed import everywhere
 from survey_jax.errors import UserError
 from survey_jax.run_files import is_remote
 
@@ -125,20 +125,26 @@ class Checkpoints:
 
     def _delete_old(self) -> None:
         """All but the latest with scores, the best, and the newest."""
-        if jax.process_index() == 0:
+        if is_first():
             names = self._names()
             scored = [name for name in names if name.isdecimal()]
             best = min(scored, key=self._score, default=None)
             for name in set(names) - {*scored[-(self._keep or 1) :], best, names[-1]}:
-                if is_remote(self.folder):
-                    (self.folder / name / COMMIT).unlink()
-                    (self.folder / name).rmtree()
-                else:  # a kill in between leaves nothing that looks like a checkpoint
-                    (self.folder / name).rename(self.folder / f"{name}{TEMPORARY}-old").rmtree()
+                try:
+                    self._delete(name)
+                except OSError as error:  # as when someone reads it over NFS; the next save tries again
+                    say(f"warning: {self.folder / name}: cannot be removed now: {one_line(error)}")
+
+    def _delete(self, name: str) -> None:
+        if is_remote(self.folder):
+            (self.folder / name / COMMIT).unlink()
+            (self.folder / name).rmtree()
+        else:  # a kill in between leaves nothing that looks like a checkpoint
+            (self.folder / name).rename(self.folder / f"{name}{TEMPORARY}-old").rmtree()
 
     def _clean(self) -> None:
         """Removes what a killed or failed save has left."""
-        if jax.process_index() == 0 and self.folder.exists():
+        if is_first() and self.folder.exists():
             for path in self.folder.iterdir():
                 cut_off = is_remote(path) and _NAME.fullmatch(path.name) and not (path / COMMIT).exists()
                 if TEMPORARY in path.name or cut_off:
@@ -165,7 +171,7 @@ class Checkpoints:
           UserError: it belongs to something else, or there were checkpoints and none is whole.
         """
         self._clean()
-        names = json.loads(everywhere(json.dumps(self._names()))[0])
+        names = self._names_of_first()
         like = {"parameters": parameters, "optimizer": optimizer}
         abstract = jax.tree.map(_abstract, like)
         if names:
@@ -188,7 +194,7 @@ class Checkpoints:
     def _set_aside(self, name: str) -> str:
         """Under a name that is no checkpoint's."""
         new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
-        if jax.process_index() == 0:
+        if is_first():
             (self.folder / name).rename(self.folder / new)
         return everywhere(new)[0]
 
@@ -196,11 +202,11 @@ class Checkpoints:
 
     def scored(self, step: int) -> bool:
         """Whether the checkpoint of a step has scores."""
-        return str(step) in self._names()
+        return str(step) in self._names_of_first()
 
     def step(self, which: str) -> int:
         """ "best", "last" or a number -> step. Raises UserError where there is no such checkpoint, or it is damaged."""
-        steps = [int(name) for name in self._names() if name.isdecimal()]
+        steps = [int(name) for name in self._names_of_first() if name.isdecimal()]
         if not steps:
             raise UserError(
                 f"{self.folder}: holds no checkpoint; train first, or evaluate the base model with --zero_shot"
@@ -240,9 +246,9 @@ class Checkpoints:
         with self._refusing(step):
             return read_arrays(self.folder / f"{step}", abstract, partial)["parameters"]
 
-    def close(self) -> None:
-        """Waits for the last save. Raises UserError if it has failed."""
-        self.wait()
+    def _names_of_first(self) -> list[str]:
+        """As process 0 sees them: others may see a folder late."""
+        return json.loads(everywhere(json.dumps(self._names()))[0])
 
     def _names(self) -> list[str]:
         """The complete checkpoints, newest last; of one step, the one with scores."""

@@ -14,12 +14,11 @@ from typing import Any, TypeVar
 
 import absl.logging
 import jax
-import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from survey_jax.checksums import checksums, kinds
+from survey_jax.distributed import everywhere
 from survey_jax.errors import UserError, some
 from survey_jax.run_files import is_remote
 
@@ -28,8 +27,12 @@ _RECORD = "record/data.json"
 TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written
 
 # Trouble with reading that says nothing of what is stored; by tensorstore it is a ValueError with one of these words.
-_TROUBLE = (MemoryError, PermissionError, ConnectionError, TimeoutError, jax.errors.JaxRuntimeError)
-_WORDS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "EMFILE")
+_TROUBLE = (MemoryError, OSError, jax.errors.JaxRuntimeError)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # of OSError, those that are damage
+_WORDS = (
+    *("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"),
+    *("EMFILE", "Input/output error", "Stale file handle", "Connection timed out"),
+)
 
 T = TypeVar("T")
 
@@ -66,8 +69,10 @@ def read_record(folder: epath.Path) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text())
         whole = record.pop("digest") == digest(record)
-    except (ValueError, TypeError, LookupError, AttributeError, FileNotFoundError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, *_ABSENT) as error:
         raise Damaged(f"{file}: damaged: {one_line(error)}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read now: {one_line(error)}") from error
     if not whole:
         raise Damaged(f"{file}: damaged: it is not what was written")
     return record
@@ -115,15 +120,6 @@ def together(read: Callable[..., T], *args: Any) -> T:
     return result  # type: ignore[return-value]  # None only if `read` returns it
 
 
-def everywhere(text: str) -> list[str]:
-    """Every process's text, in order of processes."""
-    if jax.process_count() == 1:
-        return [text]
-    size = int(multihost_utils.process_allgather(np.array(len(text.encode()))).max())
-    padded = np.frombuffer(text.encode().ljust(size, b"\0"), np.uint8)
-    return [row.tobytes().rstrip(b"\0").decode() for row in multihost_utils.process_allgather(padded)]
-
-
 def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[str, Any]:
     try:
         with _orbax(folder, alone=True, partial=partial):
@@ -131,7 +127,7 @@ def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[st
     except Exception as error:  # a flipped bit can end in any
         cause = root_cause(error)
         text = one_line(cause)
-        if isinstance(cause, _TROUBLE) or any(word in text for word in _WORDS):
+        if (isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)) or any(word in text for word in _WORDS):
             raise UserError(f"{folder}: cannot be read now: {text}") from error
         raise Damaged(f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}") from error
 

@@ -47,26 +47,30 @@ def default_workdir() -> epath.Path:
     return epath.Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
 
 
-def run(main: Callable[[], None], list_flag: str = "") -> None:
+def fail(message: str) -> NoReturn:
+    """Prints one line and exits with code 2."""
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def run(main: Callable[[], None], list_flag: str = "", refuse: Callable[[str], NoReturn] = fail) -> None:
     """Parses flags and calls main. UserError and flag mistakes become one line on stderr and exit code 2.
 
     A run stopped on request ends with exit code RESUMABLE.
 
     Args:
       list_flag: a list flag whose values may also follow it one by one: `--compare A B` is `--compare=A,B`.
+      refuse: what to do about flag mistakes.
     """
 
     def parse(argv: list[str]) -> list[str]:
         logging.set_verbosity(logging.ERROR)
-        argv = _join_list(argv, f"--{list_flag}") if list_flag else argv
-        _check_config_flags(argv)
         try:
-            rest = flags.FLAGS(argv)
-        except Exception as error:  # a config file may raise anything
-            fail(_explain(error))
-        if len(rest) > 1:
-            fail(f"unexpected argument {rest[1]!r}; flags start with --")
-        return rest
+            argv = _join_list(argv, f"--{list_flag}") if list_flag else argv
+            _check_config_flags(argv)
+            return _parse(argv)
+        except UserError as error:
+            refuse(str(error))
 
     def guarded(argv: list[str]) -> None:
         del argv
@@ -86,6 +90,16 @@ def run(main: Callable[[], None], list_flag: str = "") -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+    except Exception as error:  # a config file may raise anything
+        raise UserError(_explain(error)) from error
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}; flags start with --")
+    return rest
+
+
 def _join_list(argv: list[str], flag: str) -> list[str]:
     if flag not in argv:
         return argv
@@ -93,7 +107,7 @@ def _join_list(argv: list[str], flag: str) -> list[str]:
     while end < len(argv) and not argv[end].startswith("-"):
         end += 1
     if start == end:
-        fail(f"{flag}: nothing follows it")
+        raise UserError(f"{flag}: nothing follows it")
     return [*argv[: start - 1], f"{flag}={','.join(argv[start:end])}", *argv[end:]]
 
 
@@ -102,20 +116,15 @@ def _check_config_flags(argv: list[str]) -> None:
     for argument in argv:
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and equals and not (file := Path(value.partition(":")[0])).is_file():
-            fail(f"--config: {file}: no such file")
+            raise UserError(f"--config: {file}: no such file")
         if name.startswith("config."):
             from survey_jax.config import setting_names  # here: see read_config
 
             known = setting_names()
             if not any(name == setting or name.startswith(f"{setting}.") for setting in known):
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                fail(f"--{name}: no such setting{'; did you mean --' + close[0] + '?' if close else ''}")
-
-
-def fail(message: str) -> NoReturn:
-    """Prints one line and exits with code 2."""
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
-    sys.exit(2)
+                hint = f"; did you mean --{close[0]}?" if close else ""
+                raise UserError(f"--{name}: no such setting{hint}")
 
 
 def _explain(error: Exception) -> str:

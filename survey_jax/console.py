@@ -3,9 +3,14 @@
 import jax
 
 
+def is_first() -> bool:
+    """Whether this is process 0, which alone writes logs and reports."""
+    return jax.process_index() == 0
+
+
 def say(text: str) -> None:
     """A plain line for people, on process 0."""
-    if jax.process_index() == 0:
+    if is_first():
         print(text, flush=True)
 
 

@@ -6,6 +6,7 @@ Processes find each other by what the scheduler tells jax (SLURM, Open MPI, Clou
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -23,42 +24,52 @@ from absl import flags
 from jax._src.distributed import global_state as _jax_state
 from jax.experimental import multihost_utils
 
-from survey_jax.console import say
+from survey_jax.cli import fail
+from survey_jax.console import is_first, say
 from survey_jax.errors import RESUMABLE, Stopped, UserError, full_disk_explained
 
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no scheduler tells.")
 PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, where no scheduler tells.")
 PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0, where no scheduler tells.")
 
+JOINING = 300  # seconds that processes wait for each other at the start: some machines boot later than others
 SILENT = 30  # seconds after which a process that gives no sign of life counts as dead, and all others end
 _DAY = 24 * 3600  # the last one to finish may take its time: process 0 writes the report while the others wait
 _POLL = 1.0  # seconds between looks for another process's failure
+_ending = threading.Lock()
 _FAILURE = "survey_jax/failure"  # the key under which a process leaves it
-
-_asked = threading.Event()  # to stop, as far as this process knows
 
 
 def start() -> None:
     """Joins the processes; call before anything else of jax, also when there is but one.
 
-    From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: `stop_requested`.
+    From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: see `poll`.
 
     Raises:
-      UserError: flags that do not fit together, or no contact.
+      UserError: flags that do not fit together, or a scheduler whose words jax does not understand.
     """
-    if jax.distributed.is_initialized():  # a program may call several binaries' mains
-        return
-    given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    if not jax.distributed.is_initialized():  # a program may call several binaries' mains
+        _join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+
+
+def _join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    given = (coordinator, processes, process)
     if None in given and given != (None, None, None):
         raise UserError("--coordinator, --processes and --process: give all three or none of them")
-    limits: dict[str, Any] = {"heartbeat_timeout_seconds": SILENT, "shutdown_timeout_seconds": _DAY}
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"--coordinator={coordinator}: must be HOST:PORT")
+    limits: dict[str, Any] = {
+        "initialization_timeout": JOINING,
+        "heartbeat_timeout_seconds": SILENT,
+        "shutdown_timeout_seconds": _DAY,
+    }
     try:
-        if COORDINATOR.value is None:
+        if coordinator is None:
             jax.distributed.initialize(**limits)
         else:
             jax.distributed.initialize(*given, cluster_detection_method="deactivate", **limits)
     except ValueError as error:
-        if COORDINATOR.value is not None or "coordinator_address" not in str(error):
+        if coordinator is not None or "coordinator_address" not in str(error):
             raise UserError(f"cannot join the processes: {error}") from error
         alone = f"127.0.0.1:{_free_port()}"
         jax.distributed.initialize(alone, 1, 0, coordinator_bind_address=alone, **limits)
@@ -66,11 +77,24 @@ def start() -> None:
         raise UserError(f"cannot join the processes: {error}") from error
     # These replace jax's own handler: it agrees on a step by numbers that Orbax, too, hands in, from a thread of its
     # own, and then the step agreed on may never come.
-    signal.signal(signal.SIGTERM, _ask)
-    signal.signal(signal.SIGINT, _ask)
+    signal.signal(signal.SIGTERM, _asked.hear)
+    signal.signal(signal.SIGINT, _asked.hear)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
         say(f"{jax.process_count()} processes with {jax.device_count()} devices in all")
+
+
+def refuse(message: str) -> NoReturn:
+    """Bad flags of this process end all of them: joins the others, which would wait for it, to tell them."""
+    words = dict(re.findall(r"--?(coordinator|processes|process)=(\S+)", "\n".join(sys.argv[1:])))
+    numbers = [int(words[name]) if words.get(name, "").isdecimal() else None for name in ("processes", "process")]
+    try:
+        _join(words.get("coordinator"), *numbers)
+    except UserError:  # it is flags like these that are bad
+        fail(message)
+    if jax.process_count() == 1:
+        fail(message)
+    _leave(2, message)
 
 
 def check_devices(devices: int) -> None:
@@ -91,87 +115,97 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
             with full_disk_explained():
                 main()
         except Stopped:  # all processes do, at the same step
-            if jax.process_index() == 0:
+            if is_first():
                 raise
             sys.exit(RESUMABLE)
         except BaseException as error:
             if not jax.distributed.is_initialized() or jax.process_count() == 1:
                 raise
-            code = 2 if isinstance(error, UserError) else 1
-            if code == 1:
-                traceback.print_exc()
-            _leave(code, f"{error}" if code == 2 else f"{type(error).__name__}: {error}")
+            if isinstance(error, UserError):
+                _leave(2, str(error))
+            _leave(1, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     return run
 
 
-def is_first() -> bool:
-    """Whether this is process 0, which alone writes logs and reports."""
-    return jax.process_index() == 0
-
-
-def stop_requested() -> bool:
-    """Whether all processes should save and end now: one of them was asked to.
+def poll(wish: bool = False) -> tuple[bool, bool]:
+    """Whether all processes should save and end now, as one of them was asked to; and process 0's wish.
 
     All must call it equally often; they get the same answers.
     """
+    mine = np.array([_asked.to_stop, wish])
     if jax.process_count() == 1:
-        return _asked.is_set()
-    return bool(multihost_utils.process_allgather(np.array(_asked.is_set())).any())
+        return bool(mine[0]), wish
+    everyone = multihost_utils.process_allgather(mine)
+    return bool(everyone[:, 0].any()), bool(everyone[0, 1])
 
 
-def check_stop(what: str) -> None:
-    """Raises Stopped, saying what was under way, when `stop_requested`."""
-    if stop_requested():
+def check_stop(what: str, alone: bool = False) -> None:
+    """Raises Stopped, saying what was under way, when all processes should end.
+
+    Args:
+      alone: this process is the only one that still works; the others are not consulted.
+    """
+    if _asked.to_stop if alone else poll()[0]:
         raise Stopped(f"stopped as asked, {what}; the same command goes on from there")
 
 
-def from_first(value: bool) -> bool:
-    """Process 0's value, for all."""
-    return bool(multihost_utils.broadcast_one_to_all(np.array(value)))
+def everywhere(text: str) -> list[str]:
+    """Every process's text, in order of processes."""
+    if jax.process_count() == 1:
+        return [text]
+    size = int(multihost_utils.process_allgather(np.array(len(text.encode()))).max())
+    padded = np.frombuffer(text.encode().ljust(size, b"\0"), np.uint8)
+    return [row.tobytes().rstrip(b"\0").decode() for row in multihost_utils.process_allgather(padded)]
 
 
 def check_same(parts: Mapping[str, str]) -> None:
-    """Processes must work on the same things.
+    """Processes must work on the same things, or they would wait for each other in vain, or compute nonsense.
 
     Args:
-      parts: name -> fingerprint.
+      parts: name -> value or fingerprint.
 
     Raises:
       UserError: naming what differs between processes.
     """
-    mine = np.array([list(value.encode().ljust(64)[:64]) for value in parts.values()], np.int32)
-    everyone = multihost_utils.process_allgather(mine)
-    for name, column in zip(parts, everyone.swapaxes(0, 1), strict=True):
-        if odd := [i for i, value in enumerate(column) if (value != column[0]).any()]:
-            raise UserError(f"processes 0 and {odd[0]} have another {name}; give all of them the same files and flags")
+    everyone = [json.loads(text) for text in everywhere(json.dumps(parts))]
+    for number, theirs in enumerate(everyone):
+        if differing := [name for name in everyone[0] if theirs.get(name) != everyone[0][name]]:
+            name = differing[0]
+            raise UserError(
+                f"processes 0 and {number} have another {name} ({everyone[0][name]}, {theirs.get(name)}); give all of "
+                "them the same flags, files and versions"
+            )
 
 
-def barrier(name: str) -> None:
-    """Waits for all processes."""
-    multihost_utils.sync_global_devices(name)
+class _Asked:
+    """What this process has been told by signals."""
+
+    def __init__(self) -> None:
+        self.to_stop = self._interrupted = False
+
+    def hear(self, number: int, frame: object) -> None:
+        del frame
+        self.to_stop = True
+        if number == signal.SIGINT:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+            print("will save and stop soon; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
 
 
-def _ask(number: int, frame: object) -> None:
-    del frame
-    if number == signal.SIGINT:
-        if _asked.is_set():
-            raise KeyboardInterrupt
-        print("will save and stop soon; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
-    _asked.set()
+_asked = _Asked()
 
 
-def _leave(code: int, message: str) -> None:
+def _leave(code: int, message: str, trace: str = "") -> NoReturn:
     """Ends this process and, through their `_watch`, all others."""
     failure = {"process": jax.process_index(), "code": code, "message": message}
     assert _jax_state.client is not None
     try:
         _jax_state.client.key_value_set(_FAILURE, json.dumps(failure))
     except jax.errors.JaxRuntimeError:  # another one failed first, or process 0 is gone
-        _end(_failure() or failure)
-    _print(failure)
-    time.sleep(5 * _POLL)  # process 0 keeps the message, and has to be there while the others look for it
-    os._exit(code)  # the usual way out waits for the others
+        failure = _failure() or failure
+    _end(failure, trace)
 
 
 def _watch() -> None:
@@ -191,16 +225,16 @@ def _failure() -> dict[str, Any] | None:
     return json.loads(found[0][1]) if found else None
 
 
-def _end(failure: dict[str, Any]) -> None:
-    if jax.process_index() == 0:
-        _print(failure)
-        time.sleep(5 * _POLL)
-    os._exit(failure["code"])
-
-
-def _print(failure: dict[str, Any]) -> None:
-    line = " ".join(failure["message"].splitlines())
-    print(f"error: process {failure['process']}: {line}", file=sys.stderr, flush=True)
+def _end(failure: dict[str, Any], trace: str = "") -> NoReturn:
+    """The failure is told by the process it is of, and by process 0."""
+    with _ending:  # both threads may come here; the second waits for the end
+        try:
+            if jax.process_index() in (0, failure["process"]):
+                line = " ".join(failure["message"].splitlines())
+                print(f"{trace}error: process {failure['process']}: {line}", file=sys.stderr, flush=True)
+                time.sleep(5 * _POLL)  # process 0 keeps the message, and must be there while the others look for it
+        finally:  # whatever stderr is
+            os._exit(failure["code"])  # the usual way out waits for the others
 
 
 def _free_port() -> int:

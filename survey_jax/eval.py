@@ -8,12 +8,14 @@
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
 """
 
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from etils import epath
@@ -22,13 +24,14 @@ from jaxtyping import Float
 from survey_jax import cli, controls, distributed
 from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter
 from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
-from survey_jax.config import Config
-from survey_jax.console import say
-from survey_jax.errors import UserError
+from survey_jax.config import Config, MeshConfig
+from survey_jax.console import is_first, say
+from survey_jax.errors import UserError, plural
 from survey_jax.kept import Kept
 from survey_jax.model.weights import open_pretrained
-from survey_jax.run_files import manifest, read_config, write_bytes, write_json
+from survey_jax.run_files import manifest, open_workdir, read_config, shared_settings, write_bytes, write_json
 from survey_jax.runlog import start_jax
+from survey_jax.sharding import mesh_shape
 from survey_jax.survey import baselines, comparison, leakage, report, report_page
 from survey_jax.survey.all_baselines import BASELINES, with_embeddings
 from survey_jax.survey.calibration import with_temperature
@@ -58,10 +61,12 @@ def main() -> None:
         return
     # ---------------------------------------------------------- config and data
     distributed.start()
-    workdir = find_workdir()
+    workdir = open_workdir(distributed.everywhere(str(find_workdir()) if is_first() else "")[0])
     say(f"run {workdir}")
-    config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
+    config = cli.read_config(CONFIG) if CONFIG.value is not None else on_these_devices(read_config(workdir))
     distributed.check_devices(config.mesh.devices)
+    given = {f"--{flag.name}": repr(flag.value) for flag in (ZERO_SHOT, STEP, DATA, NAME, CONTROLS, EMBEDDINGS)}
+    distributed.check_same(shared_settings(config) | given)
     start_jax(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     base_model = pretrained.fingerprint(config.model.quantize)
@@ -73,6 +78,7 @@ def main() -> None:
     task = build_task(config, prompter, extra)
     if checkpoints is not None and step is not None:
         check_identity(checkpoints.identity(step), {TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}, workdir)
+    distributed.check_same({"base model": base_model} | {name: fingerprint(r) for name, r in task.splits.rows.items()})
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
@@ -95,7 +101,6 @@ def main() -> None:
     systems = {"zero_shot": predict_all(predictor, train, task, names, "base model")}
     if checkpoints is not None and step is not None:
         train, temperature = checkpoints.restore_parameters(step, train), checkpoints.temperature(step)
-        checkpoints.close()
         say(f"checkpoint of step {step}, temperature {temperature:.2f}")
         raw = predict_all(predictor, train, task, names, "model")
         systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
@@ -107,11 +112,12 @@ def main() -> None:
         }
 
     # -------------------------------------------------------------------- results
-    if not distributed.is_first():
+    if not is_first():
         return
     subject = "zero_shot" if ZERO_SHOT.value else "model"
     splits = {}
     for name in names:
+        distributed.check_stop("with all predictions kept", alone=True)
         filled = {bar: predict(rows[TRAIN], rows[name]) for bar, predict in bars.items()}
         distinct = ~leakage.leaked_rows(rows[TRAIN], rows[name])
         parts = {name: np.ones_like(distinct)}
@@ -159,21 +165,33 @@ def compare(places: Sequence[str]) -> None:
     say(f"results: {output}")
 
 
-def find_workdir() -> epath.Path:
+def find_workdir() -> str:
     """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
     if WORKDIR.value:
-        return epath.Path(WORKDIR.value)
+        return WORKDIR.value
     if CONFIG.value is not None:
-        return cli.default_workdir()
+        return str(cli.default_workdir())
     runs = sorted(Path("checkpoints").glob("*/config.json"), key=lambda f: f.stat().st_mtime)
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
-    return epath.Path(runs[-1].parent)
+    return str(runs[-1].parent)
+
+
+def on_these_devices(config: Config) -> Config:
+    """A run's settings, on a mesh of what is here where the run's own does not fit; results do not depend on it."""
+    devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
+    try:
+        data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
+    except UserError:
+        say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
+        mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
+    rows = -(-config.batch.rows // (data * fsdp)) * (data * fsdp)
+    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, rows=rows))
 
 
 def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:
     """The run's checkpoints and the step that --step names. Raises UserError if there is none for this base model."""
-    read_config(workdir)  # says so where there is no run; Checkpoints would make its folder
+    read_config(workdir)  # says so where there is no run
     checkpoints = Checkpoints(workdir)
     step = checkpoints.step(STEP.value)
     check_identity(checkpoints.identity(step), {"base model": base_model}, workdir)
@@ -189,7 +207,7 @@ def default_name(step: int | None) -> str:
 def model_sections(
     config: Config, task: Task, facts: Mapping[str, Any], workdir: epath.Path, step: int | None, temperature: float
 ) -> Sections:
-    """What the report discloses of the model; `facts` as `runlog.manifest` has them."""
+    """What the report discloses of the model; `facts` as `run_files.manifest` has them."""
     trained = {
         "adapters": f"LoRA of rank {config.lora.rank}" if config.lora.rank else "none: full fine-tuning",
         "checkpoint": f"{workdir} step {step} (--step={STEP.value})",
@@ -231,4 +249,4 @@ def predict_all(
 
 
 if __name__ == "__main__":
-    cli.run(distributed.guarded(main), list_flag="compare")
+    cli.run(distributed.guarded(main), list_flag="compare", refuse=distributed.refuse)

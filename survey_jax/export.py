@@ -79,7 +79,6 @@ def main() -> None:
             write_papers(pretrained, folder, DTYPE.value)
             write_merged(pretrained, trained, scale, folder, DTYPE.value)
         size = sum(file.stat().st_size for file in folder.iterdir())
-    checkpoints.close()
     say(f"results: {OUTPUT.value} ({size / 1e6:,.1f} MB)")
 
 

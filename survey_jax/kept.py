@@ -3,13 +3,14 @@
 import hashlib
 import io
 import time
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
-from survey_jax.distributed import is_first
+from survey_jax.console import is_first, say
+from survey_jax.distributed import everywhere
 from survey_jax.prompts import Prompt
 from survey_jax.run_files import write_bytes
 
@@ -37,9 +38,12 @@ class Kept:
         """Fills in what is kept, on process 0. Returns how many batches that was, on all."""
         done = 0
         if is_first() and file.exists():
-            with np.load(io.BytesIO(file.read_bytes())) as kept:
-                done, result[...] = int(kept["done"]), kept["result"]
-        return int(multihost_utils.broadcast_one_to_all(np.array(done)))
+            try:
+                with np.load(io.BytesIO(file.read_bytes())) as kept:
+                    done, result[...] = int(kept["done"]), kept["result"]
+            except (ValueError, KeyError, zipfile.BadZipFile) as error:
+                say(f"warning: {file}: damaged ({error}); these predictions are made anew")
+        return int(everywhere(str(done))[0])
 
     def save(self, file: epath.Path, done: int, result: np.ndarray, now: bool = False) -> None:
         """Keeps the predictions of the first `done` batches if the last time is a while ago, or `now`."""

@@ -60,7 +60,7 @@ def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> 
         return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
 
     result = np.zeros((len(prompts), len(letters)), np.float32)
-    for found, indices in over_prompts(model, evaluation_step(model, logits), model.train, prompts, letters):
+    for found, indices in over_prompts(model, evaluation_step(model, logits), model.train, prompts, letters, "parity"):
         result[indices] = found
     return result
 

@@ -28,7 +28,7 @@ from survey_jax.config import Config
 from survey_jax.errors import UserError
 from survey_jax.model.decoder import REMAT, DecoderConfig
 from survey_jax.planning import MARGIN, Plan, abstract_state, plan
-from survey_jax.runlog import write_json
+from survey_jax.run_files import write_json
 from survey_jax.sharding import MESH_AXES, arrange, mesh_shape
 
 CONFIG = cli.define_config(required=True)
@@ -52,6 +52,9 @@ def main() -> None:
     decoder = read_architecture(model)
     mesh, chip, domain = make_devices(config)
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
+    if not candidates:
+        rows, needed = config.batch.rows * config.batch.microbatches, mesh.shape["data"] * mesh.shape["fsdp"]
+        raise UserError(f"config.batch.rows x microbatches = {rows}: must be a multiple of data x fsdp = {needed}")
     if EXPLAIN.value:
         state = abstract_state(config, decoder, mesh, OPTIONS.value)
         print(explain.text(explain.layouts(state.train, state.opt_state, state.frozen, mesh)), flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from survey_jax.console import say
+from survey_jax.console import is_first, say
 from survey_jax.run_files import write_bytes
 
 
@@ -21,7 +21,7 @@ class Profile:
 
     def __init__(self, workdir: epath.Path, steps: Sequence[int]):
         self._output = epath.Path(workdir) / "profile"
-        self._steps = range(steps[0], steps[1] + 1) if steps and jax.process_index() == 0 else range(0)
+        self._steps = range(steps[0], steps[1] + 1) if steps and is_first() else range(0)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @contextlib.contextmanager

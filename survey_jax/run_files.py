@@ -4,8 +4,10 @@ Paths may be `pathlib.Path` or `etils.epath.Path`, which also takes gs:// and s3
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -19,8 +21,8 @@ from typing import Any
 import jax
 from etils import epath
 
-from survey_jax.config import MAY_CHANGE, Config, differences, from_dict, to_dict
-from survey_jax.console import say
+from survey_jax.config import MAY_CHANGE, Config, differences, from_dict, setting_names, to_dict
+from survey_jax.console import is_first, say
 from survey_jax.errors import UserError
 
 _MANIFEST = "manifest.json"
@@ -33,6 +35,15 @@ _DRIVERS = (  # recorded where they are installed: what drives an accelerator
     *("nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-nccl-cu12", "nvidia-nccl-cu13"),
 )
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_DEFAULT_MATMUL_PRECISION")
+
+
+def open_workdir(place: str) -> epath.Path:
+    """--workdir. Raises UserError for what checkpoints cannot be kept in."""
+    if "://" in place and not place.startswith("gs://"):
+        raise UserError(f"--workdir={place}: checkpoints go to a folder or to gs://; see docs/checkpoints.md")
+    if "://" in place and importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"--workdir={place}: needs gcsfs: pip install survey_jax[gcs]")
+    return epath.Path(place)
 
 
 def is_remote(path: epath.Path) -> bool:
@@ -52,7 +63,7 @@ def writing(path: epath.Path) -> Iterator[None]:
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes a file in one piece: never half of it, not even after a power cut. On process 0; others do nothing."""
-    if jax.process_index():
+    if not is_first():
         return
     with writing(path):
         if is_remote(path):  # an upload appears when it is complete
@@ -128,7 +139,7 @@ def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], 
     Returns:
       a name for the run, the same at every start; "" on processes other than 0.
     """
-    if jax.process_index():
+    if not is_first():
         return ""
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / _MANIFEST
@@ -164,6 +175,18 @@ def manifest(config: Config, identity: dict[str, str], commit: str | None) -> di
         "flags": {name: os.environ[name] for name in _FLAGS if name in os.environ},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+_LOCAL = ("config.model.weights", "config.data.tables", "config.run.compilation_cache")
+
+
+def shared_settings(config: Config) -> dict[str, str]:
+    """What processes of one run must have alike: versions, and all settings but where files lie."""
+    values = {f"version of {name}": importlib.metadata.version(name) for name in ("survey_jax", "jax", "jaxlib")}
+    for name in setting_names():
+        if name not in _LOCAL:
+            values[name] = repr(functools.reduce(getattr, name.split(".")[1:], config))
+    return values
 
 
 def config_hash(config: Config) -> str:

@@ -15,7 +15,7 @@ from etils import epath
 from survey_jax.boards import open_boards
 from survey_jax.clock import COMPUTE, DATA, STARTUP, Clock
 from survey_jax.config import Config
-from survey_jax.console import duration, say
+from survey_jax.console import duration, is_first, say
 from survey_jax.errors import UserError
 from survey_jax.goodput import Goodput
 from survey_jax.run_files import is_remote, read_json, write_json, write_text, writing
@@ -28,7 +28,8 @@ RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tok
 def start_jax(config: Config) -> None:
     """Process-wide jax settings; call before the first computation."""
     if config.run.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(Path(config.run.compilation_cache).resolve()))
+        cache = config.run.compilation_cache
+        jax.config.update("jax_compilation_cache_dir", cache if "://" in cache else str(Path(cache).resolve()))
 
 
 def is_timing(name: str) -> bool:
@@ -42,6 +43,7 @@ class RunLog:
     Args:
       run_id: of the manifest.
       start: the step resumed at; later lines of an interrupted run are taken out, they will be written again.
+      evaluated: whether that checkpoint has scores.
       clock: of the process.
       flops: floating-point operations of a step that count as useful.
       peak: FLOP/s that all devices together can do; None where that is not known.
@@ -55,6 +57,7 @@ class RunLog:
         start: int,
         clock: Clock,
         *,
+        evaluated: bool,
         flops: float,
         peak: float | None,
     ):
@@ -62,9 +65,9 @@ class RunLog:
         self._collected: list[dict[str, float]] = []
         self._before = dict.fromkeys(clock.seconds(), 0.0)  # the clock at the last line of a step
         self._timed = 0  # steps of this start that the clock has as "compute"
-        self._writes = jax.process_index() == 0
+        self._writes = is_first()
         if self._writes:
-            self._lines = Lines(workdir / "metrics.jsonl", start)
+            self._lines = Lines(workdir / "metrics.jsonl", start, evaluated)
             self._synced = clock.age()
             self._goodput = Goodput(workdir, start, self._lines.removed)
             self._boards = open_boards(workdir, config, run_id, start)
@@ -162,18 +165,23 @@ class Lines:
 
     Args:
       start: later lines are taken out and kept in `removed`.
+      evaluated: whether the state after `start` steps has its scores; if not, they will be written again.
 
     Raises:
       UserError: a line that is not an object with a step, but for half a line at the end, which a killed run may leave.
     """
 
-    def __init__(self, path: epath.Path, start: int):
+    def __init__(self, path: epath.Path, start: int, evaluated: bool = True):
         self._path, self.remote = path, is_remote(path)
         text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
         lines = text.splitlines(keepends=True)
         whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
         parsed = [_parse(line, path, number) for number, line in enumerate(whole, 1)]
-        self._kept = [line for line, values in zip(whole, parsed, strict=True) if values["step"] <= start]
+        again = start if evaluated else start - 1  # an evaluation after this step is repeated
+        limits = [again if any(name.startswith("eval/") for name in values) else start for values in parsed]
+        self._kept = [
+            line for line, values, limit in zip(whole, parsed, limits, strict=True) if values["step"] <= limit
+        ]
         self.removed = [values for values in parsed if values["step"] > start]
         write_text(path, "".join(self._kept))
 

@@ -6,6 +6,7 @@ The same command again resumes where the last checkpoint left off.
 """
 
 import dataclasses
+import json
 import math
 import textwrap
 import time
@@ -14,7 +15,6 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 from absl import flags
-from etils import epath
 
 from survey_jax import cli, distributed, explain
 from survey_jax.accelerators import by_kind
@@ -32,7 +32,7 @@ from survey_jax.objective import compiled_train_step
 from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
 from survey_jax.parity import report_parity
 from survey_jax.profiling import Profile
-from survey_jax.run_files import check_workdir, record_start, write_json
+from survey_jax.run_files import check_workdir, open_workdir, record_start, shared_settings, write_json
 from survey_jax.runlog import RunLog, start_jax
 from survey_jax.survey import metrics
 from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
@@ -54,7 +54,8 @@ def main() -> None:
             "config.optim.loss = 'wasserstein' goes by the order of the letters, and config.data.option_order = "
             "'shuffled' gives letters no order; change one of them"
         )
-    workdir = epath.Path(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
+    workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
+    distributed.check_same(shared_settings(config) | {"--workdir": str(workdir)})
     distributed.check_devices(config.mesh.devices)
     checkpoints = Checkpoints(workdir, config.run.keep)
     start_jax(config)
@@ -69,6 +70,14 @@ def main() -> None:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
     first = task.prompter.text(task.prompts[TRAIN][0].answer)
     say("a prompt; its answer is the next letter:\n" + textwrap.indent(first, "    | ", lambda line: True))
+
+    identity = {
+        "base model": pretrained.fingerprint(config.model.quantize),
+        TRAINING_SET: fingerprint(task.splits.rows[TRAIN]),
+        "validation set": fingerprint(task.splits.rows[VALID]),
+    }
+    distributed.check_same(identity)
+    distributed.check_stop("before the first step")
 
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")
@@ -95,18 +104,17 @@ def main() -> None:
         report_parity(pretrained, model, task, exact=not config.model.quantize)
 
     # -------------------------------------------------------- resume or begin
-    identity = {
-        "base model": pretrained.fingerprint(config.model.quantize),
-        TRAINING_SET: fingerprint(task.splits.rows[TRAIN]),
-        "validation set": fingerprint(task.splits.rows[VALID]),
+    identity |= {
         "set of prompts or batches": batches.fingerprint(),
         "set of trained weights": f"rank {config.lora.rank}: {', '.join(config.lora.projections)}",
     }
     distributed.check_same(identity)
+    distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
     found = checkpoints.restore_latest(train, opt_state, identity)
     start, train, opt_state = found or (0, train, opt_state)
-    if start >= config.optim.steps and checkpoints.scored(start):
+    scored = checkpoints.scored(start)
+    if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
     if start:
@@ -119,12 +127,16 @@ def main() -> None:
     step_fn = compiled_train_step(model.forward, optimizer, train, opt_state)
     if not start:
         say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
-    log = RunLog(workdir, config, run_id, start, clock, flops=useful_flops(config, model), peak=peak_flops())
+    flops = useful_flops(config, model)
+    log = RunLog(workdir, config, run_id, start, clock, evaluated=scored, flops=flops, peak=peak_flops())
     run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
         fit(run, step_fn, predictor, start, train, opt_state)
     except Stopped:
         run.close()
+        raise
+    except UserError:  # what is told so far is kept; a save under way may be what failed
+        run.close_logs()
         raise
     run.close()
     say(f"done: {workdir} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
@@ -147,7 +159,11 @@ class Run:
     def close(self) -> None:
         """Waits for the last save, and closes the files."""
         with self.clock.of(CHECKPOINT):
-            self.checkpoints.close()
+            self.checkpoints.wait()
+        self.close_logs()
+
+    def close_logs(self) -> None:
+        """Closes the files that tell of the run."""
         self.profile.close()
         self.log.close()
 
@@ -162,7 +178,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
       Stopped: the machine is asked for; all steps are saved.
     """
     settings, steps, schedule = run.config.run, run.config.optim.steps, make_schedule(run.config.optim)
-    saved, saved_at = start, time.monotonic()
+    saved, saved_at = start, time.monotonic()  # what it begins with is saved, or nothing
 
     def save(step: int, scores: dict[str, float] | None = None) -> None:
         nonlocal saved, saved_at
@@ -206,10 +222,12 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
             evaluate_and_save(done)
         elif done % settings.log_every == 0:
             run.log.flush()
-            if distributed.from_first(time.monotonic() - saved_at > 60 * settings.save_minutes):
-                save(done)
-        if distributed.stop_requested():
+        stops, saves = distributed.poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
+        if stops:
             stop(done)
+        if saves:
+            run.log.flush()
+            save(done)
 
 
 def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
@@ -239,8 +257,8 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
     """A loss or gradient that is not finite ends the run before it reaches a checkpoint."""
     if math.isfinite(loss) and math.isfinite(norm):
         return
-    indices = np.unique(batch["prompt"][batch["prompt"] >= 0])
-    ids = sorted({"/".join(task.prompts[TRAIN][i].answer.question_key) for i in indices})
+    here = {"/".join(task.prompts[TRAIN][i].answer.question_key) for i in np.unique(batch["prompt"]) if i >= 0}
+    ids = sorted({name for names in distributed.everywhere(json.dumps(sorted(here))) for name in json.loads(names)})
     raise UserError(
         f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
@@ -273,4 +291,4 @@ def _count(state: Any) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(distributed.guarded(main))
+    cli.run(distributed.guarded(main), refuse=distributed.refuse)

@@ -5,7 +5,6 @@
 Each mesh leaves OUTPUT/DATA_FSDP_TENSOR.npz; several processes join as those of the binaries do.
 """
 
-import functools
 import sys
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from jax.experimental import multihost_utils
 from survey_jax import cli, distributed
 from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
 from survey_jax.config import MeshConfig
+from survey_jax.console import is_first
 from survey_jax.input import Batches, local_rows, to_device
 from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import gradients, train_step
+from survey_jax.objective import compiled_train_step, gradients
 from survey_jax.optim import init_optimizer, make_optimizer
 from survey_jax.train import CONFIG, evaluate
 
@@ -46,12 +46,7 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
     loss, grads, _ = compiled(train, model.frozen, batch, task.letters)
     result = {"loss": loss, "temporary": compiled.memory_analysis().temp_size_in_bytes}
     result |= {f"gradient{jax.tree_util.keystr(path)}": g for path, g in jax.tree.leaves_with_path(grads)}
-    step = jax.jit(
-        functools.partial(train_step, forward=model.forward, optimizer=optimizer),
-        static_argnums=0,
-        donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
-    )
+    step = compiled_train_step(model.forward, optimizer, train, opt_state)
     losses = []
     for number in range(STEPS):
         batch = to_device(batches.batch(number), model.mesh, model.shape.rows, True)
@@ -81,7 +76,7 @@ def main() -> None:
     for mesh in zip(*[iter(sizes)] * 3, strict=True):
         config.mesh = MeshConfig(*map(int, mesh))
         found = run(config, pretrained, task)
-        if distributed.is_first():
+        if is_first():
             np.savez(Path(output) / f"{'_'.join(mesh)}{'_processes' if jax.process_count() > 1 else ''}", **found)
 
 

@@ -249,11 +249,14 @@ def test_all_hosts_get_the_project_and_train(gcloud: Gcloud, tmp_path: Path) -> 
     assert [call[1] for call in calls] == RUN
     assert all("--worker=all" in call for call in calls)
     (command,) = (word.removeprefix("--command=") for word in calls[-1] if word.startswith("--command="))
-    remote = shlex.split(command)
-    assert remote == [
-        *("cd", "survey_jax", "&&", "exec", ".venv/bin/python", "-m", "survey_jax.train", "--config=configs/demo.py"),
-        *("--config.mesh.devices=16", *flags),
-    ]
+    # What a host would make of it, with a program in place of Python's that tells its arguments and fails.
+    python = tmp_path / "host/survey_jax/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor word; do echo "$word"; done\nexit 75\n')
+    python.chmod(0o755)
+    host = subprocess.run(["sh", "-c", command], cwd=tmp_path / "host", capture_output=True, text=True, check=False)
+    words = ["-m", "survey_jax.train", "--config=configs/demo.py", "--config.mesh.devices=16", *flags]
+    assert (host.returncode, host.stdout.splitlines()) == (75, words)
     packed = run("tar", "-tzf", tmp_path / "gcloud" / "survey_jax.tar.gz").stdout.split()
     assert {"setup.py", "constraints.txt", "survey_jax/train.py", "configs/demo.py"} <= set(packed)
     assert not [name for name in packed if name.startswith((".venv", ".git/"))]

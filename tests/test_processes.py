@@ -80,6 +80,22 @@ def test_bad_input_of_one_ends_all(config: Path, tmp_path: Path) -> None:
     assert not (workdir / "checkpoints").exists()
 
 
+@pytest.mark.parametrize("flag", ["--config.optim.lr=0.02", "--config.optim.steps=25", "--config.model.remat=full"])
+def test_other_settings_of_one_end_all(config: Path, tmp_path: Path, flag: str) -> None:
+    """Each trains, but not the same."""
+    workdir = tmp_path / "run"
+    assert codes(train(config, workdir, processes=2, only=[flag]), seconds=300) == [2, 2]
+    setting = flag[2:].split("=")[0]
+    assert f"processes 0 and 1 have another {setting} (" in printed(log(workdir))
+
+
+def test_bad_flags_of_one_end_all(config: Path, tmp_path: Path) -> None:
+    """It cannot even start, but the others need not wait for it."""
+    workdir = tmp_path / "run"
+    assert codes(train(config, workdir, processes=2, only=["--config.optim.rate=1"]), seconds=60) == [2, 2]
+    assert "error: process 1: --config.optim.rate: no such setting" in printed(log(workdir))
+
+
 def test_other_input_of_one_ends_all(config: Path, tmp_path: Path) -> None:
     """Each is good input, but they are not the same."""
     table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(seed=1))
@@ -125,8 +141,12 @@ def test_too_few_devices(config: Path, tmp_path: Path) -> None:
 
 def test_evaluation_of_two_equals_that_of_one(whole: Path) -> None:
     """Saved by two processes, evaluated by two and by one; eight rows a batch, and a tail that does not fill them."""
+    settings = json.loads((whole / "config.json").read_text())
+    settings["mesh"] |= {"fsdp": 2, "devices": 2}  # what two processes have; one makes do with what it has
+    (whole / "config.json").write_text(json.dumps(settings))
     for name, count in (("two", 2), ("one", 1)):
         assert codes(evaluate(whole, name, processes=count), seconds=600) == [0] * count, printed(log(whole))
+    assert "the run's mesh does not cover the 1 device here" in printed(log(whole))
     one, two = (pyarrow.parquet.read_table(whole / f"eval/{name}/predictions.parquet") for name in ("one", "two"))
     assert one.num_rows == two.num_rows > 30
     ours, theirs = (np.concatenate(table["prediction"].to_pylist()) for table in (two, one))
@@ -164,7 +184,7 @@ def test_evaluation_is_taken_up_where_it_was_stopped(whole: Path, tmp_path: Path
 
 def test_chaos(tmp_path: Path) -> None:
     """The short form of benchmarks/chaos.py: one training of one process, one of two, three blows each."""
-    assert [result["same"] for result in storm(tiny_config(tmp_path, steps=20), tmp_path, runs=2, seed=1)] == [
+    assert [result["same"] for result in storm(tmp_path, runs=2, seed=1, steps=20)] == [
         True,
         True,
     ]

@@ -205,7 +205,7 @@ def test_latest_and_best_are_kept(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step, kl in enumerate((3.0, 1.0, 2.0, 5.0, 4.0), start=1):
         tiny_save(checkpoints, step, kl)
-    checkpoints.close()
+    checkpoints.wait()
     assert {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdecimal()} == {"2", "4", "5"}
 
     reading = Checkpoints(tmp_path)
@@ -223,5 +223,5 @@ def test_reading_leaves_a_save_under_way_alone(tmp_path: Path) -> None:
     training.close()
     under_way = tmp_path / f"checkpoints/2.{TEMPORARY}"
     under_way.mkdir()
-    Checkpoints(tmp_path).close()
+    Checkpoints(tmp_path).wait()
     assert under_way.is_dir()

@@ -72,7 +72,7 @@ def train(
     time.restart()
     ticks = Clock()
     time.passes(10)
-    log = RunLog(workdir, config(wandb=wandb), run_id, start, ticks, flops=6e6, peak=peak)
+    log = RunLog(workdir, config(wandb=wandb), run_id, start, ticks, evaluated=True, flops=6e6, peak=peak)
 
     def wait():
         for step in range(start + 1, stop + 1):
@@ -188,7 +188,7 @@ def test_resumed_lines_are_those_of_a_whole_run(time: Time, tmp_path: Path) -> N
 
 def test_a_stopped_run_may_go_on_with_other_intervals(time: Time, tmp_path: Path) -> None:
     train(time, tmp_path, 0, 5)
-    log = RunLog(tmp_path, config(), "abc", 5, Clock(), flops=0, peak=None)
+    log = RunLog(tmp_path, config(), "abc", 5, Clock(), evaluated=True, flops=0, peak=None)
     log.flush()  # before an evaluation that is due now
     last = read(tmp_path)[-1]
     assert (last["step"], last["loss"]) == (5, 1 / 5)
@@ -272,7 +272,7 @@ def test_an_object_is_not_written_anew_with_every_line(time: Time, object_store,
     written: list[str] = []
     monkeypatch.setattr(runlog, "write_text", lambda path, text: written.append(path.name))
     ticks = Clock()
-    log = RunLog(epath.Path("gs://bucket/run"), config(200), "abc", 0, ticks, flops=0, peak=None)
+    log = RunLog(epath.Path("gs://bucket/run"), config(200), "abc", 0, ticks, evaluated=True, flops=0, peak=None)
     for step in range(1, 101):
         with ticks.of(COMPUTE):
             time.passes(6)

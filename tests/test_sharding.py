@@ -1,5 +1,6 @@
 """One device = eight devices = two processes, on every kind of mesh; and the eight really share the work."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import tiny
 from processes import printed, start
 
 from survey_jax.errors import UserError
-from survey_jax.sharding import make_mesh
+from survey_jax.sharding import arrange, make_mesh
 
 MESHES = {"fsdp": (1, 8, 1), "data": (8, 1, 1), "all": (2, 2, 2), "tensor": (1, 2, 4)}
 PROCESSES = {"two processes": (1, 8, 1), "two processes, all": (2, 2, 2)}  # of four devices each
@@ -91,3 +92,33 @@ def test_a_mesh_that_does_not_cover_the_devices(sizes: tuple[int, int, int]) -> 
 
 def test_the_rest_of_a_mesh() -> None:
     assert dict(make_mesh(1, -1, 1).shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """As jax describes one of several slices."""
+
+    id: int
+    slice_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    process_index: int = 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "across"),
+    [((2, 4, 1), (2, 1, 1)), ((1, 8, 1), (1, 2, 1)), ((4, 1, 2), (2, 1, 1)), ((1, 1, 8), (1, 1, 2))],
+)
+def test_outer_axes_cross_between_slices(sizes: tuple[int, int, int], across: tuple[int, int, int]) -> None:
+    """Two slices of four: an axis that crosses changes slice as seldom as can be, the others never."""
+    devices = [Device(i, i // 4, device_kind="cpu", platform="cpu") for i in range(8)]
+    slices = np.vectorize(lambda d: d.slice_index)(arrange(sizes, devices).devices)
+    changes = [int((np.diff(slices, axis=axis) != 0).any(axis=axis).any()) for axis in range(3)]
+    assert changes == [size - 1 for size in across]
+    assert slices.shape == sizes
+
+
+def test_slices_that_a_mesh_cannot_be_split_over() -> None:
+    devices = [Device(i, i // 2, device_kind="cpu", platform="cpu") for i in range(6)]
+    with pytest.raises(UserError, match="3 slices"):
+        arrange((1, 2, 1), devices[:6])
