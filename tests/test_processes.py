@@ -1,10 +1,12 @@
 """Two processes, each with devices of its own: they end together, whatever ends one, and do what one process does."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +182,26 @@ def test_evaluation_is_taken_up_where_it_was_stopped(whole: Path, tmp_path: Path
     )
     different = [name for name in again if stopped[name] != again[name]]
     assert len(different) == 1, "only the split that was marked"
+
+
+def test_found_by_what_open_mpi_tells(tmp_path: Path) -> None:
+    """Its variables, without it."""
+    script = tmp_path / "join.py"
+    script.write_text(
+        "import sys, jax\nfrom absl import flags\nfrom survey_jax import distributed\nflags.FLAGS(sys.argv)\n"
+        "distributed.start()\nprint('joined', jax.process_index(), jax.process_count(), jax.device_count())\n"
+    )
+    told = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911", "OMPI_COMM_WORLD_SIZE": "2"}
+    processes = []
+    for rank in ("0", "1"):
+        own = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": rank, "JAX_PLATFORMS": "cpu"}
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | told | own
+        processes.append(subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True))
+    printed = [process.communicate(timeout=100)[0] for process in processes]
+    assert [line for text in printed for line in text.splitlines() if line.startswith("joined")] == [
+        "joined 0 2 2",
+        "joined 1 2 2",
+    ]
 
 
 def test_chaos(tmp_path: Path) -> None:
