@@ -31,6 +31,7 @@ from survey_jax.console import is_first, say
 from survey_jax.distributed import everywhere
 from survey_jax.errors import UserError
 from survey_jax.run_files import is_remote
+from survey_jax.staged import move
 
 # Scores on the validation split that are saved with a checkpoint.
 METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
@@ -195,7 +196,7 @@ class Checkpoints:
         """Under a name that is no checkpoint's."""
         new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
         if is_first():
-            (self.folder / name).rename(self.folder / new)
+            move(self.folder / name, self.folder / new)
         return everywhere(new)[0]
 
     # ---------------------------------------------------------------- reading
@@ -308,8 +309,6 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def _absolute(workdir: epath.PathLike) -> epath.Path:
-    """As Orbax needs it. Raises UserError where it cannot write."""
+    """As Orbax needs it."""
     path = epath.Path(workdir)
-    if is_remote(path) and not str(path).startswith("gs://"):
-        raise UserError(f"{path}: checkpoints go to a folder or to gs://; docs/checkpoints.md says how to mount others")
     return path if is_remote(path) else path.expanduser().resolve()

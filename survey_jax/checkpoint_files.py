@@ -8,8 +8,10 @@ import contextlib
 import json
 import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import absl.logging
@@ -21,6 +23,7 @@ from survey_jax.checksums import checksums, kinds
 from survey_jax.distributed import everywhere
 from survey_jax.errors import UserError, some
 from survey_jax.run_files import is_remote
+from survey_jax.staged import Upload, downloaded, needs_staging
 
 COMMIT = "commit_success.txt"  # the file that Orbax writes last
 _RECORD = "record/data.json"
@@ -54,8 +57,13 @@ def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any
       facts: for the record; what JSON can hold.
     """
     record = {**facts, "kinds": kinds(arrays), "checksums": checksums(arrays)}
-    with _orbax(folder):
-        return ocp.save_checkpointables_async(folder, {**arrays, "record": record | {"digest": digest(record)}})
+    items = {**arrays, "record": record | {"digest": digest(record)}}
+    if not needs_staging(folder):
+        with _orbax(folder):
+            return ocp.save_checkpointables_async(folder, items)
+    made = epath.Path(tempfile.mkdtemp()) / folder.name
+    with _orbax(made):
+        return Upload(ocp.save_checkpointables_async(made, items), Path(made), folder, COMMIT)
 
 
 def read_record(folder: epath.Path) -> dict[str, Any]:
@@ -121,15 +129,18 @@ def together(read: Callable[..., T], *args: Any) -> T:
 
 
 def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[str, Any]:
-    try:
-        with _orbax(folder, alone=True, partial=partial):
-            return ocp.load_checkpointables(folder, dict(like))
-    except Exception as error:  # a flipped bit can end in any
-        cause = root_cause(error)
-        text = one_line(cause)
-        if (isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)) or any(word in text for word in _WORDS):
-            raise UserError(f"{folder}: cannot be read now: {text}") from error
-        raise Damaged(f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}") from error
+    with downloaded(folder) as here:
+        try:
+            with _orbax(here, alone=True, partial=partial):
+                return ocp.load_checkpointables(here, dict(like))
+        except Exception as error:  # a flipped bit can end in any
+            cause = root_cause(error)
+            text = one_line(cause)
+            passing = isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)
+            if passing or any(word in text for word in _WORDS):
+                raise UserError(f"{folder}: cannot be read now: {text}") from error
+            culprit = f"{_culprit(here, list(like), f'{error} {text}')}: damaged: {text}"
+            raise Damaged(culprit.replace(f"{here}", f"{folder}")) from error
 
 
 def digest(record: Mapping[str, Any]) -> str:

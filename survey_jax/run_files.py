@@ -37,12 +37,24 @@ _DRIVERS = (  # recorded where they are installed: what drives an accelerator
 _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_DEFAULT_MATMUL_PRECISION")
 
 
+_STORES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}  # what a store needs, and the extra that has it
+
+
 def open_workdir(place: str) -> epath.Path:
     """--workdir. Raises UserError for what checkpoints cannot be kept in."""
-    if "://" in place and not place.startswith("gs://"):
-        raise UserError(f"--workdir={place}: checkpoints go to a folder or to gs://; see docs/checkpoints.md")
-    if "://" in place and importlib.util.find_spec("gcsfs") is None:
-        raise UserError(f"--workdir={place}: needs gcsfs: pip install survey_jax[gcs]")
+    store, separator, _ = place.partition("://")
+    if not separator:
+        return epath.Path(place)
+    if store not in _STORES:
+        raise UserError(f"--workdir={place}: must be a folder, gs://BUCKET/RUN or s3://BUCKET/RUN")
+    package, extra = _STORES[store]
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"--workdir={place}: needs {package}: pip install survey_jax[{extra}]")
+    if store == "s3" and jax.process_count() > 1:
+        raise UserError(
+            f"--workdir={place}: several processes cannot save there, as Orbax does not write to S3; see "
+            "docs/checkpoints.md"
+        )
     return epath.Path(place)
 
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from survey_jax.checkpoint import METRIC, TEMPERATURE, Checkpoints
 from survey_jax.checksums import checksums
 from survey_jax.errors import UserError, full_disk_explained
+from survey_jax.run_files import open_workdir
 
 # Orbax leaves reads unfinished when another one has failed.
 pytestmark = [
@@ -237,9 +238,7 @@ def test_other_meshes_and_numbers_of_processes(tmp_path: Path) -> None:
     There, also: where one process alone cannot read a checkpoint, both take the one before.
     """
     script = Path(__file__).with_name("checkpoint_meshes.py")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     for processes in (1, 2):
         started = [
             subprocess.Popen(
@@ -259,35 +258,69 @@ def test_other_meshes_and_numbers_of_processes(tmp_path: Path) -> None:
     assert checkpoint_meshes.restore(Checkpoints(tmp_path, 9), 1)[0] == 4
 
 
-def test_a_store_that_orbax_cannot_write_to() -> None:
-    with pytest.raises(UserError, match="s3://bucket/run: checkpoints go to a folder or to gs://"):
-        Checkpoints("s3://bucket/run", 2)
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("az://bucket/run", "must be a folder, gs://BUCKET/RUN or s3://BUCKET/RUN"),
+        ("gs://bucket/run", r"needs gcsfs: pip install survey_jax\[gcs\]"),
+        ("s3://bucket/run", r"needs s3fs: pip install survey_jax\[s3\]"),
+    ],
+)
+def test_stores_that_cannot_be_used(place: str, said: str, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=said):
+        open_workdir(place)
 
 
-def test_google_cloud_storage(monkeypatch) -> None:
-    """On an emulated bucket: saved, restored, damaged, cut off."""
+@pytest.fixture
+def google(monkeypatch) -> Iterator[str]:
+    """An emulated bucket."""
     pytest.importorskip("gcsfs")
     server = pytest.importorskip("gcp_storage_emulator.server")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
     monkeypatch.setenv("TENSORSTORE_GCE_METADATA_ROOT", "127.0.0.1:1")
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
     store = server.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
     store.start()
-    try:
-        workdir = "gs://bucket/run"
-        for step in (1, 2, 3, 4):
-            save(Checkpoints(workdir, 3), step)
-        folder = Checkpoints(workdir).folder
-        assert {path.name for path in folder.iterdir()} == {"1", "2", "3", "4"}
-        assert restore(workdir) == 4
-        (folder / "4/commit_success.txt").unlink()
-        assert restore(workdir) == 3
-        (folder / "3/parameters/manifest.ocdbt").write_bytes(b"")
-        assert restore(workdir) == 2
-        assert [path.name[:9] for path in folder.iterdir()] == ["1", "2", "damaged_3"]
-    finally:
-        store.stop()
+    yield "gs://bucket/run"
+    store.stop()
+
+
+@pytest.fixture
+def amazon(monkeypatch) -> Iterator[str]:
+    """An emulated bucket."""
+    s3fs = pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    store = server.ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
+    store.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*store.get_host_and_port()))
+    s3fs.S3FileSystem().mkdir("bucket")
+    yield "s3://bucket/run"
+    store.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("store", ["google", "amazon"])
+def test_object_stores(store: str, request) -> None:
+    """On an emulated bucket: saved, restored, damaged, cut off."""
+    workdir = request.getfixturevalue(store)
+    for step in (1, 2, 3, 4):
+        save(Checkpoints(workdir, 3), step)
+    folder = Checkpoints(workdir).folder
+    assert {path.name for path in folder.iterdir()} == {"1", "2", "3", "4"}
+    assert restore(workdir) == 4
+    (folder / "4/commit_success.txt").unlink()
+    assert restore(workdir) == 3
+    (folder / "3/parameters/manifest.ocdbt").write_bytes(b"")
+    assert restore(workdir) == 2
+    assert [path.name[:9] for path in folder.iterdir()] == ["1", "2", "damaged_3"]
