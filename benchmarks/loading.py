@@ -27,6 +27,7 @@ from absl import app, flags
 from flax import nnx
 from safetensors.numpy import save_file
 
+from survey_jax import distributed
 from survey_jax.assemble import trainable
 from survey_jax.config import Config
 from survey_jax.model.tensors import TensorSource
@@ -41,7 +42,6 @@ SHAPE = flags.DEFINE_enum("shape", "1b", ["1b", "tiny"], "Size of the checkpoint
 COUNT = flags.DEFINE_integer("runs", len(RUNS), "Stop after so many loads.")
 MODEL = flags.DEFINE_string("model", None, "(A loading process:) the checkpoint.")
 MESH = flags.DEFINE_list("mesh", None, "(A loading process:) sizes of data, fsdp and tensor.")
-PROCESS = flags.DEFINE_list("process", ["0", "1", ""], "(A loading process:) its number, how many, coordinator.")
 COMMON = {"model_type": "llama", "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": True}
 SHAPES = {
     "1b": COMMON  # that of Llama 3.2 1B
@@ -130,7 +130,9 @@ def run(folder: str, mesh: tuple[int, int, int], processes: int) -> dict[str, An
     command = [sys.executable, "-m", "benchmarks.loading", f"--model={folder}", f"--mesh={','.join(map(str, mesh))}"]
     started = [
         subprocess.Popen(
-            [*command, f"--process={i},{processes},{coordinator}"], env=environment, stdout=subprocess.PIPE
+            [*command, f"--coordinator={coordinator}", f"--processes={processes}", f"--process={i}"],
+            env=environment,
+            stdout=subprocess.PIPE,
         )
         for i in range(processes)
     ]
@@ -140,10 +142,7 @@ def run(folder: str, mesh: tuple[int, int, int], processes: int) -> dict[str, An
 
 def load() -> dict[str, Any]:
     """One process's part: loads the model as training with adapters does, and measures."""
-    number, count, coordinator = PROCESS.value
-    if int(count) > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(coordinator, int(count), int(number))
+    distributed.start()
     mesh = make_mesh(*map(int, MESH.value))
     before = reset_peak()
     pretrained = open_pretrained(MODEL.value)
