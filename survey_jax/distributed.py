@@ -114,7 +114,9 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
         try:
             with full_disk_explained():
                 main()
+            _part()
         except Stopped:  # all processes do, at the same step
+            _part()
             if is_first():
                 raise
             sys.exit(RESUMABLE)
@@ -126,6 +128,23 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
             _leave(1, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     return run
+
+
+def _part() -> None:
+    """Takes leave of the other processes, once all are here.
+
+    Process 0 answers them, so it goes last: left to jax, it may be gone before the others have heard that all are here,
+    and they abort.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        if is_first() and _jax_state.client is not None:
+            if _jax_state.preemption_sync_manager is not None:  # it needs the client
+                _jax_state.preemption_sync_manager.shutdown()
+                _jax_state.preemption_sync_manager = None
+            _jax_state.client.shutdown()
+            _jax_state.client = None
+            time.sleep(3 * _POLL)
+        jax.distributed.shutdown()
 
 
 def poll(wish: bool = False) -> tuple[bool, bool]:
