@@ -77,8 +77,8 @@ run() { # CONFIG|eval [FLAGS...]; gives the exit code of the first host to fail
     command=(.venv/bin/python -m survey_jax.train --config="$1" --config.mesh.devices="$chips")
   # In the background and into a file: a connection that breaks must not end the run.
   local training
-  training="nohup $(printf '%q ' "${command[@]}" "${@:2}") >run.log 2>&1 </dev/null"
-  stop && install && on_all_hosts "cd survey_jax && { $training & tail --pid=\$! -n +1 -f run.log; wait \$!; }"
+  training="nohup $(printf '%q ' "${command[@]}" "${@:2}") >>run.log 2>&1 </dev/null"
+  stop && install && on_all_hosts "cd survey_jax && : >run.log && { $training & tail --pid=\$! -n +1 -f run.log; wait \$!; }"
 }
 
 case $action in

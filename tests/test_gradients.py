@@ -64,7 +64,7 @@ def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
         train = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), train)
     batch = {name: array[None] for name, array in s.batch.items()}
     forward = Forward(config, lora_scale=SCALE if rank else 0.0)
-    loss, grads = jax.jit(gradients, static_argnums=(0, 5))(graphdef, train, frozen, batch, LETTERS, forward)
+    loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, train, frozen, batch, LETTERS, forward)
     return float(loss), flat(grads), flat(train)
 
 

@@ -159,7 +159,7 @@ def test_training_minimises_the_loss_of_the_config(tmp_path: Path) -> None:
     batch = Batches(task.prompts["train"], built.shape, groups=2, microbatches=2).batch(0)
     same_letter = np.full_like(task.letters, task.letters[0])  # so that every prediction is uniform
     step = jax.jit(gradients, static_argnums=(0, 5))
-    loss, _ = step(built.graphdef, built.train, built.frozen, batch, same_letter, built.forward)
+    loss, _, _ = step(built.graphdef, built.train, built.frozen, batch, same_letter, built.forward)
     slots = [tuple(slot) for slot in np.argwhere(batch["weight"] > 0)]
     human = [batch["target"][slot][batch["option_mask"][slot]].astype(np.float64) for slot in slots]
     assert len({len(p) for p in human}) > 1

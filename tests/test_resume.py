@@ -220,7 +220,7 @@ def test_reading_leaves_a_save_under_way_alone(tmp_path: Path) -> None:
     """Evaluation beside training must not tidy up what training is writing."""
     training = Checkpoints(tmp_path, keep=2)
     tiny_save(training, 1, 1.0)
-    training.close()
+    training.wait()
     under_way = tmp_path / f"checkpoints/2.{TEMPORARY}"
     under_way.mkdir()
     Checkpoints(tmp_path).wait()
