@@ -29,7 +29,7 @@ from survey_jax.errors import UserError
 from survey_jax.model.export import write_adapter, write_merged, write_papers
 from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
 from survey_jax.prompts import LETTERS, TEMPLATES, Prompter, Template
-from survey_jax.run_files import read_config, write_json
+from survey_jax.run_files import open_workdir, read_config, write_json
 from survey_jax.survey.table import Answer
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
@@ -55,7 +55,7 @@ EXAMPLE = Answer(
 
 def main() -> None:
     jax.config.update("jax_platforms", "cpu")  # nothing is computed here that an accelerator would speed up
-    workdir = Path(WORKDIR.value)
+    workdir = open_workdir(WORKDIR.value)
     config = read_config(workdir)
     if FORMAT.value == "peft" and not config.lora.rank:
         raise UserError(
