@@ -1,6 +1,7 @@
 """What training and evaluation set up alike: the data, the prompts, the model on its mesh, and prediction."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
@@ -21,7 +22,7 @@ from survey_jax.distributed import check_stop
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, local_rows, to_device
 from survey_jax.kept import Kept
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.decoder import DecoderConfig, Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
@@ -102,13 +103,18 @@ def encode(config: Config, prompter: Prompter, answers: Sequence[Answer]) -> lis
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
-    """Fixed batch sizes: as configured, and as many trees a row as these prompts fill it with."""
+    """Fixed batch sizes: as configured, and room for the trunks of rows full of these prompts."""
     b = config.batch
-    typical = np.mean(
-        [len(q.trunk) + min(b.groups, len(q.branches)) * len(q.branches[0]) for q in group_questions(prompts)]
-    )
-    trees = min(b.row_answers, int(-(-b.row_tokens // typical)) + 1)
-    return BatchShape(b.rows, b.row_tokens, b.row_answers, trees, options)
+    return BatchShape(b.rows, b.row_tokens, b.row_answers, trunk_room(prompts, b.row_tokens, b.groups), options)
+
+
+def trunk_room(prompts: Sequence[Prompt], tokens: int, groups: int) -> int:
+    """How many tokens of a row to keep for trunks: a quarter over their mean, and the longest at least."""
+    questions = group_questions(prompts)
+    trunks = np.array([len(q.trunk) for q in questions])
+    branches = np.array([min(groups, len(q.branches)) * np.mean([len(x) for x in q.branches]) for q in questions])
+    room = max(trunks.max(), 1.25 * tokens * trunks.sum() / (trunks + branches).sum())
+    return min(tokens, 16 * math.ceil(room / 16))
 
 
 def trainable(config: Config) -> type:
@@ -127,8 +133,11 @@ def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
     """The computation of training, with dense attention."""
     return Forward(
         decoder=decoder,
-        dtype=config.model.dtype,
-        lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
+        numerics=Numerics(
+            dtype=config.model.dtype,
+            activations="float32" if jax.default_backend() == "cpu" else config.model.dtype,
+            lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
+        ),
         remat=config.model.remat,
         loss=config.optim.loss,
     )
@@ -148,21 +157,22 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     shape = batch_shape(config, prompts, len(task.letters))
     forward = training_forward(config, pretrained.config)
     if config.model.attention == "two_part":
-        sizes = tree_shape(group_questions(prompts), config.batch.groups, shape)
+        sizes = tree_shape(group_questions(prompts), shape)
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return Model(mesh, graphdef, train, frozen, forward, shape)
 
 
-def evaluation_forward(model: Model, prompts: Sequence[Prompt]) -> Forward:
-    """The computation for `evaluation_batches` of these prompts.
+def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, Forward]:
+    """Shape of, and computation for, `evaluation_batches` of these prompts.
 
-    Two-part attention is laid out for them: what prompts of a question share depends on which of them there are.
+    Both go by them: what prompts of a question share depends on which of them there are.
     """
+    room = trunk_room(prompts, model.shape.tokens, model.shape.answers)
+    shape = dataclasses.replace(model.shape, trunks=room)
     forward = dataclasses.replace(model.forward, remat="none")  # no backward pass, nothing to save
-    if forward.tree_shape is None:
-        return forward
-    sizes = tree_shape(group_questions(prompts), model.shape.answers, model.shape)
-    return dataclasses.replace(forward, tree_shape=sizes)
+    if forward.tree_shape is not None:
+        forward = dataclasses.replace(forward, tree_shape=tree_shape(group_questions(prompts), shape))
+    return shape, forward
 
 
 def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
@@ -196,7 +206,7 @@ def over_prompts(
     Raises:
       Stopped: see `distributed.stop_requested`, between two batches.
     """
-    shape, forward = model.shape, evaluation_forward(model, prompts)
+    shape, forward = evaluation_layout(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.rows))[done:]
     hidden = not (is_first() and sys.stdout.isatty())
     for batch in track(batches, label, transient=True, disable=hidden):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from survey_jax.losses import LOSSES
 from survey_jax.model.attention import TreeShape
-from survey_jax.model.decoder import Batch, DecoderConfig, hidden_states, token_logits
+from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,8 +20,7 @@ class Forward:
     """What fixes the computation besides arrays; hashable, so that it can be a static argument of `jax.jit`."""
 
     decoder: DecoderConfig
-    dtype: str = "float32"
-    lora_scale: float = 0.0
+    numerics: Numerics = FLOAT32
     remat: str = "none"
     tree_shape: TreeShape | None = None
     loss: str = "kl"  # of training, a key of LOSSES
@@ -33,8 +32,7 @@ def answer_states(model: Any, batch: Batch, forward: Forward) -> Float[Array, "B
         model,
         batch,
         forward.decoder,
-        dtype=jnp.dtype(forward.dtype),
-        lora_scale=forward.lora_scale,
+        numerics=forward.numerics,
         tree_shape=forward.tree_shape,
         remat=forward.remat,
     )

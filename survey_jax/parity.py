@@ -34,7 +34,7 @@ def report_parity(pretrained: Pretrained, model: Model, task: Task, exact: bool 
         np.abs(our_logits(model, prompts, task.letters) - their_logits(reference, prompts, task.letters)).max()
     )
     say(f"parity with transformers: max |logit difference| {difference:.2e} on {len(prompts)} prompts")
-    if exact and difference > TOLERANCE and model.forward.dtype == "float32":
+    if exact and difference > TOLERANCE and model.forward.numerics.dtype == "float32":
         raise UserError(f"{pretrained.path}: logits differ from transformers' by {difference:.2e}, over {TOLERANCE}")
 
 

@@ -93,7 +93,7 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
     model = nnx.merge(graphdef, laid_out(state, mesh, config.model.dtype, kind))
     graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     rows = NamedSharding(mesh, P(None, *ROWS))
-    arrays = empty_batch(BatchShape(b.rows, b.row_tokens, b.row_answers, b.row_answers, options))
+    arrays = empty_batch(BatchShape(b.rows, b.row_tokens, b.row_answers, b.row_tokens, options))
     batch = {
         name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
         for name, array in arrays.items()

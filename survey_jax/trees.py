@@ -19,12 +19,12 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """Fixed sizes of a batch: B rows, T tokens a row, A answers a row, N trees a row, K options."""
+    """Fixed sizes of a batch: B rows, T tokens a row, A answers a row, P tokens a row for trunks, K options."""
 
     rows: int
     tokens: int
     answers: int
-    trees: int
+    trunks: int
     options: int
 
 
@@ -82,24 +82,40 @@ def cut(question: Question, order: Iterable[int], groups: int, shape: BatchShape
 
 
 def pack(trees: Sequence[Tree], shape: BatchShape, open_rows: int = 64) -> list[list[Tree]]:
-    """First-fit packing of trees into rows; only the newest `open_rows` stay open, so order is kept roughly."""
+    """First-fit packing of trees into rows; only the newest `open_rows` stay open, so order is kept roughly.
+
+    A tree that fits nowhere is split where that fills more of the newest row than the trunk costs, which both parts
+    then have.
+    """
     rows: list[list[Tree]] = []
     for tree in trees:
-        for row in rows[-open_rows:]:
-            if _fits(row, tree, shape):
-                row.append(tree)
-                break
-        else:
-            rows.append([tree])
+        if len(tree.question.trunk) > shape.trunks:
+            raise ValueError(f"a trunk of {len(tree.question.trunk)} tokens: rows have room for {shape.trunks}")
+        rest = tree
+        while rest.picks:
+            row = next((row for row in rows[-open_rows:] if _room(row, rest, shape) == len(rest.picks)), None)
+            count = len(rest.picks)
+            if row is None and rows:
+                count = _room(rows[-1], rest, shape)
+                row = rows[-1] if len(Tree(rest.question, rest.picks[:count])) > 2 * len(rest.question.trunk) else None
+            if row is None:
+                row = []
+                rows.append(row)
+                count = max(1, _room(row, rest, shape))
+            row.append(Tree(rest.question, rest.picks[:count]))
+            rest = Tree(rest.question, rest.picks[count:])
     return rows
 
 
-def _fits(row: list[Tree], tree: Tree, shape: BatchShape) -> bool:
-    return (
-        len(row) < shape.trees
-        and sum(map(len, row)) + len(tree) <= shape.tokens
-        and sum(len(t.picks) for t in row) + len(tree.picks) <= shape.answers
-    )
+def _room(row: list[Tree], tree: Tree, shape: BatchShape) -> int:
+    """How many of a tree's branches a row can still take."""
+    trunk = len(tree.question.trunk)
+    if sum(len(t.question.trunk) for t in row) + trunk > shape.trunks:
+        return 0
+    tokens = itertools.accumulate(len(tree.question.branches[i]) for i in tree.picks)
+    left = shape.tokens - trunk - sum(map(len, row))
+    fit = sum(total <= left for total in tokens)
+    return min(fit, shape.answers - sum(len(t.picks) for t in row))
 
 
 def empty_batch(shape: BatchShape) -> Batch:
@@ -116,15 +132,15 @@ def empty_batch(shape: BatchShape) -> Batch:
 
 
 def to_batch(rows: Sequence[Sequence[Tree]], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
-    """Lays packed rows out as arrays. Fewer rows than `shape.rows` leave padding of weight 0."""
+    """Lays packed rows out as arrays, a row's trunks first. Fewer rows than `shape.rows` leave padding of weight 0."""
     batch = empty_batch(shape)
     for b, row in enumerate(rows):
         at = slot = 0
         for number, tree in enumerate(row, start=1):
-            trunk = len(tree.question.trunk)
             at = _write(batch, b, at, tree.question.trunk, 0, number, 0)
+        for number, tree in enumerate(row, start=1):
             for branch, i in enumerate(tree.picks, start=1):
-                at = _write(batch, b, at, tree.question.branches[i], trunk, number, branch)
+                at = _write(batch, b, at, tree.question.branches[i], len(tree.question.trunk), number, branch)
                 index = int(tree.question.members[i])
                 probs = prompts[index].target
                 batch["answer_index"][b, slot] = at - 1
@@ -145,11 +161,7 @@ def _write(batch: Batch, b: int, at: int, tokens: np.ndarray, position: int, tre
     return at + len(tokens)
 
 
-def tree_shape(questions: Sequence[Question], groups: int, shape: BatchShape) -> TreeShape:
-    """Sizes that hold every tree of these questions, for two-part attention."""
-    return TreeShape(
-        trees=shape.trees,
-        branches=min(groups, shape.answers),
-        trunk=max(len(q.trunk) for q in questions),
-        branch=max(len(b) for q in questions for b in q.branches),
-    )
+def tree_shape(questions: Sequence[Question], shape: BatchShape) -> TreeShape:
+    """What two-part attention may rely on for rows of these questions; blocks of branches divide a row."""
+    longest = max(len(b) for q in questions for b in q.branches)
+    return TreeShape(shape.trunks, next(s for s in range(longest, shape.tokens + 1) if shape.tokens % s == 0))

@@ -21,6 +21,7 @@ from survey_jax.assemble import Model, batch_shape, read_answers
 from survey_jax.config import BatchConfig, Config, DataConfig
 from survey_jax.errors import UserError
 from survey_jax.model import export
+from survey_jax.model.decoder import Numerics
 from survey_jax.model.families import NAMES, Tensor, decoder_config
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.shards import ShardWriter
@@ -194,7 +195,7 @@ def test_real_weights_with_adapters(name: str, request, tmp_path: Path) -> None:
     letters = prompter.letters([prompter.text(prompts[0].answer)], options)
     config = Config(batch=BatchConfig(rows=2, row_tokens=384, row_answers=8))
     shape = batch_shape(config, prompts, options)
-    forward = Forward(pretrained.config, lora_scale=ALPHA / RANK)
+    forward = Forward(pretrained.config, Numerics(lora_scale=ALPHA / RANK))
     ours = our_logits(Model(mesh, graphdef, train, frozen, forward, shape), prompts, letters)
     reference = request.getfixturevalue(f"{name}_torch")
     untrained = their_logits(reference, prompts[-4:], letters)

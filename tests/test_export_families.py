@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from scipy.special import softmax
 
-from survey_jax.model.decoder import hidden_states, token_logits
+from survey_jax.model.decoder import Numerics, hidden_states, token_logits
 from survey_jax.model.export import write_adapter, write_merged, write_papers
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model, open_pretrained
@@ -48,7 +48,7 @@ def ours(model: Any, pretrained: Pretrained) -> np.ndarray:
     }
 
     def run(model: Any) -> jax.Array:
-        hidden = hidden_states(model, batch, pretrained.config, lora_scale=SCALE)
+        hidden = hidden_states(model, batch, pretrained.config, numerics=Numerics(lora_scale=SCALE))
         return token_logits(model, hidden, LETTERS, pretrained.config)
 
     return softmax(np.asarray(jax.jit(run)(model)), axis=-1)

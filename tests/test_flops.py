@@ -11,7 +11,7 @@ from flax import nnx
 from survey_jax import accelerators
 from survey_jax.errors import UserError
 from survey_jax.model.attention import TreeShape
-from survey_jax.model.decoder import PROJECTIONS
+from survey_jax.model.decoder import PROJECTIONS, Numerics
 from survey_jax.model.families import decoder_config
 from survey_jax.model.flops import step_flops
 from survey_jax.model.lora import LoraParam
@@ -29,8 +29,8 @@ SIZES = {
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-5,
 }
-SHAPE = BatchShape(rows=2, tokens=128, answers=4, trees=2, options=5)
-TREES = TreeShape(trees=2, branches=2, trunk=32, branch=16)
+SHAPE = BatchShape(rows=2, tokens=128, answers=4, trunks=32, options=5)
+TREES = TreeShape(trunks=32, branch=16)
 
 
 def analytic(remat: str, rank: int, projections: tuple[str, ...], trees: TreeShape | None = None):
@@ -49,7 +49,7 @@ def counted(remat: str, rank: int, projections: tuple[str, ...], trees: TreeShap
     model = abstract_model(c, rank, projections)
     graphdef, train, frozen = nnx.split(model, LoraParam if rank else nnx.Param, ...)
     batch = {k: jnp.asarray(v) for k, v in empty_batch(SHAPE).items() if k != "prompt"}
-    forward = Forward(c, lora_scale=float(rank > 0), remat=remat, tree_shape=trees)
+    forward = Forward(c, Numerics(lora_scale=float(rank > 0)), remat=remat, tree_shape=trees)
     letters = jnp.arange(SHAPE.options)
     if training:
         batch = {k: v[None] for k, v in batch.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from survey_jax.model.decoder import PROJECTIONS
+from survey_jax.model.decoder import PROJECTIONS, Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model, open_pretrained
 from survey_jax.objective import Forward, gradients
@@ -63,7 +63,7 @@ def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
         rng = np.random.default_rng(1)
         train = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), train)
     batch = {name: array[None] for name, array in s.batch.items()}
-    forward = Forward(config, lora_scale=SCALE if rank else 0.0)
+    forward = Forward(config, Numerics(lora_scale=SCALE if rank else 0.0))
     loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, train, frozen, batch, LETTERS, forward)
     return float(loss), flat(grads), flat(train)
 

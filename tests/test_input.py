@@ -13,7 +13,7 @@ from survey_jax.prompts import Prompt
 from survey_jax.sharding import make_mesh
 from survey_jax.trees import BatchShape
 
-SHAPE = BatchShape(rows=2, tokens=40, answers=6, trees=3, options=5)
+SHAPE = BatchShape(rows=2, tokens=40, answers=6, trunks=40, options=5)
 PROMPTS = random_prompts(0, questions=15)
 
 
@@ -86,7 +86,7 @@ def test_order_differs_between_epochs_and_seeds():
 def test_questions_are_mixed():
     # A question's prompts may stand together in the table; in a row and in a step, distant questions meet.
     prompts = [make_prompt([q, g], f"q{q}", f"g{g}") for q in range(20) for g in range(6)]
-    batches = make_batches(prompts=prompts, shape=BatchShape(2, 12, 6, 3, 2), groups=2)
+    batches = make_batches(prompts=prompts, shape=BatchShape(2, 12, 6, 12, 2), groups=2)
     step = np.ma.masked_less(batches.batch(0)["prompt"], 0) // 6
     assert np.ptp(step) > 5
     assert np.ptp(step, axis=-1).mean() > 5

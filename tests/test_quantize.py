@@ -19,11 +19,11 @@ from survey_jax.config import validate
 from survey_jax.errors import UserError
 from survey_jax.input import Batches, to_device
 from survey_jax.model import loading
-from survey_jax.model.decoder import PROJECTIONS
+from survey_jax.model.decoder import PROJECTIONS, Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.quantize import BLOCK, NF4, dequantize, encode_int8, encode_nf4, frozen_product
 from survey_jax.model.weights import abstract_model, load_model, open_pretrained
-from survey_jax.objective import gradients, train_step
+from survey_jax.objective import Forward, gradients, train_step
 from survey_jax.optim import init_optimizer, make_optimizer
 from survey_jax.prompts import Prompter
 from survey_jax.sharding import make_mesh
@@ -96,11 +96,13 @@ def test_product_and_gradient(encode, dtype: str) -> None:
     dense = dequantize(*parts, jnp.dtype(dtype))
     x = jnp.asarray(DRAW.normal(size=(2, 3, 256)), dtype)
     g = jnp.asarray(DRAW.normal(size=(2, 3, 48)), dtype)
-    y, backward = jax.vjp(lambda x: frozen_product(x, *parts), x)
+    y, backward = jax.vjp(lambda x: frozen_product(x, *parts, x.dtype), x)
     expected, expected_backward = jax.vjp(lambda x: x @ dense, x)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_allclose(*(np.asarray(f(g)[0], np.float32) for f in (backward, expected_backward)), rtol=1e-5)
-    scale_gradient = jax.grad(lambda scale: frozen_product(x, parts[0], scale).astype(jnp.float32).sum())(parts[1])
+    scale_gradient = jax.grad(lambda scale: frozen_product(x, parts[0], scale, x.dtype).astype(jnp.float32).sum())(
+        parts[1]
+    )
     assert not np.asarray(scale_gradient).any()
 
 
@@ -187,15 +189,15 @@ def test_a_training_step_holds_one_layer_at_full_size(wide: Path) -> None:
 
 
 def _temporary(config, kind: str) -> int:
-    from survey_jax.objective import Forward
-
     graphdef, train, frozen = nnx.split(abstract_model(config, 4, PROJECTIONS, kind), LoraParam, ...)
     whole = jax.ShapeDtypeStruct
     batch = {name: whole((1, 1, 16), jnp.int32) for name in ("tokens", "positions", "trees", "branches")}
     batch |= {"answer_index": whole((1, 1, 2), jnp.int32), "weight": whole((1, 1, 2), jnp.float32)}
     batch |= {"option_mask": whole((1, 1, 2, 3), bool), "target": whole((1, 1, 2, 3), jnp.float32)}
     step = jax.jit(gradients, static_argnums=(0, 5))
-    lowered = step.lower(graphdef, train, frozen, batch, whole((3,), jnp.int32), Forward(config, lora_scale=1.0))
+    lowered = step.lower(
+        graphdef, train, frozen, batch, whole((3,), jnp.int32), Forward(config, Numerics(lora_scale=1.0))
+    )
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
 

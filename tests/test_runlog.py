@@ -155,7 +155,7 @@ def test_a_line_tells_speed_and_where_the_time_went(time: Time, tmp_path: Path, 
 def test_tokens_are_counted_where_they_are_computed() -> None:
     """Against the prompts that a batch holds; the last one of an epoch is padded."""
     prompts = random_prompts(0, questions=15)
-    batches = Batches(prompts, BatchShape(2, 40, 6, 3, 5), groups=3, microbatches=2)
+    batches = Batches(prompts, BatchShape(2, 40, 6, 40, 5), groups=3, microbatches=2)
     for step in (0, batches.first_step(1) - 1):
         batch = batches.batch(step)
         here = [prompts[i] for i in batch["prompt"].flat if i >= 0]

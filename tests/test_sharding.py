@@ -59,7 +59,7 @@ def test_devices_share_the_work(runs: tuple[Results, str]) -> None:
     for mesh in MESHES:
         memory = results[mesh]["temporary"] / results["one"]["temporary"]
         print(f"{mesh}: a device holds {results[mesh]['held']:.2f} of the arrays, {memory:.3f} of the activations")
-        assert memory < 1.35 / 8
+        assert memory < 1.5 / 8  # what flows between layers is whole along the tensor axis
         assert results[mesh]["compilations"] == 1
     # Norms and what a mesh axis does not divide stay whole.
     assert results["data"]["held"] == 1.0

@@ -16,8 +16,9 @@ from flax import nnx
 
 from survey_jax.input import Batches
 from survey_jax.model.attention import LayerKind
-from survey_jax.model.decoder import PROJECTIONS, hidden_states, low_rank, token_logits
+from survey_jax.model.decoder import PROJECTIONS, Numerics, hidden_states, token_logits
 from survey_jax.model.lora import LoraParam
+from survey_jax.model.products import low_rank
 from survey_jax.model.rotary import Dynamic, Rotary
 from survey_jax.model.weights import abstract_model, load_model, open_pretrained
 from survey_jax.objective import Forward, gradients, loss_sums, option_logits
@@ -31,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {},
     "gemma3": {"attention_softcap": 2.0, "logit_softcap": 3.0},
 }
-SHAPE = BatchShape(rows=8, tokens=640, answers=8, trees=4, options=5)
+SHAPE = BatchShape(rows=8, tokens=640, answers=8, trunks=320, options=5)
 GROUPS = 3
 STEP = jax.jit(gradients, static_argnums=(0, 5))
 
@@ -67,7 +68,7 @@ def make_setup(family: str, directory: Path, trainable: type) -> Setup:
         prompts[template] = prompter.encode(parse_rows(rows, "tiny"), SHAPE.tokens)
         prompts[template][0].tokens[0] += 1  # the first question's prompts share nothing: its trunk is empty
     letters = prompter.letters([prompter.text(prompts["paper"][0].answer)], SHAPE.options)
-    forward = Forward(config, lora_scale=2.0 if trainable is LoraParam else 0.0)
+    forward = Forward(config, Numerics(lora_scale=2.0 if trainable is LoraParam else 0.0))
     return Setup(forward, graphdef, train, frozen, letters, prompts)
 
 
@@ -90,7 +91,7 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
 
     def loss(train):
         model = nnx.merge(s.graphdef, train, s.frozen)
-        hidden = hidden_states(model, plain, s.forward.decoder, lora_scale=s.forward.lora_scale)
+        hidden = hidden_states(model, plain, s.forward.decoder, numerics=s.forward.numerics)
         logits = token_logits(model, hidden[np.arange(len(prompts)), ends], s.letters, s.forward.decoder)
         log_p = logits - jax.nn.logsumexp(jnp.where(exists, logits, -jnp.inf), axis=-1, keepdims=True)
         return (-entropy - jnp.sum(target * log_p)) / len(prompts)
@@ -115,7 +116,7 @@ def in_trees(
     batch = batches.batch(0)
     assert sorted(batch.pop("prompt")[batch["weight"] > 0]) == list(range(len(prompts)))
     assert (batch["trees"].max((0, 1)) > 1).any(), "rows hold several trees"
-    sizes = tree_shape(batches.questions, groups, shape) if two_part else None
+    sizes = tree_shape(batches.questions, shape) if two_part else None
     forward = dataclasses.replace(s.forward, tree_shape=sizes, remat=remat)
     loss, grads, _ = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
     return float(loss), grads
@@ -201,7 +202,7 @@ def test_nothing_leaks_between_trees_and_branches(setup: Setup, two_part: bool) 
     prompts = setup.prompts["question_first"]
     batch = Batches(prompts, SHAPE, groups=GROUPS).batch(0)
     batch = {name: array[0] for name, array in batch.items()}
-    sizes = tree_shape(group_questions(prompts), GROUPS, SHAPE) if two_part else None
+    sizes = tree_shape(group_questions(prompts), SHAPE) if two_part else None
     forward = dataclasses.replace(setup.forward, tree_shape=sizes)
     model = nnx.merge(setup.graphdef, setup.train, setup.frozen)
     run = jax.jit(lambda tokens: option_logits(model, batch | {"tokens": tokens}, setup.letters, forward))

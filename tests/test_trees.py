@@ -1,10 +1,11 @@
 """Answer trees against a reading of the arrays one token at a time: what goes in comes out, once, within limits."""
 
-import jax
+import dataclasses
+
 import numpy as np
 import pytest
 
-from survey_jax.model.attention import tree_layout, visible
+from survey_jax.model.attention import visible, visible_parts
 from survey_jax.prompts import Prompt
 from survey_jax.survey.table import Answer
 from survey_jax.trees import BatchShape, cut, empty_batch, group_questions, pack, to_batch, tree_shape
@@ -32,7 +33,8 @@ def random_prompts(seed: int, questions: int = 7) -> list[Prompt]:
 
 def random_shape(seed: int) -> BatchShape:
     rng = np.random.default_rng([seed, 1])
-    return BatchShape(3, int(rng.integers(25, 60)), int(rng.integers(1, 9)), int(rng.integers(1, 5)), 5)
+    tokens = int(rng.integers(25, 60))
+    return BatchShape(3, tokens, int(rng.integers(1, 9)), int(rng.integers(24, tokens + 1)), 5)
 
 
 def read_batch(batch: dict[str, np.ndarray], prompts: list[Prompt]) -> list[int]:
@@ -90,7 +92,8 @@ def test_every_prompt_comes_out_once_and_within_limits(seed):
     neutral = empty_batch(shape)
     for batch in batches:
         assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {n: (a.shape, a.dtype) for n, a in neutral.items()}
-        assert batch["trees"].max() <= shape.trees
+        trunks = (batch["trees"] > 0) & (batch["branches"] == 0)
+        assert not trunks[:, shape.trunks :].any()
         assert batch["branches"].max() <= groups
 
 
@@ -116,7 +119,7 @@ def test_a_question_whose_options_differ_between_rows_is_a_tree_for_each():
 
 def test_a_single_prompt_is_a_trunk_and_a_branch_of_one_token():
     prompts = [make_prompt([5, 6, 7, 8])]
-    _, _, [batch] = packed(prompts, BatchShape(1, 6, 2, 1, 2), groups=4)
+    _, _, [batch] = packed(prompts, BatchShape(1, 6, 2, 6, 2), groups=4)
     assert batch["tokens"].tolist() == [[5, 6, 7, 8, 0, 0]]
     assert batch["positions"].tolist() == [[0, 1, 2, 3, 0, 0]]
     assert batch["trees"].tolist() == [[1, 1, 1, 1, 0, 0]]
@@ -128,19 +131,19 @@ def test_a_single_prompt_is_a_trunk_and_a_branch_of_one_token():
 
 def test_equal_prompts_keep_a_branch_each():
     prompts = [make_prompt([5, 6, 7], group=g) for g in "ab"] + [make_prompt([5], group="c")]
-    _, _, [batch] = packed(prompts, BatchShape(1, 9, 4, 1, 2), groups=4)
+    _, _, [batch] = packed(prompts, BatchShape(1, 9, 4, 9, 2), groups=4)
     assert sorted(read_batch(batch, prompts)) == [0, 1, 2]
 
 
-def test_trees_share_a_row_and_the_trunk_is_written_once():
+def test_trees_share_a_row_and_trunks_come_first_written_once():
     prompts = [make_prompt([1, 2, 3, g], "q", str(g)) for g in (7, 8)]
     prompts += [make_prompt([4, g], "r", str(g)) for g in (7, 8)]
-    _, _, [batch] = packed(prompts, BatchShape(1, 9, 4, 2, 2), groups=2)
-    assert batch["tokens"].tolist() == [[1, 2, 3, 7, 8, 4, 7, 8, 0]]
-    assert batch["positions"].tolist() == [[0, 1, 2, 3, 3, 0, 1, 1, 0]]
-    assert batch["trees"].tolist() == [[1, 1, 1, 1, 1, 2, 2, 2, 0]]
-    assert batch["branches"].tolist() == [[0, 0, 0, 1, 2, 0, 1, 2, 0]]
-    assert batch["answer_index"].tolist() == [[3, 4, 6, 7]]
+    _, _, [batch] = packed(prompts, BatchShape(1, 9, 4, 9, 2), groups=2)
+    assert batch["tokens"].tolist() == [[1, 2, 3, 4, 7, 8, 7, 8, 0]]
+    assert batch["positions"].tolist() == [[0, 1, 2, 0, 3, 3, 1, 1, 0]]
+    assert batch["trees"].tolist() == [[1, 1, 1, 2, 1, 1, 2, 2, 0]]
+    assert batch["branches"].tolist() == [[0, 0, 0, 0, 1, 2, 1, 2, 0]]
+    assert batch["answer_index"].tolist() == [[4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(
@@ -157,45 +160,58 @@ def test_trees_that_do_not_fit_are_split(tokens, answers, groups, sizes):
     prompts = [make_prompt([*range(100, 120), *[g] * 5], group=str(g)) for g in range(10)]
     [question] = group_questions(prompts)
     order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
-    trees = cut(question, order, groups, BatchShape(1, tokens, answers, 4, 2))
+    trees = cut(question, order, groups, BatchShape(1, tokens, answers, tokens, 2))
     assert [len(tree.picks) for tree in trees] == sizes
     assert [i for tree in trees for i in tree.picks] == order
     assert [len(tree) for tree in trees] == [20 + 5 * n for n in sizes]
 
 
-@pytest.mark.parametrize("limit", ["tokens", "answers", "trees"])
+def test_a_tree_is_split_where_it_fills_more_of_a_row_than_its_trunk_costs():
+    prompts = [make_prompt([q, q, g], str(q), str(g)) for q in range(2) for g in range(8)]  # 2 trees of 10 tokens
+    shape = BatchShape(1, 16, 99, 99, 2)
+    _, rows, batches = packed(prompts, shape, groups=8)
+    assert [[len(tree.picks) for tree in row] for row in rows] == [[8, 4], [4]]
+    assert sorted(i for batch in batches for i in read_batch(batch, prompts)) == list(range(16))
+    _, rows, _ = packed(prompts, dataclasses.replace(shape, tokens=14), groups=8)
+    assert [[len(tree.picks) for tree in row] for row in rows] == [[8], [8]]  # only 2 branches would fit
+
+
+def test_a_trunk_without_room_is_refused():
+    with pytest.raises(ValueError, match=r"a trunk of 3 tokens.*2"):
+        packed([make_prompt([1, 2, 3, 4])], BatchShape(1, 9, 4, 2, 2), groups=1)
+
+
+@pytest.mark.parametrize("limit", ["tokens", "answers", "trunks"])
 def test_a_row_is_full_when_any_limit_is_reached(limit):
     prompts = [make_prompt([q, q, g], str(q), str(g)) for q in range(6) for g in range(3)]  # 6 trees of 5 tokens
-    limits = {"tokens": 99, "answers": 99, "trees": 99} | {limit: {"tokens": 14, "answers": 8, "trees": 2}[limit]}
+    limits = {"tokens": 99, "answers": 99, "trunks": 99} | {limit: {"tokens": 12, "answers": 6, "trunks": 4}[limit]}
     _, rows, _ = packed(prompts, BatchShape(1, **limits, options=2), groups=3)
     assert [len(row) for row in rows] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("window", [None, 4])
 @pytest.mark.parametrize("seed", SEEDS[:5])
-def test_tree_layout_finds_every_token(seed):
+def test_the_two_parts_see_what_is_visible_once(seed, window):
     prompts, shape, groups = random_prompts(seed), random_shape(seed), 1 + seed % 5
     questions, _, batches = packed(prompts, shape, groups)
-    sizes = tree_shape(questions, groups, shape)
-    assert sizes.trunk == max(len(q.trunk) for q in questions)
-    assert sizes.branch == max(len(b) for q in questions for b in q.branches)
-    layout = jax.jit(tree_layout, static_argnums=1)
+    sizes = tree_shape(questions, shape)
+    size, trunks = sizes.branch, sizes.trunks
+    assert shape.tokens % size == 0
     for batch in batches:
-        trunk = np.full((shape.rows, sizes.trees, sizes.trunk), shape.tokens)
-        branch = np.full((shape.rows, sizes.trees, sizes.branches, sizes.branch), shape.tokens)
-        for b in range(shape.rows):
-            for n in range(sizes.trees):
-                for r in range(sizes.branches + 1):
-                    at = np.flatnonzero((batch["trees"][b] == n + 1) & (batch["branches"][b] == r))
-                    (trunk[b, n] if r == 0 else branch[b, n, r - 1])[: len(at)] = at
-        ours = layout({name: batch[name] for name in ("trees", "branches", "positions")}, sizes)
-        np.testing.assert_array_equal(ours[0], trunk)
-        np.testing.assert_array_equal(ours[1], branch)
+        on_trunk, near = (np.asarray(mask) for mask in visible_parts(batch, window, sizes))
+        both = np.zeros((shape.rows, shape.tokens, shape.tokens), int)
+        both[:, :, :trunks] += on_trunk
+        for n in range(shape.tokens // size):
+            queries, first = slice(n * size, (n + 1) * size), max(0, (n - 1) * size)
+            both[:, queries, first : (n + 1) * size] += near[:, n, :, -((n + 1) * size - first) :]
+            assert n > 0 or not near[:, 0, :, :size].any(), "nothing is before the first block"
+        np.testing.assert_array_equal(both, visible(batch, window))
 
 
-@pytest.mark.parametrize("window", [1, 4, 2**30])
+@pytest.mark.parametrize("window", [1, 4, None])
 def test_visible_follows_the_rule(window):
     prompts = random_prompts(3)
-    _, _, batches = packed(prompts, BatchShape(3, 30, 6, 3, 5), groups=4)
+    _, _, batches = packed(prompts, BatchShape(3, 30, 6, 30, 5), groups=4)
     batch = batches[0]
     rows, tokens = batch["trees"].shape
     expected = np.zeros((rows, tokens, tokens), bool)
@@ -205,7 +221,7 @@ def test_visible_follows_the_rule(window):
             key <= query
             and tree[query] == tree[key] != 0
             and branch[key] in (0, branch[query])
-            and position[query] - position[key] < window
+            and (window is None or position[query] - position[key] < window)
         )
     assert expected[batch["trees"] > 0].any(-1).all()  # a token sees at least itself
     np.testing.assert_array_equal(visible(batch, window), expected)
@@ -213,9 +229,9 @@ def test_visible_follows_the_rule(window):
 
 def test_what_an_answer_sees_is_its_prompt():
     prompts = random_prompts(4)
-    _, _, batches = packed(prompts, BatchShape(2, 40, 8, 3, 5), groups=4)
+    _, _, batches = packed(prompts, BatchShape(2, 40, 8, 40, 5), groups=4)
     for batch in batches:
-        mask = np.asarray(visible(batch, 2**30))
+        mask = np.asarray(visible(batch, None))
         for b, slot in np.argwhere(batch["prompt"] >= 0):
             seen = batch["tokens"][b, mask[b, batch["answer_index"][b, slot]]]
             assert seen.tolist() == prompts[batch["prompt"][b, slot]].tokens.tolist()

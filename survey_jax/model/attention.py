@@ -4,21 +4,24 @@ A query sees a key iff the key is not later in the row, belongs to the same tree
 query's own branch; sliding-window layers also ask that it be fewer than `window` positions back.
 
 Two back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
-only what can be seen, as three ordinary attentions (trunk on itself, branch on itself, branch on its trunk); the last
-two are merged by their log-sum-exp, so that stock flash kernels can serve.
+little more than what can be seen. Rows hold their trunks first, so all trunks lie among a row's first P tokens; and
+whatever a token sees of its own branch lies in its block of S tokens or in the one before. So one attention goes to the
+trunks and one to what is near, no token is moved for either, and the two are merged by their log-sum-exp.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 from survey_jax.model.rotary import Rotary, apply_rotary
 
+ATTENDED = "attended"  # what a backward pass needs of `attend`, by its name for `jax.checkpoint`
 _NEVER = -1e30  # finite, so that rows which see nothing (padding) stay free of NaN
-_EVERYTHING = 2**30  # the window of a layer without one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,15 +39,14 @@ class LayerKind:
 
 @dataclasses.dataclass(frozen=True)
 class TreeShape:
-    """The most that any row holds; `two_part` lays rows out in these fixed sizes.
+    """What `two_part` relies on.
 
     Attributes:
-      trees: trees in a row; branches: branches of a tree; trunk, branch: tokens of a trunk, of a branch.
+      trunks: P, so many tokens at the start of a row hold all its trunks.
+      branch: S, the most tokens of a branch.
     """
 
-    trees: int
-    branches: int
-    trunk: int
+    trunks: int
     branch: int
 
 
@@ -55,19 +57,13 @@ class Context:
 
     Attributes:
       cos, sin: rotary tables, float32 [B, T, R/2], R <= E the channels rotated.
-      positions: int32 [B, T].
-      window: how many positions back the layer sees, int32 [].
-      mask: of the dense back end, bool [B, T, T].
-      layout: of the two-part back end, see `tree_layout`.
+      masks: which keys a query sees: `visible` for the dense back end, `visible_parts` for `two_part`.
       interleaved, softcap: as in `Rotary` and `DecoderConfig`.
     """
 
     cos: Array
     sin: Array
-    positions: Array
-    window: Array
-    mask: Array | None
-    layout: tuple[Array, Array] | None
+    masks: tuple[Array, ...]
     interleaved: bool = dataclasses.field(metadata={"static": True})
     softcap: float | None = dataclasses.field(metadata={"static": True})
 
@@ -77,9 +73,7 @@ class Context:
 
     def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
         """Attention output [B, T, H, E]; queries come scaled."""
-        if self.mask is not None:
-            return masked(q, k, v, self.mask[:, None], self.softcap)[0]
-        return two_part(q, k, v, self)
+        return attend(q, k, v, self.masks, self.softcap)
 
 
 def contexts(
@@ -94,18 +88,16 @@ def contexts(
     """
     positions, length = batch["positions"], tree_lengths(batch)
     rotary = next((kind.rotary for kind in kinds if kind.rotary), Rotary(theta=1.0))
-    layout = None if shape is None else tree_layout(batch, shape)
-    windows = {kind.window or _EVERYTHING for kind in kinds}
-    masks = {window: visible(batch, window) if shape is None else None for window in windows}
+    masks = {
+        window: (visible(batch, window),) if shape is None else visible_parts(batch, window, shape)
+        for window in {kind.window for kind in kinds}
+    }
     result = []
     for kind in kinds:
         cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
         if kind.rotary is None:  # no turn at all
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
-        window = kind.window or _EVERYTHING
-        result.append(
-            Context(cos, sin, positions, jnp.int32(window), masks[window], layout, rotary.interleaved, softcap)
-        )
+        result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap))
     return tuple(result)
 
 
@@ -127,85 +119,136 @@ def tree_lengths(batch: dict[str, Array]) -> Int[Array, "B T"]:
     return longest[row, trees]
 
 
-def visible(batch: dict[str, Array], window: int) -> Bool[Array, "B T T"]:
+def visible(batch: dict[str, Array], window: int | None) -> Bool[Array, "B T T"]:
     """The rule of this module's first lines as a mask [B, query, key]."""
-    trees, branches, positions = batch["trees"], batch["branches"], batch["positions"]
-    index = jnp.arange(trees.shape[1])
-    mask = index[:, None] >= index[None, :]
-    mask = mask & (trees[:, :, None] == trees[:, None, :]) & (trees[:, :, None] > 0)
-    mask &= (branches[:, None, :] == 0) | (branches[:, :, None] == branches[:, None, :])
-    return mask & (positions[:, :, None] - positions[:, None, :] < window)
+    tokens = _tokens(batch)
+    return _sees(tokens, tokens, window)
 
 
-def masked(q, k, v, mask: Bool[Array, "B 1 Q K"], softcap: float | None) -> tuple[Array, Array]:
-    """Softmax attention with grouped queries under a mask.
+def visible_parts(
+    batch: dict[str, Array], window: int | None, shape: TreeShape
+) -> tuple[Bool[Array, "B T P"], Bool[Array, "B N S 2S"]]:
+    """`visible` in two: which keys of trunks, and, for each of N blocks of S queries, which near keys of branches."""
+    tokens = _tokens(batch)
+    first = {name: x[:, : shape.trunks] for name, x in tokens.items()}
+    on_trunk = _sees(tokens, first, window) & (first["branches"] == 0)[..., None, :]
+    blocks = {name: _blocks(x, shape.branch) for name, x in tokens.items()}
+    near = {name: _and_before(x) for name, x in blocks.items()}
+    return on_trunk, _sees(blocks, near, window) & (near["branches"] > 0)[..., None, :]
 
-    Returns:
-      Output [B, Q, H, E] in q's dtype, and the log-sum-exp of the scores, float32 [B, Q, H].
+
+def _tokens(batch: dict[str, Array]) -> dict[str, Array]:
+    """What decides who sees whom, each [B, T]."""
+    index = jnp.broadcast_to(jnp.arange(batch["trees"].shape[1]), batch["trees"].shape)
+    return {name: batch[name] for name in ("trees", "branches", "positions")} | {"index": index}
+
+
+def _sees(queries: dict[str, Array], keys: dict[str, Array], window: int | None) -> Bool[Array, "... Q K"]:
+    q = {name: x[..., :, None] for name, x in queries.items()}
+    k = {name: x[..., None, :] for name, x in keys.items()}
+    mask = (q["index"] >= k["index"]) & (q["trees"] == k["trees"]) & (q["trees"] > 0)
+    mask &= (k["branches"] == 0) | (q["branches"] == k["branches"])
+    return mask if window is None else mask & (q["positions"] - k["positions"] < window)
+
+
+def _blocks(x: Array, size: int, axis: int = 1) -> Array:
+    """[..., T, ...] -> [..., N, size, ...]."""
+    return x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+
+
+def _and_before(blocks: Array, axis: int = 1) -> Array:
+    """[..., N, S, ...] -> [..., N, 2S, ...]: each block behind the one before it, the first behind zeros."""
+    first = [(0, 0)] * blocks.ndim
+    first[axis] = (1, 0)
+    before = jnp.pad(jax.lax.slice_in_dim(blocks, 0, -1, axis=axis), first)
+    return jnp.concatenate([before, blocks], axis=axis + 1)
+
+
+def attend(
+    q: Float[Array, "B T H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    masks: tuple[Array, ...],
+    softcap: float | None = None,
+) -> Float[Array, "B T H E"]:
+    """Softmax attention with grouped queries under `visible` or `visible_parts`; queries come scaled."""
+    grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
+    q, k, v = jnp.transpose(grouped, (0, 2, 1, 3, 4)), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
+    out = _attend(q, k, v, masks, softcap)
+    return jnp.swapaxes(out, 1, 2).reshape(*out.shape[:1], out.shape[2], -1, out.shape[-1])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(
+    q: Float[Array, "B K T G E"],
+    k: Float[Array, "B K T E"],
+    v: Float[Array, "B K T E"],
+    masks: tuple[Array, ...],
+    softcap: float | None,
+) -> Float[Array, "B K T G E"]:
+    """`attend`, a key/value head's queries together.
+
+    Its own gradient, after FlashAttention's (Dao et al. 2022, appendix B): scores are computed once more instead of
+    kept, and products contract such that only their narrow operand is ever transposed.
     """
-    b, t, h, e = q.shape
-    grouped = q.reshape(b, t, k.shape[2], h // k.shape[2], e)
-    scores = jnp.einsum("btngd,bsnd->bngts", grouped, k, preferred_element_type=jnp.float32)
+    return _forward(q, k, v, masks, softcap)[0]
+
+
+def _forward(q, k, v, masks, softcap):
+    parts, shape = _parts(q, k, v, masks), q.shape[:-1]
+    scores = [_scores(qs, ks, mask, softcap) for (qs, ks, _), mask in parts]
+    largest = functools.reduce(jnp.maximum, [jnp.max(s, axis=-1).reshape(shape) for s in scores])
+    weights = [jnp.exp(s - largest.reshape(*s.shape[:-1], 1)) for s in scores]
+    total = functools.reduce(jnp.add, [jnp.sum(w, axis=-1).reshape(shape) for w in weights])
+    mixed = (_product("...qgs,...se->...qge", w, vs) for w, ((_, _, vs), _) in zip(weights, parts, strict=True))
+    out = sum(m.reshape(q.shape) for m in mixed) / total[..., None]
+    out, lse = (checkpoint_name(x, ATTENDED) for x in (out.astype(q.dtype), largest + jnp.log(total)))
+    return out, (q, k, v, masks, out, lse)
+
+
+def _backward(softcap, saved, g):
+    q, k, v, masks, out, lse = saved
+    _, join = jax.vjp(lambda q, k, v: [part for part, _ in _parts(q, k, v, masks)], q, k, v)
+    through = jnp.sum(g.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
+    grads = []
+    for (qs, ks, vs), mask in _parts(q, k, v, masks):
+        rows = (*qs.shape[:-1], 1)
+        scores, gs = _scores(qs, ks, mask, softcap), g.reshape(qs.shape)
+        weights = jnp.exp(scores - lse.reshape(rows))
+        d_scores = weights * (_product("...qge,...se->...qgs", gs, vs) - through.reshape(rows))
+        if softcap is not None:
+            d_scores *= jnp.where(mask, 1 - jnp.square(scores / softcap), 0)
+        d_q = _product("...qgs,...se->...qge", d_scores, ks)
+        d_k = jnp.swapaxes(_product("...qge,...qgs->...es", qs, d_scores), -1, -2)
+        d_v = jnp.swapaxes(_product("...qge,...qgs->...es", gs, weights), -1, -2)
+        grads.append(tuple(d.astype(q.dtype) for d in (d_q, d_k, d_v)))
+    return *join(grads), None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _parts(q, k, v, masks):
+    """Queries, keys and values of each part, and its mask, where the other dimensions are those of its scores."""
+    if len(masks) == 1:
+        return [((q, k, v), masks[0][:, None, :, None])]
+    on_trunk, near = masks
+    trunks, size = on_trunk.shape[-1], near.shape[-2]
+    keys = [_and_before(_blocks(x, size, axis=2), axis=2) for x in (k, v)]
+    return [
+        ((q, k[:, :, :trunks], v[:, :, :trunks]), on_trunk[:, None, :, None]),
+        ((_blocks(q, size, axis=2), *keys), near[:, None, :, :, None]),
+    ]
+
+
+def _scores(q, k, mask, softcap):
+    scores = _product("...qge,...se->...qgs", q, k)
     if softcap is not None:
         scores = jnp.tanh(scores / softcap) * softcap
-    scores = jnp.where(mask[:, :, None], scores, _NEVER)
-    lse = jax.nn.logsumexp(scores, axis=-1, keepdims=True)
-    weights = jnp.exp(scores - lse).astype(q.dtype)
-    out = jnp.einsum("bngts,bsnd->btngd", weights, v).reshape(b, t, h, e)
-    return out, jnp.transpose(lse[..., 0], (0, 3, 1, 2)).reshape(b, t, h)
+    return jnp.where(mask, scores, _NEVER)
 
 
-def tree_layout(batch: dict[str, Array], shape: TreeShape) -> tuple[Int[Array, "B N P"], Int[Array, "B N G Q"]]:
-    """Where in its row each token of each trunk and branch lies; T where there is none."""
-    trees, branches, positions = batch["trees"], batch["branches"], batch["positions"]
-    b, t = trees.shape
-    row = jnp.arange(b)[:, None]
-    on_trunk = (branches == 0) & (trees > 0)
-    trunk_length = jnp.zeros((b, shape.trees + 1), jnp.int32).at[row, trees].add(on_trunk)
-    offset = positions - jnp.where(on_trunk, 0, trunk_length[row, trees])
-    here = jnp.broadcast_to(jnp.arange(t, dtype=jnp.int32), (b, t))
-    tree = jnp.where(trees > 0, trees - 1, shape.trees)  # out of bounds drops padding
-    trunk = jnp.full((b, shape.trees, shape.trunk), t, jnp.int32)
-    trunk = trunk.at[row, jnp.where(on_trunk, tree, shape.trees), offset].set(here, mode="drop")
-    branch = jnp.full((b, shape.trees, shape.branches, shape.branch), t, jnp.int32)
-    branch = branch.at[row, tree, jnp.where(on_trunk, shape.branches, branches - 1), offset].set(here, mode="drop")
-    return trunk, branch
-
-
-def two_part(q, k, v, context: Context) -> Float[Array, "B T H E"]:
-    """Tree attention as ordinary attentions over trunks and branches, merged by log-sum-exp."""
-    assert context.layout is not None
-    trunk, branch = context.layout
-    b, t = context.positions.shape
-    n, p = trunk.shape[1:]
-    g, s = branch.shape[2:]
-
-    def gather(x, index):
-        index = index.reshape(index.shape + (1,) * (x.ndim - 2))
-        return jnp.take_along_axis(x, index, axis=1, mode="fill", fill_value=0)
-
-    def part(query_index, key_index, causal: bool):
-        """Attention of [b m, queries] on [b m, keys]."""
-        m = query_index.shape[0] // b
-        qs = gather(q, query_index.reshape(b, -1)).reshape(b * m, -1, *q.shape[2:])
-        ks, vs = (gather(x, key_index.reshape(b, -1)).reshape(b * m, -1, *k.shape[2:]) for x in (k, v))
-        mask = (key_index < t)[:, None, :]
-        if causal:
-            mask &= jnp.tril(jnp.ones((qs.shape[1], ks.shape[1]), bool))
-        query_at, key_at = (
-            gather(context.positions, i.reshape(b, -1)).reshape(b * m, -1) for i in (query_index, key_index)
-        )
-        mask &= query_at[:, :, None] - key_at[:, None, :] < context.window
-        return masked(qs, ks, vs, mask[:, None], context.softcap)
-
-    trunks, branches = trunk.reshape(b * n, p), branch.reshape(b * n * g, s)
-    on_trunk, _ = part(trunks, trunks, causal=True)
-    own, own_lse = part(branches, branches, causal=True)
-    above, above_lse = part(branch.reshape(b * n, g * s), trunks, causal=False)
-    own, own_lse = own.reshape(above.shape), own_lse.reshape(above_lse.shape)
-    share = jax.nn.sigmoid(own_lse - above_lse)[..., None].astype(own.dtype)  # exp(own) / (exp(own) + exp(above))
-    merged = share * own + (1 - share) * above
-
-    rows = jnp.arange(b)[:, None]
-    out = jnp.zeros_like(q).at[rows, trunk.reshape(b, -1)].set(on_trunk.reshape(b, -1, *q.shape[2:]), mode="drop")
-    return out.at[rows, branch.reshape(b, -1)].set(merged.reshape(b, -1, *q.shape[2:]), mode="drop")
+def _product(indices: str, a: Array, b: Array) -> Array:
+    """An einsum of operands in b's type, or a's if that is narrower; float32."""
+    dtype = min(a.dtype, b.dtype, key=lambda t: t.itemsize)
+    return jnp.einsum(indices, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)

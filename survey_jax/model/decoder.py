@@ -10,18 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
+from survey_jax.model.products import low_rank
 from survey_jax.model.quantize import project
 from survey_jax.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
 
 Batch = dict[str, Array]
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+PRODUCT = "product"  # of activations with weights, by its name for `jax.checkpoint`
 REMAT = {
     "none": None,  # keep every activation
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep matrix products, recompute the rest
+    "dots": jax.checkpoint_policies.save_only_these_names(
+        PRODUCT, attention.ATTENDED
+    ),  # keep products with weights, recompute the rest
     "full": jax.checkpoint_policies.nothing_saveable,  # keep only the layers' inputs
 }
 
@@ -53,6 +58,24 @@ class DecoderConfig:
     logit_scale: float = 1.0
     attention_softcap: float | None = None
     logit_softcap: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Numerics:
+    """How a decoder is computed.
+
+    Attributes:
+      dtype: of the operands of matrix products with weights.
+      activations: of everything between them; norms and softmax are float32 throughout.
+      lora_scale: of what adapters add.
+    """
+
+    dtype: str = "float32"
+    activations: str = "float32"
+    lora_scale: float = 0.0
+
+
+FLOAT32 = Numerics()
 
 
 def param(shape: tuple[int, ...], axes: tuple[str | None, ...], kind: type[nnx.Param] = nnx.Param) -> nnx.Param:
@@ -98,34 +121,15 @@ class Decoder(nnx.Module):
             self.head = param((c.vocab_size, c.width), ("vocab", "embed"))
 
 
-def linear(x: Float[Array, "B T i"], layer: Block, name: str, lora_scale: float) -> Float[Array, "B T o"]:
+def linear(x: Float[Array, "B T i"], layer: Block, name: str, numerics: Numerics) -> Float[Array, "B T o"]:
     """x W, plus bias and low-rank update (x A) B * scale (Hu et al. 2021, eq. 3) where the projection has them."""
-    y = project(x, layer, name)
+    y = checkpoint_name(project(x, layer, name, jnp.dtype(numerics.dtype)), PRODUCT)
     if (bias := getattr(layer, f"{name}_bias", None)) is not None:
         y += bias[...].astype(x.dtype)
     if (a := getattr(layer, f"{name}_lora_a", None)) is not None:
         b = getattr(layer, f"{name}_lora_b")
-        y += low_rank(low_rank(x, a[...].astype(x.dtype)), b[...].astype(x.dtype)) * lora_scale
+        y += low_rank(low_rank(x, a[...].astype(x.dtype)), b[...].astype(x.dtype)) * numerics.lora_scale
     return y
-
-
-@jax.custom_vjp
-def low_rank(x: Float[Array, "B T i"], w: Float[Array, "i o"]) -> Float[Array, "B T o"]:
-    """x w, where i or o is an adapter's rank.
-
-    Its own gradient for w: left to itself, XLA transposes the wide operand (and recomputes what made it, transposed)
-    to contract over tokens; here the narrow one comes first, which is 40 times smaller.
-    """
-    return x @ w
-
-
-def _low_rank_backward(saved, g):
-    x, w = saved
-    narrow_first = jnp.einsum("bti,bto->io", x, g) if x.shape[-1] <= g.shape[-1] else jnp.einsum("bto,bti->oi", g, x).T
-    return g @ w.T, narrow_first
-
-
-low_rank.defvjp(lambda x, w: (x @ w, (x, w)), _low_rank_backward)
 
 
 def rms_norm(x: Float[Array, "... d"], weight: nnx.Param, c: DecoderConfig) -> Float[Array, "... d"]:
@@ -141,38 +145,38 @@ def normed(layer: Block, name: str, x: Float[Array, "... d"], c: DecoderConfig) 
     return x if weight is None else rms_norm(x, weight, c)
 
 
-def heads(layer: Block, name: str, x: Float[Array, "B T D"], count: int, c: DecoderConfig, lora_scale: float):
+def heads(layer: Block, name: str, x: Float[Array, "B T D"], count: int, c: DecoderConfig, numerics: Numerics):
     """Queries, keys or values of `count` heads: [B, T, D] -> [B, T, count, E]."""
-    y = linear(x, layer, name, lora_scale)
+    y = linear(x, layer, name, numerics)
     if c.qk_norm == "projection":
         y = normed(layer, f"{name}_norm", y, c)
     y = y.reshape(*x.shape[:2], count, c.head_width)
     return normed(layer, f"{name}_norm", y, c) if c.qk_norm == "head" else y
 
 
-def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):
+def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, numerics: Numerics):
     """Self-attention over answer trees: [B, T, D] -> [B, T, D]."""
-    q = heads(layer, "q", x, c.heads, c, lora_scale)
-    k = heads(layer, "k", x, c.kv_heads, c, lora_scale)
-    v = heads(layer, "v", x, c.kv_heads, c, lora_scale)
+    q = heads(layer, "q", x, c.heads, c, numerics)
+    k = heads(layer, "k", x, c.kv_heads, c, numerics)
+    v = heads(layer, "v", x, c.kv_heads, c, numerics)
     q = context.rotate(q) * jnp.asarray(c.query_scale, q.dtype)
     out = context.attend(q, context.rotate(k), v)
-    return linear(out.reshape(*x.shape[:2], -1), layer, "o", lora_scale)
+    return linear(out.reshape(*x.shape[:2], -1), layer, "o", numerics)
 
 
-def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, lora_scale: float):
+def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics):
     """Gated feed-forward (Shazeer 2020): [B, T, D] -> [B, T, D]."""
-    gate = linear(x, layer, "gate", lora_scale)
+    gate = linear(x, layer, "gate", numerics)
     gate = jax.nn.silu(gate) if c.activation == "silu" else jax.nn.gelu(gate, approximate=True)
-    return linear(gate * linear(x, layer, "up", lora_scale), layer, "down", lora_scale)
+    return linear(gate * linear(x, layer, "up", numerics), layer, "down", numerics)
 
 
-def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, lora_scale: float):
+def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, numerics: Numerics):
     """One layer: residual attention and feed-forward, each between the norms that the family has."""
     scale = jnp.asarray(c.residual_scale, x.dtype)
-    y = attend(layer, normed(layer, "attention_norm", x, c), context, c, lora_scale)
+    y = attend(layer, normed(layer, "attention_norm", x, c), context, c, numerics)
     x = x + normed(layer, "attention_post_norm", y, c) * scale
-    y = feed_forward(layer, normed(layer, "ff_norm", x, c), c, lora_scale)
+    y = feed_forward(layer, normed(layer, "ff_norm", x, c), c, numerics)
     return x + normed(layer, "ff_post_norm", y, c) * scale
 
 
@@ -188,8 +192,7 @@ def hidden_states(
     batch: Batch,
     c: DecoderConfig,
     *,
-    dtype: jnp.dtype = jnp.float32,
-    lora_scale: float = 0.0,
+    numerics: Numerics = FLOAT32,
     tree_shape: attention.TreeShape | None = None,
     remat: str = "none",
 ) -> Float[Array, "B T D"]:
@@ -197,17 +200,16 @@ def hidden_states(
 
     Args:
       batch: `tokens`, `positions`, `trees`, `branches` of `trees.py`, int32 [B, T].
-      dtype: in which activations and matrix products are computed; norms and softmax are float32 throughout.
       tree_shape: None for dense attention; the layout of `two_part` otherwise.
       remat: a key of REMAT.
     """
-    x = look_up(model.embedding[...], batch["tokens"]).astype(dtype)
-    x *= jnp.asarray(c.embed_scale, dtype)
+    x = look_up(model.embedding[...], batch["tokens"]).astype(numerics.activations)
+    x *= jnp.asarray(c.embed_scale, x.dtype)
     contexts = attention.contexts(batch, c.kinds, c.head_width, c.attention_softcap, tree_shape)
 
     def body(x, scanned):
         layer, kind = scanned
-        x = block(layer, x, attention.select(contexts, kind), c, lora_scale)
+        x = block(layer, x, attention.select(contexts, kind), c, numerics)
         return constrain(x, ROWS), None
 
     if REMAT[remat] is not None:

@@ -98,11 +98,7 @@ def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
 
 def attention_pairs(tokens: int, shape: TreeShape | None) -> int:
     """Query-key pairs of a row that an attention back end computes, masked ones included."""
-    if shape is None:
-        return tokens**2
-    trunk = shape.trunk**2
-    branches = shape.branches * shape.branch * (shape.branch + shape.trunk)
-    return shape.trees * (trunk + branches)
+    return tokens**2 if shape is None else tokens * (shape.trunks + 2 * shape.branch)
 
 
 def step_bytes(

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from survey_jax.errors import UserError
+from survey_jax.model.products import dot, product
 from survey_jax.sharding import gathered
 
 Axes = tuple[str | None, ...]
@@ -102,19 +103,19 @@ def _put(block: nnx.Module, name: str, shape: tuple[int, ...], axes: tuple[str |
     setattr(block, name, nnx.Param(jnp.zeros(shape, dtype), axes=axes))
 
 
-def project(x: Float[Array, "B T i"], layer: nnx.Module, name: str) -> Float[Array, "B T o"]:
-    """x W for the projection `name` of one layer, however it is stored."""
+def project(x: Float[Array, "B T i"], layer: nnx.Module, name: str, dtype: jnp.dtype) -> Float[Array, "B T o"]:
+    """x W for the projection `name` of one layer, however it is stored; operands are of type `dtype`."""
     variable = getattr(layer, name)
     weight = variable[...]
     if (scale := getattr(layer, f"{name}_scale", None)) is None:
-        return x @ weight.astype(x.dtype)
+        return product(x, weight, dtype)
     axes = tuple(v.get_metadata()["axes"][1:] for v in (variable, scale))  # of one layer
-    return frozen_product(x, weight, scale[...], axes)
+    return frozen_product(x, weight, scale[...], dtype, axes)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def frozen_product(
-    x: Float[Array, "B T i"], codes: Array, scale: Array, axes: tuple[Axes, Axes] = ((), ())
+    x: Float[Array, "B T i"], codes: Array, scale: Array, dtype: jnp.dtype, axes: tuple[Axes, Axes] = ((), ())
 ) -> Float[Array, "B T o"]:
     """x W for a quantised W that is not trained.
 
@@ -122,9 +123,10 @@ def frozen_product(
     backward pass. Here the backward pass turns it back once more.
 
     Args:
+      dtype: of the product's operands.
       axes: logical names of the dimensions of codes and of scales; () where no mesh splits them.
     """
-    return x @ _whole(codes, scale, axes, x.dtype)
+    return dot(x, _whole(codes, scale, axes, dtype), dtype)
 
 
 def _whole(codes: Array, scale: Array, axes: tuple[Axes, Axes], dtype: jnp.dtype) -> Float[Array, "i o"]:
@@ -132,12 +134,12 @@ def _whole(codes: Array, scale: Array, axes: tuple[Axes, Axes], dtype: jnp.dtype
     return dequantize(gathered(codes, axes[0]), gathered(scale, axes[1]), dtype)
 
 
-def _forward(x: Array, codes: Array, scale: Array, axes: tuple[Axes, Axes]):
-    return frozen_product(x, codes, scale, axes), (codes, scale)
+def _forward(x: Array, codes: Array, scale: Array, dtype: jnp.dtype, axes: tuple[Axes, Axes]):
+    return frozen_product(x, codes, scale, dtype, axes), (codes, scale)
 
 
-def _backward(axes: tuple[Axes, Axes], saved: tuple[Array, Array], g: Float[Array, "B T o"]):
-    return g @ _whole(*saved, axes, g.dtype).T, None, None
+def _backward(dtype: jnp.dtype, axes: tuple[Axes, Axes], saved: tuple[Array, Array], g: Float[Array, "B T o"]):
+    return dot(g, _whole(*saved, axes, dtype).T, dtype), None, None
 
 
 frozen_product.defvjp(_forward, _backward)

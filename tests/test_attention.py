@@ -1,0 +1,66 @@
+"""Attention and products against plain formulas under JAX's own differentiation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxtyping import Array
+
+from survey_jax.model.attention import TreeShape, attend, visible, visible_parts
+from survey_jax.model.products import product
+
+DRAW = np.random.default_rng(0)
+SHAPE = TreeShape(trunks=16, branch=8)
+
+
+def tree_batch() -> dict[str, Array]:
+    """Two rows of 48 tokens: trunks first, then branches; padding at the end."""
+    rows = []
+    for trunks, branches in (((5, 9), ((3, 8, 1), (4, 4))), ((11,), ((7, 7, 6, 2),))):
+        trees = [t + 1 for t, n in enumerate(trunks) for _ in range(n)]
+        positions = [i for n in trunks for i in range(n)]
+        row = [(t, 0, p) for t, p in zip(trees, positions, strict=True)]
+        for t, sizes in enumerate(branches):
+            row += [(t + 1, b + 1, trunks[t] + i) for b, n in enumerate(sizes) for i in range(n)]
+        rows.append(row + [(0, 0, 0)] * (48 - len(row)))
+    array = np.array(rows, np.int32)
+    return {name: jnp.asarray(array[..., i]) for i, name in enumerate(("trees", "branches", "positions"))}
+
+
+def plain(q: Array, k: Array, v: Array, mask: Array, softcap: float | None) -> Array:
+    """Softmax attention of H heads, keys and values repeated."""
+    k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    scores = jnp.einsum("bthe,bshe->bhts", q, k)
+    scores = scores if softcap is None else softcap * jnp.tanh(scores / softcap)
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e9), axis=-1)
+    return jnp.einsum("bhts,bshe->bthe", weights, v)
+
+
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("parts", [False, True], ids=["dense", "two_part"])
+def test_attention_and_its_gradient(window: int | None, softcap: float | None, parts: bool) -> None:
+    batch = tree_batch()
+    q, k, v, g = (jnp.asarray(DRAW.normal(size=(2, 48, n, 4)), jnp.float32) for n in (6, 2, 2, 6))
+    real = (batch["trees"] > 0)[..., None, None]  # what padding gives is nobody's
+    dense = visible(batch, window)
+    masks = visible_parts(batch, window, SHAPE) if parts else (dense,)
+    ours = jax.value_and_grad(lambda *x: jnp.sum(attend(*x, masks, softcap) * g * real), argnums=(0, 1, 2))
+    expected = jax.value_and_grad(lambda *x: jnp.sum(plain(*x, dense, softcap) * g * real), argnums=(0, 1, 2))
+    for a, b in zip(jax.tree.leaves(jax.jit(ours)(q, k, v)), jax.tree.leaves(expected(q, k, v)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+def test_products_of_narrow_operands() -> None:
+    """bfloat16 operands, float32 sums: the product of rounded numbers, and gradients of rounded gradients."""
+    x, w, g = (DRAW.normal(size=size).astype(np.float32) for size in ((2, 5, 32), (32, 7), (2, 5, 7)))
+
+    def rounded(a: np.ndarray) -> np.ndarray:
+        return np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64)
+
+    y, backward = jax.vjp(lambda x, w: product(x, w, jnp.bfloat16), x, w)
+    assert y.dtype == jnp.float32
+    d_x, d_w = backward(jnp.asarray(g))
+    np.testing.assert_allclose(y, rounded(x) @ rounded(w), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(d_x, rounded(g) @ rounded(w).T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(d_w, np.einsum("bti,bto->io", rounded(x), rounded(g)), rtol=1e-5, atol=1e-5)
