@@ -1,15 +1,16 @@
 """What training and evaluation set up alike: the data, the prompts, the model on its mesh, and prediction."""
 
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import transformers
+from etils import epath
 from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -26,12 +27,16 @@ from survey_jax.model.decoder import DecoderConfig, Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
-from survey_jax.prompts import Prompt, Prompter
+from survey_jax.prompts import Prompt, Prompter, limited
 from survey_jax.sharding import make_mesh
 from survey_jax.survey.metrics import scale_points
 from survey_jax.survey.splits import Splits, split
 from survey_jax.survey.table import Answer, read_table
+from survey_jax.token_cache import CachedTokenizer
 from survey_jax.trees import BatchShape, group_questions, tree_shape
+
+if TYPE_CHECKING:
+    import transformers
 
 EXTRA = "data"  # the split of tables given to eval.py by --data
 
@@ -58,7 +63,13 @@ class Model:
     shape: BatchShape
 
 
-def make_prompter(config: Config, tokenizer: transformers.PreTrainedTokenizerBase) -> Prompter:
+def open_tokenizer(config: Config, pretrained: Pretrained) -> CachedTokenizer:
+    """The model's tokenizer; what it makes of the tables is kept under `run.cache`."""
+    folder = epath.Path(config.run.cache) / "tokens" if config.run.cache else None
+    return CachedTokenizer(pretrained.tokenizer, pretrained.tokenizer_fingerprint(), folder)
+
+
+def make_prompter(config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer") -> Prompter:
     """The config's template on a tokenizer."""
     d = config.data
     order, seed = d.option_order, config.run.seed
@@ -89,17 +100,13 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     parts = splits.rows | ({EXTRA: list(extra)} if extra else {})
     rows = [a for part in parts.values() for a in part]
     scale_points(rows)  # refuses bad ones here rather than at the first evaluation
-    letters = prompter.letters([prompter.text(a) for a in rows], max(len(a.options) for a in rows))
-    prompts = {name: encode(config, prompter, part) for name, part in parts.items()}
+    everything, letters = prompter.tokenise(rows)
+    made, limits = iter(everything), (config.batch.row_tokens, config.data.drop_long)
+    prompts = {name: limited(list(itertools.islice(made, len(part))), *limits) for name, part in parts.items()}
     for name, part in prompts.items():
         if not part:
             raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.row_tokens")
     return Task(splits, prompter, prompts, letters)
-
-
-def encode(config: Config, prompter: Prompter, answers: Sequence[Answer]) -> list[Prompt]:
-    """Prompts of some rows under the config's limits."""
-    return prompter.encode(answers, config.batch.row_tokens, config.data.drop_long)
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:

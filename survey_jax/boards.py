@@ -1,15 +1,17 @@
 """Where metrics go besides metrics.jsonl: TensorBoard's event files, and Weights & Biases if it is asked for."""
 
 import importlib.util
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from survey_jax.config import Config, to_dict
 from survey_jax.console import say
 from survey_jax.errors import UserError
 from survey_jax.run_files import is_remote
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class Board(Protocol):
@@ -49,7 +51,16 @@ class TensorBoard:
     """Event files under WORKDIR/tensorboard; what an interrupted run wrote after `start` is hidden."""
 
     def __init__(self, workdir: epath.Path, start: int):
-        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        self._folder, self._start = str(workdir / "tensorboard"), start
+        self._opened: SummaryWriter | None = None
+
+    @property
+    def _writer(self) -> "SummaryWriter":
+        if self._opened is None:
+            from tensorboardX import SummaryWriter  # here: it imports torch, where that is installed
+
+            self._opened = SummaryWriter(self._folder, purge_step=self._start + 1)
+        return self._opened
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds the values of a step."""
@@ -58,7 +69,8 @@ class TensorBoard:
 
     def close(self) -> None:
         """Writes what is still in memory."""
-        self._writer.close()
+        if self._opened is not None:
+            self._opened.close()
 
 
 class WandB:

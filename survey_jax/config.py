@@ -87,7 +87,7 @@ class RunConfig:
     eval_every: int = 50  # steps between evaluations on `valid`; each is followed by a checkpoint
     save_minutes: float = 15.0  # a checkpoint at least so often, between evaluations too
     keep: int = 2  # latest checkpoints kept; the best one stays as well
-    compilation_cache: str = "checkpoints/.jax_cache"  # second starts skip compilation; "" = off
+    cache: str = "checkpoints/.cache"  # compiled programs and tokens, so that a second start is quick; "" = off
     calibrate: bool = True  # predict at the temperature that suits `valid` best; False: at 1, as published systems do
     profile: tuple[int, ...] = ()  # trace from this step to that one, (10, 12): docs/monitoring.md
     wandb: str = ""  # a project of Weights & Biases that gets the metrics, too; needs its package
@@ -190,7 +190,7 @@ def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config")
 MAY_CHANGE = (
     "config.model.weights config.model.revision config.model.attention config.model.remat config.model.check_parity "
     "config.data.tables config.mesh config.run.log_every config.run.eval_every config.run.save_minutes config.run.keep "
-    "config.run.compilation_cache config.run.profile config.run.wandb config.optim.steps"
+    "config.run.cache config.run.profile config.run.wandb config.optim.steps"
 )
 
 

@@ -11,9 +11,9 @@ language:XX      the wording in another language; question and options stay as t
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import transformers
 from flax import nnx
 from jaxtyping import Float
 
@@ -21,9 +21,13 @@ from survey_jax.assemble import Predictor
 from survey_jax.config import Config
 from survey_jax.console import say
 from survey_jax.errors import UserError
-from survey_jax.prompts import Prompt, Prompter
+from survey_jax.prompts import Prompt, Prompter, limited
 from survey_jax.survey import baselines
 from survey_jax.survey.table import Answer
+from survey_jax.token_cache import CachedTokenizer
+
+if TYPE_CHECKING:
+    import transformers
 
 NAMES = ("group_swapped", "no_group", "reversed", "shuffled", "orders:K", "template:NAME", "language:XX")
 # Rows to ask instead; None where there is nothing to change.
@@ -40,7 +44,7 @@ class Control:
 
 
 def make_controls(
-    names: Sequence[str], config: Config, tokenizer: transformers.PreTrainedTokenizerBase
+    names: Sequence[str], config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer"
 ) -> list[Control]:
     """Controls by their names as this module's first lines have them.
 
@@ -50,7 +54,7 @@ def make_controls(
     return [_make(name, config, tokenizer) for name in names]
 
 
-def _make(name: str, config: Config, tokenizer: transformers.PreTrainedTokenizerBase) -> Control:
+def _make(name: str, config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer") -> Control:
     data, seed = config.data, config.run.seed
 
     def prompter(template: str = "", language: str = "", order: str = "", draw: int = 0) -> Prompter:
@@ -115,9 +119,9 @@ def ask(control: Control, rows: Sequence[Answer], max_tokens: int, options: int)
     place = {id(answer): i for i, answer in enumerate(changed)}
     parts = []
     for prompter in control.prompters:
-        prompts = prompter.encode([a for a in changed if a is not None], max_tokens, drop_long=True)
-        if prompts:
-            letters = prompter.letters([prompter.text(p.answer) for p in prompts], options)
+        asked = [a for a in changed if a is not None]
+        everything, letters = prompter.tokenise(asked, options) if asked else ([], np.empty(0))
+        if prompts := limited(everything, max_tokens, drop_long=True):
             parts.append((prompts, [place[id(p.answer)] for p in prompts], letters))
     return Asked(len(rows), parts)
 

@@ -22,7 +22,7 @@ from etils import epath
 from jaxtyping import Float
 
 from survey_jax import cli, controls, distributed
-from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter
+from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter, open_tokenizer
 from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.config import Config, MeshConfig
 from survey_jax.console import is_first, say
@@ -71,7 +71,7 @@ def main() -> None:
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     base_model = pretrained.fingerprint(config.model.quantize)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
-    tokenizer = pretrained.tokenizer()
+    tokenizer = open_tokenizer(config, pretrained)
     wanted = controls.make_controls(CONTROLS.value, config, tokenizer)
     prompter = make_prompter(config, tokenizer)
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import transformers
 from flax import nnx
 
 from survey_jax.assemble import Model, Task, evaluation_step, over_prompts
@@ -41,6 +40,8 @@ def report_parity(pretrained: Pretrained, model: Model, task: Task, exact: bool 
 def load_reference(pretrained: Pretrained) -> Any:
     """The same weights in transformers, float32 on the CPU."""
     _torch()
+    import transformers  # here: training imports this module
+
     path, gguf = pretrained.path, None
     if path.suffix == ".gguf":
         path, gguf = path.parent, path.name

@@ -5,13 +5,17 @@ import re
 import string
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import transformers
 
 from survey_jax import steering
 from survey_jax.errors import UserError
 from survey_jax.survey.table import MAX_OPTIONS, Answer, Group
+from survey_jax.token_cache import CachedTokenizer, Tokens
+
+if TYPE_CHECKING:
+    import transformers
 
 LETTERS = string.ascii_uppercase
 _CONTEXT = 48  # characters before the letter that can matter to how a tokenizer splits it off
@@ -123,11 +127,31 @@ class Prompt:
         return [self.answer.probs[option] for option in self.order]
 
 
+def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list[Prompt]:
+    """Prompts of at most so many tokens.
+
+    Args:
+      drop_long: leave longer ones out, and say how many, instead of stopping.
+
+    Raises:
+      UserError: a prompt is too long; names the row.
+    """
+    long = [p for p in prompts if len(p.tokens) > max_tokens]
+    if long and not drop_long:
+        raise UserError(
+            f"{long[0].answer.describe()}: the prompt has {len(long[0].tokens)} tokens, over the {max_tokens} of "
+            f"batch.row_tokens ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
+        )
+    if long:
+        print(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens", flush=True)
+    return [p for p in prompts if len(p.tokens) <= max_tokens]
+
+
 class Prompter:
     """A tokenizer and a template that keep the letter-token contract.
 
     Args:
-      tokenizer: any Hugging Face tokenizer.
+      tokenizer: any Hugging Face tokenizer; a cached one need not be built for prompts that it has on disk.
       template: a key of TEMPLATES.
       chat: wrap the body as a user's turn by the tokenizer's own chat template, and start the reply with the stem.
       language: of the template's own words ("zh"); "" = of each row's `language`, English where it has none.
@@ -139,7 +163,7 @@ class Prompter:
 
     def __init__(
         self,
-        tokenizer: transformers.PreTrainedTokenizerBase,
+        tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer",
         template: str,
         chat: bool = False,
         *,
@@ -201,23 +225,31 @@ class Prompter:
         Raises:
           UserError: a prompt is too long (names the row), or a letter breaks the contract.
         """
-        if not answers:
-            return []
+        return limited(self.tokenise(answers)[0], max_tokens, drop_long) if answers else []
+
+    def tokenise(self, answers: Sequence[Answer], options: int = 0) -> tuple[list[Prompt], np.ndarray]:
+        """Prompts of any length, and the token id of each letter: int32 [K].
+
+        Args:
+          answers: at least one.
+          options: K, unless a row has more.
+
+        Raises:
+          UserError: a letter breaks the contract.
+        """
         texts = [self.text(a) for a in answers]
-        self.letters(texts, max(len(a.options) for a in answers))
-        prompts = [
-            Prompt(answer, np.array(ids, np.int32), self.option_order(answer))
-            for answer, ids in zip(answers, self._ids(texts), strict=True)
-        ]
-        long = [p for p in prompts if len(p.tokens) > max_tokens]
-        if long and not drop_long:
-            raise UserError(
-                f"{long[0].answer.describe()}: the prompt has {len(long[0].tokens)} tokens, over the {max_tokens} of "
-                f"batch.row_tokens ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
-            )
-        if long:
-            print(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens", flush=True)
-        return [p for p in prompts if len(p.tokens) <= max_tokens]
+        count = max(options, *(len(a.options) for a in answers))
+
+        def make() -> Tokens:
+            letters = self.letters(texts, count)
+            return Tokens([np.array(ids, np.int32) for ids in self._ids(texts)], letters)
+
+        if isinstance(self.tokenizer, CachedTokenizer):
+            ids, letters = self.tokenizer.kept([self.lead, f"chat {self.chat}", f"{count} letters"], texts, make)
+        else:
+            ids, letters = make()
+        prompts = [Prompt(a, tokens, self.option_order(a)) for a, tokens in zip(answers, ids, strict=True)]
+        return prompts, letters
 
     def letters(self, texts: Sequence[str], count: int) -> np.ndarray:
         """Token id of each letter (with its lead) in its context, int32 [count].

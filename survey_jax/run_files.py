@@ -189,7 +189,7 @@ def manifest(config: Config, identity: dict[str, str], commit: str | None) -> di
     }
 
 
-_LOCAL = ("config.model.weights", "config.data.tables", "config.run.compilation_cache")
+_LOCAL = ("config.model.weights", "config.data.tables", "config.run.cache")
 
 
 def shared_settings(config: Config) -> dict[str, str]:

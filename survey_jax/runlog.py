@@ -27,9 +27,10 @@ RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tok
 
 def start_jax(config: Config) -> None:
     """Process-wide jax settings; call before the first computation."""
-    if config.run.compilation_cache:
-        cache = config.run.compilation_cache
-        jax.config.update("jax_compilation_cache_dir", cache if "://" in cache else str(Path(cache).resolve()))
+    if cache := config.run.cache:
+        folder = cache if "://" in cache else str(Path(cache).resolve())
+        jax.config.update("jax_compilation_cache_dir", f"{folder}/programs")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a start has dozens of small ones
 
 
 def is_timing(name: str) -> bool:

@@ -18,7 +18,7 @@ from absl import flags
 
 from survey_jax import cli, distributed, explain
 from survey_jax.accelerators import by_kind
-from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter
+from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter, open_tokenizer
 from survey_jax.boards import check_boards
 from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints
 from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
@@ -64,7 +64,7 @@ def main() -> None:
     # -------------------------------------------------------------------- data
     say("data")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    task = build_task(config, make_prompter(config, pretrained.tokenizer()))
+    task = build_task(config, make_prompter(config, open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
     if VALID not in task.prompts:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
@@ -177,7 +177,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
     Raises:
       Stopped: the machine is asked for; all steps are saved.
     """
-    settings, steps, schedule = run.config.run, run.config.optim.steps, make_schedule(run.config.optim)
+    settings, steps, schedule = run.config.run, run.config.optim.steps, jax.jit(make_schedule(run.config.optim))
     saved, saved_at = start, time.monotonic()  # what it begins with is saved, or nothing
 
     def save(step: int, scores: dict[str, float] | None = None) -> None:

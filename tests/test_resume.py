@@ -114,7 +114,7 @@ def test_a_whole_run_logs_every_step_once(whole: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bits(config: Path, whole: Path, tmp_path: Path) -> None:
     """Compiled anew, and with a profile taken on the way, which holds the steps that were asked for."""
-    finish(config, tmp_path, "--config.run.compilation_cache=", "--config.run.profile=(3, 5)")
+    finish(config, tmp_path, "--config.run.cache=", "--config.run.profile=(3, 5)")
     assert_same_end(tmp_path, whole)
     [trace] = (tmp_path / "profile").glob("plugins/profile/*/*.trace.json.gz")
     events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]

@@ -117,7 +117,7 @@ def get_config():
             unseen_questions=("q1", "q6"), unseen_groups={{"country": ("Peru",)}}, valid_questions=("q3",))),
         batch=BatchConfig(rows=2, row_tokens=384, row_answers=16, groups=3),
         optim=OptimConfig(steps=40, lr=1e-2, warmup=2),
-        run=RunConfig(eval_every=20, log_every=5, compilation_cache={str(directory / "cache")!r}),
+        run=RunConfig(eval_every=20, log_every=5, cache={str(directory / "cache")!r}),
     )
 {changes}    return c
 """)

@@ -71,6 +71,11 @@ class GGUF:
         self._rope_factors = next((s for s in stored if s.name == _ROPE_FACTORS), None)
         self._tensors = {self._hf_name(s.name): s for s in stored if s is not self._rope_factors}
 
+    def header(self) -> bytes:
+        """The file up to its first tensor: all metadata, the tokenizer's vocabulary included."""
+        with self.path.open("rb") as file:
+            return file.read(min((s.offset for s in self._tensors.values()), default=-1))
+
     @property
     def names(self) -> Collection[str]:
         return self._tensors.keys()

@@ -2,28 +2,31 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import transformers
 from flax import nnx
 
 from survey_jax.errors import UserError
 from survey_jax.model.decoder import PROJECTIONS, Decoder, DecoderConfig
 from survey_jax.model.families import Names, decoder_config
 from survey_jax.model.gguf import GGUF
-from survey_jax.model.gguf_tokenizer import gguf_tokenizer
 from survey_jax.model.loading import Origin, Target, load
 from survey_jax.model.lora import LoraParam, add_lora, initial_adapter
 from survey_jax.model.quantize import kind_of, quantize_shapes
 from survey_jax.model.tensors import SafetensorsDirectory, TensorSource
 from survey_jax.sharding import parameter_shardings
 
+if TYPE_CHECKING:
+    import transformers  # takes half a second: only where a tokenizer is built
+
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
 _HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own form
 _ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --config.model.weights=DIR"
+_TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # the config, too: it names the tokenizer's kind
 _SAMPLE = 1 << 20  # bytes hashed at each end of a weight file
 
 
@@ -36,10 +39,14 @@ class Pretrained:
     names: Names
     source: TensorSource
 
-    def tokenizer(self) -> transformers.PreTrainedTokenizerBase:
+    def tokenizer(self) -> "transformers.PreTrainedTokenizerBase":
         """The model's own tokenizer."""
         if isinstance(self.source, GGUF):
+            from survey_jax.model.gguf_tokenizer import gguf_tokenizer
+
             return gguf_tokenizer(self.source)
+        import transformers
+
         try:
             # A repository's own code is never run.
             return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
@@ -47,6 +54,19 @@ class Pretrained:
             raise UserError(
                 f"{self.path}: has no tokenizer that transformers can load ({_first_line(error)})"
             ) from error
+
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of all that decides what the tokenizer makes of a text: what it is built from, and by which versions."""
+        versions = [importlib.metadata.version(name) for name in ("survey_jax", "tokenizers", "transformers")]
+        digest = hashlib.sha256(repr(versions).encode())
+        if isinstance(self.source, GGUF):
+            digest.update(self.source.header() + Path(__file__).with_name("gguf_tokenizer.py").read_bytes())
+            return digest.hexdigest()
+        for file in sorted([*self.path.glob("*"), *self.path.glob("additional_chat_templates/*")]):
+            if file.suffix in _TOKENIZER_FILES and file.is_file():
+                content = file.read_bytes()
+                digest.update(f"{file.relative_to(self.path)} {len(content)} ".encode() + content)
+        return digest.hexdigest()
 
     @property
     def commit(self) -> str | None:
