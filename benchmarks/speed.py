@@ -103,7 +103,9 @@ def product_shapes(c: DecoderConfig) -> list[tuple[int, int, int]]:
 
 def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
     """All recipes on a model and a job."""
-    workers = {name: Worker(name, common) for name in [*RECIPES.value, *PEAKS]}
+    # In evaluation there is no step whose size could differ: b8 is b.
+    recipes = [name for name in RECIPES.value if speed_data.JOBS[common["job"]].train or parse(name)[0] != "b8"]
+    workers = {name: Worker(name, common) for name in [*recipes, *PEAKS]}
     try:
         for worker in workers.values():
             worker.begin()
@@ -115,14 +117,14 @@ def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
         for worker in workers.values():
             worker.close()
     peaks = {name: speed_report.peaks(workers.pop(name).flops) for name in PEAKS}
-    recipes = {name: describe(worker, config, common) for name, worker in workers.items()}
-    speeds = {n: found["examples_per_second"]["median"] for n, found in recipes.items() if "failed" not in found}
+    described = {name: describe(worker, config, common) for name, worker in workers.items()}
+    speeds = {n: found["examples_per_second"]["median"] for n, found in described.items() if "failed" not in found}
     return {
         "losses": losses,
         "peaks_by_library": peaks,
         "peaks": {dtype: max(found.get(dtype, 0.0) for found in peaks.values()) for dtype in ("float32", BFLOAT16)},
         "ratios": speed_report.ratios(speeds),
-        "recipes": recipes,
+        "recipes": described,
     }
 
 
@@ -179,7 +181,8 @@ class Worker:
         self.first = self._ask(do="first")
         self.first_step_s = time.perf_counter() - begin
         told = "".join(f", {template} {loss:.5f}" for template, loss in self.first.get("losses", {}).items())
-        self._say(f"first step after {self.first_step_s:.1f} s{told}")
+        if not self.failed:
+            self._say(f"first step after {self.first_step_s:.1f} s{told}")
 
     def turn(self, number: int, steps: int) -> None:
         """A round; number 0 warms up."""
@@ -201,7 +204,11 @@ class Worker:
             return
         if self._process.poll() is None:
             self._process.stdin.close()  # type: ignore[union-attr]
-            self._process.wait(timeout=60)
+            try:
+                self._process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         self._process = None
 
     def _ask(self, **command: Any) -> dict[str, Any]:
