@@ -21,6 +21,8 @@ lint: $(VENV)/.dev
 	$(RUN) -m mypy
 
 bench: $(VENV)/.bench weights
+	$(RUN) -m benchmarks.speed
+	$(RUN) -m benchmarks.start
 	$(RUN) -m benchmarks.trees
 	$(RUN) -m benchmarks.prepare
 	$(RUN) -m benchmarks.metrics

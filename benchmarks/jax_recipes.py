@@ -48,16 +48,18 @@ class How:
 RECIPES = {
     "c": How(
         template="paper",
-        batch=BatchConfig(rows=10, row_tokens=512, row_answers=8, groups=1),
+        batch=BatchConfig(rows=4, row_tokens=1024, row_answers=16, groups=4),
+        attention="two_part",
+        remat="dots",
         eval_batch=BatchConfig(rows=4, row_tokens=512, row_answers=8),
         eval_rows=192,
     ),
     "d": How(
         template="question_first",
-        batch=BatchConfig(rows=1, row_tokens=1024, row_answers=48, groups=16),
+        batch=BatchConfig(rows=1, row_tokens=1024, row_answers=72, groups=46),
         attention="two_part",
-        eval_batch=BatchConfig(rows=2, row_tokens=1024, row_answers=48),
-        eval_attention="dense",
+        remat="dots",
+        eval_batch=BatchConfig(rows=2, row_tokens=1024, row_answers=72),
         steps=4,
     ),
 }
@@ -180,7 +182,7 @@ def make_config(spec: dict[str, Any], how: How) -> Config:
         ),
         batch=batch,
         optim=OptimConfig(lr=1e-5, warmup=0, schedule="constant"),
-        run=RunConfig(compilation_cache=spec["cache"]),
+        run=RunConfig(cache=spec["cache"]),
     )
 
 

@@ -22,9 +22,9 @@ from survey_jax.survey.splits import SplitConfig
 class ModelConfig:
     weights: str = ""  # a hub id, a Hugging Face directory, or a .gguf file
     revision: str = "main"  # of a hub id: a branch, tag or commit
-    dtype: str = "float32"  # of activations and frozen weights; trained weights are float32. "bfloat16" on accelerators
+    dtype: str = "float32"  # of matrix products and frozen weights, and on accelerators of activations; or "bfloat16"
     quantize: str = ""  # store the frozen projections as "int8" | "nf4" (LoRA only), see docs/quantize.md
-    attention: str = "dense"  # "dense" | "two_part", see model/attention.py; the same numbers
+    attention: str = "two_part"  # | "dense", the same numbers; see model/attention.py
     remat: str = "none"  # "none" | "dots" | "full": what the backward pass recomputes to save memory
     check_parity: bool = False  # compare with transformers (torch, if installed) on real prompts at start
 
