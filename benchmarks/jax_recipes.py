@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import speed_data
 from benchmarks.speed_data import Round, Tree
 from benchmarks.speed_worker import fingerprint, mean_kl, serve
-from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
+from survey_jax.assemble import Predictor, build_model, build_task, evaluation_layout, make_prompter
 from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig, validate
 from survey_jax.input import Batches, evaluation_batches, prefetch, to_device
 from survey_jax.model.weights import open_pretrained
@@ -133,7 +133,8 @@ class JaxRecipe:
             begin = time.perf_counter()
             self.predictor(self.train, self.chosen, "evaluating")
             seconds = [time.perf_counter() - begin]
-            return told(seconds, evaluation_batches(self.chosen, self.model.shape), group_questions(self.chosen))
+            shape, _ = evaluation_layout(self.model, self.chosen)
+            return told(seconds, evaluation_batches(self.chosen, shape), group_questions(self.chosen))
         used = []
         for _ in range(steps * self.how.steps):
             begin = time.perf_counter()

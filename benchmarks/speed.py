@@ -8,7 +8,7 @@ Jobs: LoRA on q and v, LoRA on all projections, full fine-tuning, and zero-shot 
 
 Every recipe is a process of its own; one works at a time, and they take turns, so that a busy moment of the machine
 hits all alike. First all must have the same loss on the same rows. Then one round warms up, and the others are timed.
-Last, each starts once more with what the first start has cached. Writes speed.json and speed.md under --output.
+Last, each starts once more with what the first start has cached. Writes speed.json and speed.md under --results.
 """
 
 import dataclasses
@@ -51,8 +51,8 @@ CHOSEN_JOBS = flags.DEFINE_list("jobs", list(speed_data.JOBS), f"Of {', '.join(s
 RECIPES = flags.DEFINE_list("recipes", USUAL, f"Of {', '.join(n for n in MODULES if n not in PEAKS)}.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds.", lower_bound=1)
 STEPS = flags.DEFINE_integer("steps", 1, "Training steps a round; fast recipes take some times as many.", lower_bound=1)
-DATA = flags.DEFINE_string("data", str(WVS) if WVS.is_file() else "demo", 'A survey table with splits, or "demo".')
-OUTPUT = flags.DEFINE_string("output", "benchmarks/results", "Folder for speed.json and speed.md.")
+DATA = flags.DEFINE_string("survey", str(WVS) if WVS.is_file() else "demo", 'A survey table with splits, or "demo".')
+OUTPUT = flags.DEFINE_string("results", "benchmarks/results", "Folder for speed.json and speed.md.")
 
 
 def main() -> None:

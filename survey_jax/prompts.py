@@ -85,6 +85,11 @@ TEMPLATES: dict[str, dict[str, Template]] = {
             describe=steering.someone_zh,
         ),
     },
+    # The same with next to nothing after the group: a branch is about four tokens instead of fourteen.
+    "group_last": {
+        "en": Template(body="{question}\n{options}", stem="\nAnswer given by {group}: ("),
+        "zh": Template(body="{question}\n{options}", stem="\n回答者：{group}，答案： (", describe=steering.someone_zh),
+    },
     "subpop_qa": {"en": dataclasses.replace(_SUBPOP, describe=steering.qa)},
     "subpop_bio": {"en": dataclasses.replace(_SUBPOP, describe=steering.bio)},
     "subpop_portray": {"en": dataclasses.replace(_SUBPOP, describe=steering.portray)},

@@ -136,7 +136,7 @@ def test_whole_numbers_are_numbers_and_limits_belong():
 def everything_changed() -> Config:
     """No setting has its default."""
     return Config(
-        model=ModelConfig("m", "v2", "bfloat16", "nf4", "two_part", "full", True),
+        model=ModelConfig("m", "v2", "bfloat16", "nf4", "dense", "full", True),
         lora=LoraConfig(4, 8, ("q", "v")),
         data=DataConfig(
             tables=("a.jsonl", "b.parquet"),

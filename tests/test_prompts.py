@@ -55,6 +55,13 @@ def test_question_first_asks_for_the_group_last():
     assert prompter.text(answer(group=(("country", "Peru"),))) == f"{common}from Peru{end}"
 
 
+def test_group_last_ends_with_the_group():
+    text = Prompter(byte_tokenizer(), "group_last").text(answer())
+    assert text == "Is tea good?\n(A) Yes\n(B) No\nAnswer given by someone from Kenya: ("
+    chinese = Prompter(byte_tokenizer(), "group_last", language="zh").text(answer())
+    assert chinese.endswith("\n回答者：来自Kenya的人，答案： (")
+
+
 def test_groups_in_words():
     # Known attributes in the order of speech, whatever their order in the file; others as they are called.
     assert someone((("year", "2014"), ("age", "18-29"), ("country", "Kenya"))) == (
