@@ -73,7 +73,7 @@ def prepare(
     prompts = task.prompts[TRAIN]
     if separate:
         longest = max(len(p.tokens) for p in prompts)
-        shape = dataclasses.replace(model.shape, rows=8, tokens=longest, answers=1, trees=1)
+        shape = dataclasses.replace(model.shape, rows=8, tokens=longest, answers=1, trunks=longest)
         model, groups = dataclasses.replace(model, shape=shape), 1
     batches = Batches(prompts, model.shape, groups=groups)
     run = jax.jit(functools.partial(gradients, forward=model.forward), static_argnums=0)
