@@ -29,7 +29,7 @@ SIZES = {
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-5,
 }
-SHAPE = BatchShape(rows=2, tokens=128, answers=4, trunks=32, options=5)
+SHAPE = BatchShape(rows=2, tokens=512, answers=4, trunks=32, options=5)
 TREES = TreeShape(trunks=32, branch=16)
 
 

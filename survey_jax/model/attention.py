@@ -5,8 +5,8 @@ query's own branch; sliding-window layers also ask that it be fewer than `window
 
 Two back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
 little more than what can be seen. Rows hold their trunks first, so all trunks lie among a row's first P tokens; and
-whatever a token sees of its own branch lies in its block of S tokens or in the one before. So one attention goes to the
-trunks and one to what is near, no token is moved for either, and the two are merged by their log-sum-exp.
+whatever a token sees of its own branch lies in its block of S tokens or in the one before. So scores are computed with
+the trunks and with what is near, under one softmax, and no token is moved for either.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class TreeShape:
 
     Attributes:
       trunks: P, so many tokens at the start of a row hold all its trunks.
-      branch: S, the most tokens of a branch.
+      branch: S, so many tokens or fewer make a branch; it divides a row's tokens.
     """
 
     trunks: int

@@ -18,7 +18,7 @@ class Flops:
     Attributes:
       forward: what evaluation computes too.
       backward: gradients of activations and of what is trained.
-      recomputed: parts of the forward pass that `remat` computes once more.
+      recomputed: parts of the forward pass that attention's gradient and `remat` compute once more.
     """
 
     forward: float
@@ -75,13 +75,11 @@ def step_flops(
 def _recomputed(
     c: DecoderConfig, per_product: int, attention: int, lora_rank: int, adapted: tuple[str, ...], remat: str
 ) -> int:
-    """ "full" computes each layer again but for its last product, whose result no gradient needs; "dots" attention."""
-    if remat == "none":
-        return 0
+    """Attention's gradient always computes its scores again; "full" computes each layer again but for its last product,
+    whose result no gradient needs."""
+    if remat != "full":
+        return attention // 2
     width = projection_widths(c)
-    needs_mixed = not lora_rank or "o" in adapted  # what attention gives is needed for o's own gradient
-    if remat == "dots":
-        return attention if needs_mixed else attention // 2
     last = 0 if c.post_norms else math.prod(width["down"])
     again = sum(math.prod(width[name]) for name in PROJECTIONS) - last
     for name in adapted:
