@@ -23,6 +23,7 @@ from survey_jax.distributed import check_stop
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, local_rows, to_device
 from survey_jax.kept import Kept
+from survey_jax.model.attention import why_not_cudnn
 from survey_jax.model.decoder import DecoderConfig, Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
@@ -136,6 +137,17 @@ def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
         raise UserError(f"config.batch.rows = {rows}: must be a multiple of data x fsdp = {per_row}")
 
 
+def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
+    """UserError if the configured back end cannot compute this model's attention on a device."""
+    if config.model.attention != "cudnn":
+        return
+    why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, device)
+    if why is None and config.batch.row_tokens % 2:
+        why = f"needs an even config.batch.row_tokens, not {config.batch.row_tokens}"
+    if why:
+        raise UserError(f"config.model.attention = 'cudnn': it {why}; choose two_part, which works everywhere")
+
+
 def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
     """The computation of training, with dense attention."""
     return Forward(
@@ -154,6 +166,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     """Loads weights onto the mesh of the config; adapters are fresh."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     check_rows(config.batch.rows, mesh)
+    check_attention(config, pretrained.config, mesh.devices.flat[0])
     abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
     kind = trainable(config)
     model = load_model(
@@ -163,8 +176,8 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     prompts = next(iter(task.prompts.values()))
     shape = batch_shape(config, prompts, len(task.letters))
     forward = training_forward(config, pretrained.config)
-    if config.model.attention == "two_part":
-        sizes = tree_shape(group_questions(prompts), shape)
+    if config.model.attention != "dense":
+        sizes = tree_shape(group_questions(prompts), shape, config.model.attention == "cudnn")
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return Model(mesh, graphdef, train, frozen, forward, shape)
 
@@ -178,7 +191,8 @@ def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchSha
     shape = dataclasses.replace(model.shape, trunks=room)
     forward = dataclasses.replace(model.forward, remat="none")  # no backward pass, nothing to save
     if forward.tree_shape is not None:
-        forward = dataclasses.replace(forward, tree_shape=tree_shape(group_questions(prompts), shape))
+        sizes = tree_shape(group_questions(prompts), shape, forward.tree_shape.cudnn)
+        forward = dataclasses.replace(forward, tree_shape=sizes)
     return shape, forward
 
 

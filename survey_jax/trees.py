@@ -161,7 +161,12 @@ def _write(batch: Batch, b: int, at: int, tokens: np.ndarray, position: int, tre
     return at + len(tokens)
 
 
-def tree_shape(questions: Sequence[Question], shape: BatchShape) -> TreeShape:
-    """What two-part attention may rely on for rows of these questions; blocks of branches divide a row."""
+def tree_shape(questions: Sequence[Question], shape: BatchShape, cudnn: bool = False) -> TreeShape:
+    """What attention may rely on for rows of these questions; blocks of branches divide a row.
+
+    cuDNN computes 64 queries at a time and wants an even number, so that its blocks are no smaller if they can.
+    """
     longest = max(len(b) for q in questions for b in q.branches)
-    return TreeShape(shape.trunks, next(s for s in range(longest, shape.tokens + 1) if shape.tokens % s == 0))
+    least = min(max(longest, 64), shape.tokens) if cudnn else longest
+    size = next(s for s in range(least, shape.tokens + 1) if shape.tokens % s == 0 and not (cudnn and s % 2))
+    return TreeShape(shape.trunks, size, cudnn)

@@ -1,12 +1,24 @@
 """Attention and products against plain formulas under JAX's own differentiation."""
 
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
 
-from survey_jax.model.attention import TreeShape, attend, visible, visible_parts
+from survey_jax.model.attention import (
+    TreeShape,
+    attend,
+    attend_blocks,
+    visible,
+    visible_blocks,
+    visible_parts,
+    why_not_cudnn,
+)
 from survey_jax.model.products import product
 
 DRAW = np.random.default_rng(0)
@@ -49,6 +61,49 @@ def test_attention_and_its_gradient(window: int | None, softcap: float | None, p
     expected = jax.value_and_grad(lambda *x: jnp.sum(plain(*x, dense, softcap) * g * real), argnums=(0, 1, 2))
     for a, b in zip(jax.tree.leaves(jax.jit(ours)(q, k, v)), jax.tree.leaves(expected(q, k, v)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@pytest.mark.parametrize("window", [None, 6])
+def test_blocks_as_cudnn_gets_them(window: int | None) -> None:
+    """The layout that cuDNN's kernel is given, computed by XLA: the same attention and gradient."""
+    batch = tree_batch()
+    q, k, v, g = (jnp.asarray(DRAW.normal(size=(2, 48, n, 4)), jnp.float32) for n in (6, 2, 2, 6))
+    real = (batch["trees"] > 0)[..., None, None]
+    mask, blocks = visible(batch, window), visible_blocks(batch, window, SHAPE)
+    ours = jax.value_and_grad(lambda *x: jnp.sum(attend_blocks(*x, blocks, "xla") * g * real), argnums=(0, 1, 2))
+    expected = jax.value_and_grad(lambda *x: jnp.sum(plain(*x, mask, None) * g * real), argnums=(0, 1, 2))
+    for a, b in zip(jax.tree.leaves(jax.jit(ours)(q, k, v)), jax.tree.leaves(expected(q, k, v)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """As jax describes one."""
+
+    platform: str
+    client: Any
+    device_kind: str
+    compute_capability: str = "8.0"
+
+
+@pytest.mark.parametrize(
+    ("head_width", "softcap", "dtype", "capability", "message"),
+    [
+        (128, None, "bfloat16", "8.0", None),
+        (256, None, "bfloat16", "9.0", None),
+        (256, None, "bfloat16", "8.0", "at most 128 channels"),
+        (100, None, "bfloat16", "9.0", "a multiple of 8"),
+        (128, 50.0, "bfloat16", "9.0", "cap scores"),
+        (128, None, "float32", "9.0", "needs config.model.dtype"),
+    ],
+)
+def test_what_cudnn_supports(
+    head_width: int, softcap: float | None, dtype: str, capability: str, message: str | None
+) -> None:
+    cuda = SimpleNamespace(platform_version="cuda 12090")
+    device: Any = Device("gpu", cuda, "NVIDIA", capability)
+    why = why_not_cudnn(head_width, softcap, dtype, device)
+    assert why is None if message is None else message in str(why)
 
 
 def test_products_of_narrow_operands() -> None:

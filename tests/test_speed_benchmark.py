@@ -2,13 +2,17 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from benchmarks import speed, speed_flops, speed_report
+from benchmarks import gpu_worker, speed, speed_flops, speed_report
 from benchmarks.jax_recipes import trees_of
 from benchmarks.speed_data import JOBS, Job, Round
 from benchmarks.speed_worker import mean_kl
+from survey_jax.architectures import read_architecture
+from survey_jax.assemble import check_attention
+from survey_jax.config import Config, ModelConfig
 from survey_jax.errors import UserError
 from survey_jax.model.families import decoder_config
 from survey_jax.model.flops import step_flops
@@ -148,3 +152,21 @@ def test_mean_kl_by_hand():
     prompts = [Prompt(answer("Q1", "Kenya", (0.25, 0.75)), np.array([1], np.int32), (0, 1))]
     expected = 0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5)
     assert mean_kl(prompts, np.array([[0.5, 0.5, 0.0]])) == pytest.approx(expected)
+
+
+def test_gpu_benchmark_finds_no_leak_and_one_loss_for_all_back_ends():
+    spec = {"model": "SmolLM2-135M", "rows": 1, "row_tokens": 512, "remat": "dots", "steps": 1}
+    decoder = dataclasses.replace(read_architecture(spec["model"]), layers=2, layer_kinds=(0, 0))
+    found = [gpu_worker.jax_side(spec | {"side": side}, decoder) for side in ("two_part", "dense")]
+    assert [f["leak"] for f in found] == [0, 0]
+    np.testing.assert_allclose(found[0]["loss"], found[1]["loss"], rtol=gpu_worker.CLOSE)
+    assert gpu_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)]) == []
+    found[1] |= {"loss": 2 * found[0]["loss"], "leak": 0.1}
+    assert len(gpu_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)])) == 2
+
+
+def test_cudnn_is_refused_where_it_cannot_run():
+    decoder = read_architecture("SmolLM2-135M")
+    config = Config(model=ModelConfig(attention="cudnn", dtype="bfloat16"))
+    with pytest.raises(UserError, match="'cudnn': it needs an NVIDIA GPU, and this is cpu; choose two_part"):
+        check_attention(config, decoder, jax.devices()[0])

@@ -3,15 +3,17 @@
 A query sees a key iff the key is not later in the row, belongs to the same tree, and lies on the trunk or on the
 query's own branch; sliding-window layers also ask that it be fewer than `window` positions back.
 
-Two back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
+Three back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
 little more than what can be seen. Rows hold their trunks first, so all trunks lie among a row's first P tokens; and
 whatever a token sees of its own branch lies in its block of S tokens or in the one before. So scores are computed with
-the trunks and with what is near, under one softmax, and no token is moved for either.
+the trunks and with what is near, under one softmax, and no token is moved for either. `cudnn` hands the same to
+NVIDIA's kernel, which keeps no scores: each block of S queries is a sequence of its own, with P + 2S keys.
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +41,17 @@ class LayerKind:
 
 @dataclasses.dataclass(frozen=True)
 class TreeShape:
-    """What `two_part` relies on.
+    """What `two_part` and `cudnn` rely on.
 
     Attributes:
       trunks: P, so many tokens at the start of a row hold all its trunks.
       branch: S, so many tokens or fewer make a branch; it divides a row's tokens.
+      cudnn: which of the two.
     """
 
     trunks: int
     branch: int
+    cudnn: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -57,8 +61,9 @@ class Context:
 
     Attributes:
       cos, sin: rotary tables, float32 [B, T, R/2], R <= E the channels rotated.
-      masks: which keys a query sees: `visible` for the dense back end, `visible_parts` for `two_part`.
+      masks: which keys a query sees: `visible`, `visible_parts` or `visible_blocks`, by back end.
       interleaved, softcap: as in `Rotary` and `DecoderConfig`.
+      cudnn: whether that kernel computes it.
     """
 
     cos: Array
@@ -66,6 +71,7 @@ class Context:
     masks: tuple[Array, ...]
     interleaved: bool = dataclasses.field(metadata={"static": True})
     softcap: float | None = dataclasses.field(metadata={"static": True})
+    cudnn: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def rotate(self, x: Float[Array, "B T N E"]) -> Float[Array, "B T N E"]:
         """Queries or keys with their positions."""
@@ -73,7 +79,7 @@ class Context:
 
     def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
         """Attention output [B, T, H, E]; queries come scaled."""
-        return attend(q, k, v, self.masks, self.softcap)
+        return attend_blocks(q, k, v, self.masks[0]) if self.cudnn else attend(q, k, v, self.masks, self.softcap)
 
 
 def contexts(
@@ -84,21 +90,25 @@ def contexts(
     Args:
       head_width: E, channels of a head.
       softcap: of attention scores.
-      shape: None for the dense back end; the rows' layout for `two_part`.
+      shape: None for the dense back end; the rows' layout for the others.
     """
     positions, length = batch["positions"], tree_lengths(batch)
     rotary = next((kind.rotary for kind in kinds if kind.rotary), Rotary(theta=1.0))
-    masks = {
-        window: (visible(batch, window),) if shape is None else visible_parts(batch, window, shape)
-        for window in {kind.window for kind in kinds}
-    }
+    cudnn = shape is not None and shape.cudnn
+    masks = {window: _masks(batch, window, shape) for window in {kind.window for kind in kinds}}
     result = []
     for kind in kinds:
         cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
         if kind.rotary is None:  # no turn at all
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
-        result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap))
+        result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap, cudnn))
     return tuple(result)
+
+
+def _masks(batch: dict[str, Array], window: int | None, shape: TreeShape | None) -> tuple[Array, ...]:
+    if shape is None:
+        return (visible(batch, window),)
+    return (visible_blocks(batch, window, shape),) if shape.cudnn else visible_parts(batch, window, shape)
 
 
 def select(kinds: tuple[Context, ...], index: Int[Array, ""]) -> Context:
@@ -135,6 +145,12 @@ def visible_parts(
     blocks = {name: _blocks(x, shape.branch) for name, x in tokens.items()}
     near = {name: _and_before(x) for name, x in blocks.items()}
     return on_trunk, _sees(blocks, near, window) & (near["branches"] > 0)[..., None, :]
+
+
+def visible_blocks(batch: dict[str, Array], window: int | None, shape: TreeShape) -> Bool[Array, "B N S P+2S"]:
+    """Both of `visible_parts`, side by side for each block of queries."""
+    on_trunk, near = visible_parts(batch, window, shape)
+    return jnp.concatenate([_blocks(on_trunk, shape.branch), near], axis=-1)
 
 
 def _tokens(batch: dict[str, Array]) -> dict[str, Array]:
@@ -209,7 +225,7 @@ def _forward(q, k, v, masks, softcap):
 def _backward(softcap, saved, g):
     q, k, v, masks, out, lse = saved
     _, join = jax.vjp(lambda q, k, v: [part for part, _ in _parts(q, k, v, masks)], q, k, v)
-    through = jnp.sum(g.astype(jnp.float32) * out.astype(jnp.float32), axis=-1)
+    through = jnp.einsum("...e,...e->...", g, out, preferred_element_type=jnp.float32)
     grads = []
     for (qs, ks, vs), mask in _parts(q, k, v, masks):
         rows = (*qs.shape[:-1], 1)
@@ -252,3 +268,42 @@ def _product(indices: str, a: Array, b: Array) -> Array:
     """An einsum of operands in b's type, or a's if that is narrower; float32."""
     dtype = min(a.dtype, b.dtype, key=lambda t: t.itemsize)
     return jnp.einsum(indices, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def attend_blocks(
+    q: Float[Array, "B T H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    mask: Bool[Array, "B N S P+2S"],
+    implementation: Literal["xla", "cudnn"] = "cudnn",
+) -> Float[Array, "B T H E"]:
+    """`attend` by `jax.nn.dot_product_attention`, under `visible_blocks`."""
+    rows, count, size, keys = mask.shape
+
+    def with_trunks(x: Array) -> Array:
+        trunks = jnp.broadcast_to(x[:, None, : keys - 2 * size], (rows, count, keys - 2 * size, *x.shape[2:]))
+        return jnp.concatenate([trunks, _and_before(_blocks(x, size))], axis=2).reshape(
+            rows * count, keys, *x.shape[2:]
+        )
+
+    out = jax.nn.dot_product_attention(
+        q.reshape(rows * count, size, *q.shape[2:]),
+        with_trunks(k),
+        with_trunks(v),
+        mask=mask.reshape(rows * count, 1, size, keys),
+        scale=1.0,
+        implementation=implementation,
+    )
+    return checkpoint_name(out.reshape(q.shape), ATTENDED)
+
+
+def why_not_cudnn(head_width: int, softcap: float | None, dtype: str, device: jax.Device) -> str | None:
+    """What cuDNN's kernel does not support of a model on a device; None if it can be used."""
+    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
+        return f"needs an NVIDIA GPU, and this is {device.device_kind}"
+    most = 256 if float(device.compute_capability) >= 9 else 128
+    if head_width > most or head_width % 8:
+        return f"takes heads of at most {most} channels, a multiple of 8, and this model's have {head_width}"
+    if softcap is not None:
+        return "cannot cap scores, as this model does"
+    return None if dtype == "bfloat16" else f"needs config.model.dtype = 'bfloat16', not {dtype!r}"

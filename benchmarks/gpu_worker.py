@@ -1,0 +1,243 @@
+"""One model on one side, for benchmarks.gpu; `python -m benchmarks.gpu_worker SPECIFICATION` is not for people.
+
+Prints a line of JSON: "device", "peak_flops" (0 if unknown), "seconds" (median step), "examples" and "flops" of a step,
+"memory" (peak, bytes), "compiled_in", "loss" of the first step, and for ours "leak".
+"""
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks import speed_data
+from benchmarks.speed_flops import unique_flops
+from survey_jax.accelerators import ACCELERATORS
+from survey_jax.architectures import known_architectures, read_architecture
+from survey_jax.model.decoder import DecoderConfig
+from survey_jax.prompts import Prompt
+from survey_jax.survey.table import Answer
+from survey_jax.trees import BatchShape, Question, cut, pack, to_batch, tree_shape
+
+JOB = speed_data.JOBS["lora_qv"]
+GROUPS, OPTIONS = 46, 6
+TRUNK, BRANCH = (60, 130), (8, 16)  # tokens, least and most
+CLOSE = 0.02  # relative, of bfloat16 losses
+TRUNKS = 256  # tokens a row for them
+
+
+def main() -> None:
+    spec = json.loads(sys.argv[1])
+    decoder = read_architecture(spec["model"])
+    print(json.dumps(torch_side(spec, decoder) if spec["side"] == "torch" else jax_side(spec, decoder)))
+
+
+def questions(decoder: DecoderConfig, count: int) -> list[Question]:
+    """Of random tokens."""
+    draw = np.random.default_rng(0)
+
+    def tokens(bounds: tuple[int, int]) -> np.ndarray:
+        return draw.integers(0, decoder.vocab_size, draw.integers(*bounds)).astype(np.int32)
+
+    return [
+        Question(tokens(TRUNK), tuple(tokens(BRANCH) for _ in range(GROUPS)), np.arange(n * GROUPS, (n + 1) * GROUPS))
+        for n in range(count)
+    ]
+
+
+def prompts(asked: list[Question]) -> list[Prompt]:
+    """Of all their branches, each with a random distribution over the options."""
+    shares = np.random.default_rng(1).dirichlet(np.ones(OPTIONS), len(asked) * GROUPS)
+    texts = (np.concatenate([q.trunk, b]) for q in asked for b in q.branches)
+    names = tuple(f"option {i}" for i in range(OPTIONS))
+    return [
+        Prompt(Answer("random", "q", "q", names, (), tuple(p.tolist())), text, tuple(range(OPTIONS)))
+        for p, text in zip(shares, texts, strict=True)
+    ]
+
+
+def timed(step: Callable[[], Any], steps: int) -> float:
+    """Median seconds of a step, which must wait until it is done."""
+    times = []
+    for _ in range(steps + 1):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times[1:])
+
+
+def peak_flops(kind: str) -> float:
+    """bfloat16 FLOP/s of a device by its name; 0 if unknown."""
+    return next((a.flops for a in ACCELERATORS if kind in a.kinds), 0.0)
+
+
+def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
+    import jax
+    from flax import nnx
+
+    from survey_jax.assemble import check_attention, training_forward
+    from survey_jax.config import BatchConfig, Config, LoraConfig, ModelConfig
+    from survey_jax.model.lora import LoraParam
+    from survey_jax.model.weights import abstract_model, laid_out
+    from survey_jax.objective import compiled_train_step, option_logits
+    from survey_jax.optim import init_optimizer, make_optimizer
+    from survey_jax.sharding import make_mesh
+
+    config = Config(
+        model=ModelConfig(weights="random", dtype="bfloat16", attention=spec["side"], remat=spec["remat"]),
+        lora=LoraConfig(rank=JOB.rank, projections=JOB.projections),
+        batch=BatchConfig(rows=spec["rows"], row_tokens=spec["row_tokens"], row_answers=72, groups=GROUPS),
+    )
+    device, mesh = jax.devices()[0], make_mesh(1, 1, 1)
+    check_attention(config, decoder, device)
+    asked = questions(decoder, 2 * spec["rows"])
+    shape = BatchShape(spec["rows"], spec["row_tokens"], 72, TRUNKS, OPTIONS)
+    rows = pack([t for q in asked for t in cut(q, range(GROUPS), GROUPS, shape)], shape)[: shape.rows]
+    host = to_batch(rows, prompts(asked), shape)
+    forward = training_forward(config, decoder)
+    if spec["side"] != "dense":
+        forward = dataclasses.replace(forward, tree_shape=tree_shape(asked, shape, spec["side"] == "cudnn"))
+    graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
+    places = laid_out(state, mesh, "bfloat16", LoraParam)
+
+    @jax.jit
+    def drawn() -> Any:
+        leaves, tree = jax.tree.flatten(places)
+        keys = jax.random.split(jax.random.key(0), len(leaves))
+        made = [jax.random.normal(k, x.shape, x.dtype) * 0.02 for k, x in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(tree, made)
+
+    model = nnx.merge(graphdef, drawn())
+    graphdef, train, frozen = nnx.split(model, LoraParam, ...)  # type: ignore[misc]  # the stubs take no `...`
+    optimizer = make_optimizer(config.optim)
+    opt_state = init_optimizer(optimizer, train, mesh)
+    letters = jax.numpy.arange(OPTIONS)
+    host = {k: v for k, v in host.items() if k != "prompt"}
+    logits = jax.jit(lambda batch: option_logits(model, batch, letters, forward))
+    leak = _leak(logits, host, decoder)
+    batch = jax.device_put({k: v[None] for k, v in host.items()})
+    step = compiled_train_step(forward, optimizer, train, opt_state)
+    begin = time.perf_counter()
+    compiled = step.lower(graphdef, train, opt_state, frozen, batch, letters).compile()
+    compiled_in = time.perf_counter() - begin
+    losses = []
+
+    def once() -> None:
+        nonlocal train, opt_state
+        train, opt_state, measured = compiled(train, opt_state, frozen, batch, letters)
+        losses.append(float(measured["loss"]))
+
+    seconds = timed(once, spec["steps"])
+    trees = [(len(t.question.trunk), [len(t.question.branches[i]) for i in t.picks]) for r in rows for t in r]
+    return {
+        "device": device.device_kind,
+        "peak_flops": peak_flops(device.device_kind),
+        "seconds": seconds,
+        "examples": int((host["weight"] > 0).sum()),
+        "flops": unique_flops(decoder, trees, JOB, OPTIONS),
+        "memory": (device.memory_stats() or {}).get("peak_bytes_in_use", 0),
+        "compiled_in": compiled_in,
+        "loss": losses[0],
+        "leak": leak,
+    }
+
+
+def _leak(
+    logits: Callable[[dict[str, np.ndarray]], Any], batch: dict[str, np.ndarray], decoder: DecoderConfig
+) -> float:
+    """How far other answers' logits move when one branch's tokens change, [0, infinity); must be 0.
+
+    Raises:
+      ValueError: the branch's own answer does not move.
+    """
+    before = np.asarray(logits(batch))
+    own = (batch["trees"][0] == 1) & (batch["branches"][0] == 1)
+    tokens = batch["tokens"].copy()
+    tokens[0, own] = (tokens[0, own] + 1) % decoder.vocab_size
+    moved = np.abs(np.asarray(logits(batch | {"tokens": tokens})) - before).max(axis=-1)
+    answers = own[batch["answer_index"]] & (np.arange(len(moved)) == 0)[:, None]
+    if not moved[answers].max() > 0:
+        raise ValueError("a branch's answer does not go by its tokens")
+    return float(moved[~answers & (batch["weight"] > 0)].max())
+
+
+def disagreeing(results: list[dict[str, Any]]) -> list[str]:
+    """Where a back end computes something else than the model's first one, or where branches see one another."""
+    wrong, losses = [], {}
+    for r in results:
+        if "failed" in r or r["side"] == "torch":  # whose random weights are others
+            continue
+        first = losses.setdefault(r["model"], r["loss"])
+        if abs(r["loss"] - first) > CLOSE * abs(first):
+            wrong.append(f"{r['model']}, {r['side']}: loss {r['loss']:.5f} instead of {first:.5f}")
+        if r["leak"] > 0:
+            wrong.append(f"{r['model']}, {r['side']}: a branch sees another (its answer moved by {r['leak']:.2g})")
+    return wrong
+
+
+def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
+    import torch
+    import transformers
+
+    from benchmarks.torch_recipes import CLIP, LR, with_adapters
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    entry = next(e for e in known_architectures() if any(spec["model"] == i.split("/")[-1] for i in e["ids"]))
+    settings = transformers.AutoConfig.for_model(**entry["config"])
+    asked = questions(decoder, 2 * spec["rows"])
+    everything = sorted(prompts(asked), key=lambda p: len(p.tokens))
+    mean = np.mean([len(p.tokens) for p in everything])
+    count = max(1, int(spec["rows"] * spec["row_tokens"] / mean))  # as many tokens as ours
+    middle = len(everything) // 2
+    chosen = everything[max(0, middle - count // 2) :][:count]
+    with torch.device(device):
+        causal = transformers.AutoModelForCausalLM.from_config(
+            settings, dtype=torch.bfloat16, attn_implementation="sdpa"
+        )
+    causal.requires_grad_(False)
+    causal = with_adapters(causal, JOB).to(device).train()
+    trained = [p for p in causal.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+    inner = getattr(causal.model, "language_model", causal.model)
+    optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=0.0, fused=True)
+    lengths = torch.tensor([len(p.tokens) for p in chosen])
+    tokens = torch.zeros((len(chosen), int(lengths.max())), dtype=torch.long)
+    for line, prompt in zip(tokens, chosen, strict=True):
+        line[: len(prompt.tokens)] = torch.from_numpy(prompt.tokens)
+    tokens, at = tokens.to(device), (torch.arange(len(chosen), device=device), (lengths - 1).to(device))
+    target = torch.tensor([p.target for p in chosen], device=device)
+    losses = []
+
+    def once() -> None:
+        with torch.autocast(device, torch.bfloat16):
+            hidden = inner(input_ids=tokens, use_cache=False).last_hidden_state[at]
+            logits = torch.nn.functional.linear(hidden, causal.lm_head.weight[:OPTIONS])
+        log_shares = logits.float().log_softmax(-1)
+        loss = (torch.special.xlogy(target, target) - target * log_shares).sum() / len(chosen)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+
+    seconds = timed(once, spec["steps"])
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return {
+        "device": name,
+        "peak_flops": peak_flops(name),
+        "seconds": seconds,
+        "examples": len(chosen),
+        "flops": unique_flops(decoder, [(int(n), []) for n in lengths], JOB, OPTIONS),
+        "memory": torch.cuda.max_memory_allocated() if device == "cuda" else 0,
+        "compiled_in": 0.0,
+        "loss": losses[0],
+    }
+
+
+if __name__ == "__main__":
+    main()
