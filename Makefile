@@ -23,6 +23,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench weights
 	$(RUN) -m benchmarks.speed
 	$(RUN) -m benchmarks.start
+	$(RUN) -m benchmarks.growth
 	$(RUN) -m benchmarks.trees
 	$(RUN) -m benchmarks.prepare
 	$(RUN) -m benchmarks.metrics

@@ -20,8 +20,8 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.gpu_worker import disagreeing
 from benchmarks.speed_report import table
+from benchmarks.step_worker import disagreeing
 from survey_jax import cli
 from survey_jax.errors import UserError
 
@@ -58,8 +58,18 @@ def main() -> None:
 
 def measure(model: str, side: str, end: float) -> dict[str, Any]:
     """What a worker says, or why it failed."""
-    spec = {"model": model, "side": side, "rows": ROWS.value, "row_tokens": TOKENS.value, "remat": REMAT.value}
-    command = [sys.executable, "-m", "benchmarks.gpu_worker", json.dumps(spec | {"steps": STEPS.value})]
+    spec = {
+        "model": model,
+        "side": side,
+        "dtype": "bfloat16",
+        "rows": ROWS.value,
+        "row_tokens": TOKENS.value,
+        "groups": 46,
+        "trunk": [60, 130],
+        "remat": REMAT.value,
+        "steps": STEPS.value,
+    }
+    command = [sys.executable, "-m", "benchmarks.step_worker", json.dumps(spec)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=max(60.0, end - time.monotonic())

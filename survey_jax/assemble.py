@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
@@ -34,7 +33,7 @@ from survey_jax.survey.metrics import scale_points
 from survey_jax.survey.splits import Splits, split
 from survey_jax.survey.table import Answer, read_table
 from survey_jax.token_cache import CachedTokenizer
-from survey_jax.trees import BatchShape, group_questions, tree_shape
+from survey_jax.trees import BatchShape, group_questions, tree_shape, trunk_room
 
 if TYPE_CHECKING:
     import transformers
@@ -113,16 +112,8 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
     """Fixed batch sizes: as configured, and room for the trunks of rows full of these prompts."""
     b = config.batch
-    return BatchShape(b.rows, b.row_tokens, b.row_answers, trunk_room(prompts, b.row_tokens, b.groups), options)
-
-
-def trunk_room(prompts: Sequence[Prompt], tokens: int, groups: int) -> int:
-    """How many tokens of a row to keep for trunks: a quarter over their mean, and the longest at least."""
-    questions = group_questions(prompts)
-    trunks = np.array([len(q.trunk) for q in questions])
-    branches = np.array([min(groups, len(q.branches)) * np.mean([len(x) for x in q.branches]) for q in questions])
-    room = max(trunks.max(), 1.25 * tokens * trunks.sum() / (trunks + branches).sum())
-    return min(tokens, 16 * math.ceil(room / 16))
+    room = trunk_room(group_questions(prompts), b.row_tokens, b.groups)
+    return BatchShape(b.rows, b.row_tokens, b.row_answers, room, options)
 
 
 def trainable(config: Config) -> type:
@@ -187,11 +178,12 @@ def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchSha
 
     Both go by them: what prompts of a question share depends on which of them there are.
     """
-    room = trunk_room(prompts, model.shape.tokens, model.shape.answers)
+    questions = group_questions(prompts)
+    room = trunk_room(questions, model.shape.tokens, model.shape.answers)
     shape = dataclasses.replace(model.shape, trunks=room)
     forward = dataclasses.replace(model.forward, remat="none")  # no backward pass, nothing to save
     if forward.tree_shape is not None:
-        sizes = tree_shape(group_questions(prompts), shape, forward.tree_shape.cudnn)
+        sizes = tree_shape(questions, shape, forward.tree_shape.cudnn)
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return shape, forward
 

@@ -6,6 +6,7 @@ is the rest of one prompt and ends at the answer position. Nothing here knows ab
 
 import dataclasses
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -159,6 +160,14 @@ def _write(batch: Batch, b: int, at: int, tokens: np.ndarray, position: int, tre
     batch["trees"][b, span] = tree
     batch["branches"][b, span] = branch
     return at + len(tokens)
+
+
+def trunk_room(questions: Sequence[Question], tokens: int, groups: int) -> int:
+    """How many tokens of a row to keep for trunks: a quarter over their mean, and the longest at least."""
+    trunks = np.array([len(q.trunk) for q in questions])
+    branches = np.array([min(groups, len(q.branches)) * np.mean([len(x) for x in q.branches]) for q in questions])
+    room = max(trunks.max(), 1.25 * tokens * trunks.sum() / (trunks + branches).sum())
+    return min(tokens, 16 * math.ceil(room / 16))
 
 
 def tree_shape(questions: Sequence[Question], shape: BatchShape, cudnn: bool = False) -> TreeShape:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import gpu_worker, speed, speed_flops, speed_report
+from benchmarks import speed, speed_flops, speed_report, step_worker
 from benchmarks.jax_recipes import trees_of
 from benchmarks.speed_data import JOBS, Job, Round
 from benchmarks.speed_worker import mean_kl
@@ -155,14 +155,22 @@ def test_mean_kl_by_hand():
 
 
 def test_gpu_benchmark_finds_no_leak_and_one_loss_for_all_back_ends():
-    spec = {"model": "SmolLM2-135M", "rows": 1, "row_tokens": 512, "remat": "dots", "steps": 1}
+    spec = {"model": "SmolLM2-135M", "dtype": "bfloat16", "rows": 1, "row_tokens": 512, "remat": "dots", "steps": 1}
+    spec |= {"groups": 46, "trunk": [60, 130]}
+        "dtype": "bfloat16",
+        "rows": 1,
+        "row_tokens": 512,
+        "groups": 46,
+        "trunk": [60, 130],
+    }
+    spec |= {"remat": "dots", "steps": 1}
     decoder = dataclasses.replace(read_architecture(spec["model"]), layers=2, layer_kinds=(0, 0))
-    found = [gpu_worker.jax_side(spec | {"side": side}, decoder) for side in ("two_part", "dense")]
+    found = [step_worker.jax_side(spec | {"side": side}, decoder) for side in ("two_part", "dense")]
     assert [f["leak"] for f in found] == [0, 0]
-    np.testing.assert_allclose(found[0]["loss"], found[1]["loss"], rtol=gpu_worker.CLOSE)
-    assert gpu_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)]) == []
+    np.testing.assert_allclose(found[0]["loss"], found[1]["loss"], rtol=step_worker.CLOSE)
+    assert step_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)]) == []
     found[1] |= {"loss": 2 * found[0]["loss"], "leak": 0.1}
-    assert len(gpu_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)])) == 2
+    assert len(step_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)])) == 2
 
 
 def test_cudnn_is_refused_where_it_cannot_run():

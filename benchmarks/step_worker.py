@@ -1,33 +1,38 @@
-"""One model on one side, for benchmarks.gpu; `python -m benchmarks.gpu_worker SPECIFICATION` is not for people.
+"""A training step on random weights and tokens, for benchmarks.gpu and benchmarks.growth.
 
-Prints a line of JSON: "device", "peak_flops" (0 if unknown), "seconds" (median step), "examples" and "flops" of a step,
-"memory" (peak, bytes), "compiled_in", "loss" of the first step, and for ours "leak".
+`python -m benchmarks.step_worker SPECIFICATION` is not for people. A specification (JSON) has "model", "side" (an
+attention back end, or "torch"), "dtype", "rows", "row_tokens", "groups", "trunk" (tokens, least and most), "remat" and
+"steps". Prints a line of JSON: "device", "peak_flops" (0 if unknown), "seconds" (median step); "examples", "tokens"
+(padding included) and "flops" (of tokens really there, each once) of a step; "memory" (peak, bytes: the GPU's, or on
+CPUs the process's), "compiled_in", "loss" of the first step; and for ours "computed" (all FLOPs of a step) and "leak".
 """
 
 import dataclasses
 import json
+import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from benchmarks import speed_data
 from benchmarks.speed_flops import unique_flops
+from benchmarks.speed_worker import memory
 from survey_jax.accelerators import ACCELERATORS
 from survey_jax.architectures import known_architectures, read_architecture
 from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.flops import step_flops
 from survey_jax.prompts import Prompt
 from survey_jax.survey.table import Answer
-from survey_jax.trees import BatchShape, Question, cut, pack, to_batch, tree_shape
+from survey_jax.trees import BatchShape, Question, cut, pack, to_batch, tree_shape, trunk_room
 
 JOB = speed_data.JOBS["lora_qv"]
-GROUPS, OPTIONS = 46, 6
-TRUNK, BRANCH = (60, 130), (8, 16)  # tokens, least and most
+OPTIONS = 6
+BRANCH = (8, 16)  # tokens, least and most
 CLOSE = 0.02  # relative, of bfloat16 losses
-TRUNKS = 256  # tokens a row for them
 
 
 def main() -> None:
@@ -36,22 +41,23 @@ def main() -> None:
     print(json.dumps(torch_side(spec, decoder) if spec["side"] == "torch" else jax_side(spec, decoder)))
 
 
-def questions(decoder: DecoderConfig, count: int) -> list[Question]:
-    """Of random tokens."""
+def questions(spec: dict[str, Any], decoder: DecoderConfig) -> list[Question]:
+    """Of random tokens; enough for a step."""
     draw = np.random.default_rng(0)
 
-    def tokens(bounds: tuple[int, int]) -> np.ndarray:
+    def tokens(bounds: Sequence[int]) -> np.ndarray:
         return draw.integers(0, decoder.vocab_size, draw.integers(*bounds)).astype(np.int32)
 
+    groups, least = spec["groups"], spec["trunk"][0] + spec["groups"] * BRANCH[0]
     return [
-        Question(tokens(TRUNK), tuple(tokens(BRANCH) for _ in range(GROUPS)), np.arange(n * GROUPS, (n + 1) * GROUPS))
-        for n in range(count)
+        Question(tokens(spec["trunk"]), tuple(tokens(BRANCH) for _ in range(groups)), groups * n + np.arange(groups))
+        for n in range(2 * math.ceil(spec["rows"] * spec["row_tokens"] / least))
     ]
 
 
 def prompts(asked: list[Question]) -> list[Prompt]:
     """Of all their branches, each with a random distribution over the options."""
-    shares = np.random.default_rng(1).dirichlet(np.ones(OPTIONS), len(asked) * GROUPS)
+    shares = np.random.default_rng(1).dirichlet(np.ones(OPTIONS), sum(len(q.branches) for q in asked))
     texts = (np.concatenate([q.trunk, b]) for q in asked for b in q.branches)
     names = tuple(f"option {i}" for i in range(OPTIONS))
     return [
@@ -88,21 +94,22 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     from survey_jax.sharding import make_mesh
 
     config = Config(
-        model=ModelConfig(weights="random", dtype="bfloat16", attention=spec["side"], remat=spec["remat"]),
+        model=ModelConfig(weights="random", dtype=spec["dtype"], attention=spec["side"], remat=spec["remat"]),
         lora=LoraConfig(rank=JOB.rank, projections=JOB.projections),
-        batch=BatchConfig(rows=spec["rows"], row_tokens=spec["row_tokens"], row_answers=72, groups=GROUPS),
+        batch=BatchConfig(rows=spec["rows"], row_tokens=spec["row_tokens"], groups=spec["groups"]),
     )
     device, mesh = jax.devices()[0], make_mesh(1, 1, 1)
     check_attention(config, decoder, device)
-    asked = questions(decoder, 2 * spec["rows"])
-    shape = BatchShape(spec["rows"], spec["row_tokens"], 72, TRUNKS, OPTIONS)
-    rows = pack([t for q in asked for t in cut(q, range(GROUPS), GROUPS, shape)], shape)[: shape.rows]
+    asked, tokens = questions(spec, decoder), spec["row_tokens"]
+    room = trunk_room(asked, tokens, spec["groups"])
+    shape = BatchShape(spec["rows"], tokens, tokens // BRANCH[0], room, OPTIONS)
+    rows = pack([t for q in asked for t in cut(q, range(spec["groups"]), spec["groups"], shape)], shape)[: shape.rows]
     host = to_batch(rows, prompts(asked), shape)
     forward = training_forward(config, decoder)
     if spec["side"] != "dense":
         forward = dataclasses.replace(forward, tree_shape=tree_shape(asked, shape, spec["side"] == "cudnn"))
     graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
-    places = laid_out(state, mesh, "bfloat16", LoraParam)
+    places = laid_out(state, mesh, spec["dtype"], LoraParam)
 
     @jax.jit
     def drawn() -> Any:
@@ -132,14 +139,27 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         losses.append(float(measured["loss"]))
 
     seconds = timed(once, spec["steps"])
+    computed = step_flops(
+        decoder,
+        rows=spec["rows"],
+        tokens=tokens,
+        answers=shape.answers,
+        options=OPTIONS,
+        lora_rank=JOB.rank,
+        projections=JOB.projections,
+        remat=spec["remat"],
+        tree_shape=forward.tree_shape,
+    )
     trees = [(len(t.question.trunk), [len(t.question.branches[i]) for i in t.picks]) for r in rows for t in r]
     return {
         "device": device.device_kind,
         "peak_flops": peak_flops(device.device_kind),
         "seconds": seconds,
         "examples": int((host["weight"] > 0).sum()),
+        "tokens": spec["rows"] * tokens,
         "flops": unique_flops(decoder, trees, JOB, OPTIONS),
-        "memory": (device.memory_stats() or {}).get("peak_bytes_in_use", 0),
+        "computed": computed.total,
+        "memory": (device.memory_stats() or {}).get("peak_bytes_in_use") or memory("VmHWM"),
         "compiled_in": compiled_in,
         "loss": losses[0],
         "leak": leak,
@@ -188,7 +208,7 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     entry = next(e for e in known_architectures() if any(spec["model"] == i.split("/")[-1] for i in e["ids"]))
     settings = transformers.AutoConfig.for_model(**entry["config"])
-    asked = questions(decoder, 2 * spec["rows"])
+    asked = questions(spec, decoder)
     everything = sorted(prompts(asked), key=lambda p: len(p.tokens))
     mean = np.mean([len(p.tokens) for p in everything])
     count = max(1, int(spec["rows"] * spec["row_tokens"] / mean))  # as many tokens as ours
@@ -196,7 +216,7 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     chosen = everything[max(0, middle - count // 2) :][:count]
     with torch.device(device):
         causal = transformers.AutoModelForCausalLM.from_config(
-            settings, dtype=torch.bfloat16, attn_implementation="sdpa"
+            settings, dtype=getattr(torch, spec["dtype"]), attn_implementation="sdpa"
         )
     causal.requires_grad_(False)
     causal = with_adapters(causal, JOB).to(device).train()
@@ -214,7 +234,7 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     losses = []
 
     def once() -> None:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=spec["dtype"] == "bfloat16"):
             hidden = inner(input_ids=tokens, use_cache=False).last_hidden_state[at]
             logits = torch.nn.functional.linear(hidden, causal.lm_head.weight[:OPTIONS])
         log_shares = logits.float().log_softmax(-1)
@@ -232,8 +252,9 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         "peak_flops": peak_flops(name),
         "seconds": seconds,
         "examples": len(chosen),
+        "tokens": tokens.numel(),
         "flops": unique_flops(decoder, [(int(n), []) for n in lengths], JOB, OPTIONS),
-        "memory": torch.cuda.max_memory_allocated() if device == "cuda" else 0,
+        "memory": torch.cuda.max_memory_allocated() if device == "cuda" else memory("VmHWM"),
         "compiled_in": 0.0,
         "loss": losses[0],
     }

@@ -1,0 +1,126 @@
+"""How time and memory of a training step grow: with groups of a question, its length, the batch and the model.
+
+    python -m benchmarks.growth [--series=groups,prompt,batch,model] [--plot=docs/growth.png]
+
+Random weights and tokens (benchmarks.step_worker), LoRA of rank 8 on q and v, float32, each point a process of its own.
+Against what was measured stands a model with one number for all points: seconds are the FLOPs that the program computes
+(padding, masked pairs and recomputation included) over a speed. Writes growth.json under --results, and the plot.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from benchmarks.speed_report import table
+from survey_jax import cli
+from survey_jax.errors import UserError
+
+USUAL = {
+    "model": "SmolLM2-135M",
+    "side": "two_part",
+    "dtype": "float32",
+    "rows": 1,
+    "row_tokens": 1024,
+    "groups": 46,
+    "trunk": [60, 130],
+    "remat": "dots",
+    "steps": 4,
+}
+AXES = {
+    "groups": "groups a question",
+    "prompt": "tokens that a question's prompts share",
+    "batch": "tokens a step",
+    "model": "million parameters in products with weights",
+}
+SERIES: dict[str, list[tuple[float, dict[str, Any]]]] = {
+    "groups": [(n, {"groups": n}) for n in (1, 2, 5, 10, 20, 46, 100, 200)],
+    "prompt": [(n, {"trunk": [n, n + 1], "row_tokens": 2048}) for n in (25, 50, 100, 200, 400, 800)],
+    "batch": [(1024 * n, {"rows": n}) for n in (1, 2, 4, 8)],
+    "model": [
+        (106, {}),
+        (100, {"model": "gemma-3-270m"}),
+        (315, {"model": "SmolLM2-360M"}),
+        (358, {"model": "Qwen2.5-0.5B"}),
+        (698, {"model": "gemma-3-1b-pt"}),
+    ],
+}
+CHOSEN = flags.DEFINE_list("series", list(SERIES), f"Of {', '.join(SERIES)}.")
+OUTPUT = flags.DEFINE_string("results", "benchmarks/results", "Folder for growth.json.")
+PLOT = flags.DEFINE_string("plot", "benchmarks/results/growth.png", "Where the plot goes.")
+HEAD = ("", "examples a step", "examples/s", "step, s", "model: s", "tokens an example", "GFLOP/s", "GB")
+
+
+def main() -> None:
+    if unknown := set(CHOSEN.value) - set(SERIES):
+        raise UserError(f"--series: {min(unknown)!r} is unknown; choose from {', '.join(SERIES)}")
+    found = {name: [measure(x, changes) for x, changes in SERIES[name]] for name in CHOSEN.value}
+    everything = [point for points in found.values() for point in points]
+    speed = statistics.median(p["computed"] / p["seconds"] for p in everything)
+    for point in everything:
+        point["expected_seconds"] = point["computed"] / speed
+    folder = Path(OUTPUT.value)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "growth.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    plot(found, Path(PLOT.value))
+    for name, points in found.items():
+        print(f"\n{table((AXES[name], *HEAD[1:]), [row(p) for p in points])}")
+    print(f"\nresults: {folder}/growth.json, {PLOT.value}")
+
+
+def measure(x: float, changes: dict[str, Any]) -> dict[str, Any]:
+    """A point: what the worker says of a step."""
+    spec = json.dumps(USUAL | changes)
+    command = [sys.executable, "-m", "benchmarks.step_worker", spec]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    point = {"x": x, **changes, **json.loads(done.stdout.splitlines()[-1])}
+    print(f"{changes or 'usual'}: {point['examples'] / point['seconds']:.3g} examples/s", flush=True)
+    return point
+
+
+def row(p: dict[str, Any]) -> list[str]:
+    """Of the table."""
+    values = (
+        p["x"],
+        p["examples"],
+        p["examples"] / p["seconds"],
+        p["seconds"],
+        p["expected_seconds"],
+        p["tokens"] / p["examples"],
+        p["computed"] / p["seconds"] / 1e9,
+        p["memory"] / 1e9,
+    )
+    return [f"{v:.4g}" for v in values]
+
+
+def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """A column for each series: seconds an example above, memory below; dots measured, lines as the model says."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(found), figsize=(3.2 * len(found), 5.2), squeeze=False, layout="constrained")
+    for (name, points), (above, below) in zip(found.items(), axes.T, strict=True):
+        points = sorted(points, key=lambda p: p["x"])
+        x = [p["x"] for p in points]
+        above.plot(x, [1e3 * p["seconds"] / p["examples"] for p in points], "o")
+        above.plot(x, [1e3 * p["expected_seconds"] / p["examples"] for p in points], "-", linewidth=1)
+        below.plot(x, [p["memory"] / 1e9 for p in points], "o")
+        below.set_ylim(bottom=0)
+        for axis in (above, below):
+            axis.set_xscale("log")
+        above.set_yscale("log")
+        below.set_xlabel(AXES[name])
+    axes[0][0].set_ylabel("milliseconds an example")
+    axes[1][0].set_ylabel("peak memory, GB")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    cli.run(main)
