@@ -157,13 +157,6 @@ def test_mean_kl_by_hand():
 def test_gpu_benchmark_finds_no_leak_and_one_loss_for_all_back_ends():
     spec = {"model": "SmolLM2-135M", "dtype": "bfloat16", "rows": 1, "row_tokens": 512, "remat": "dots", "steps": 1}
     spec |= {"groups": 46, "trunk": [60, 130]}
-        "dtype": "bfloat16",
-        "rows": 1,
-        "row_tokens": 512,
-        "groups": 46,
-        "trunk": [60, 130],
-    }
-    spec |= {"remat": "dots", "steps": 1}
     decoder = dataclasses.replace(read_architecture(spec["model"]), layers=2, layer_kinds=(0, 0))
     found = [step_worker.jax_side(spec | {"side": side}, decoder) for side in ("two_part", "dense")]
     assert [f["leak"] for f in found] == [0, 0]
