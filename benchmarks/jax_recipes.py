@@ -1,4 +1,4 @@
-"""This project: the paper's template (c), and question-first trees (d).
+"""This project: the paper's template (c), question-first trees (d), and such trees of short branches (e).
 
 A worker of benchmarks.speed; `python -m benchmarks.jax_recipes SPECIFICATION` is not for people. Trains and evaluates
 as the binaries do, with their own functions.
@@ -48,10 +48,9 @@ class How:
 RECIPES = {
     "c": How(
         template="paper",
-        batch=BatchConfig(rows=4, row_tokens=1024, row_answers=16, groups=4),
-        attention="two_part",
+        batch=BatchConfig(rows=4, row_tokens=256, row_answers=4, groups=1),
         remat="dots",
-        eval_batch=BatchConfig(rows=4, row_tokens=512, row_answers=8),
+        eval_batch=BatchConfig(rows=8, row_tokens=256, row_answers=4),
         eval_rows=192,
     ),
     "d": How(
@@ -60,6 +59,14 @@ RECIPES = {
         attention="two_part",
         remat="dots",
         eval_batch=BatchConfig(rows=2, row_tokens=1024, row_answers=72),
+        steps=4,
+    ),
+    "e": How(
+        template="group_last",
+        batch=BatchConfig(rows=2, row_tokens=512, row_answers=128, groups=46),
+        attention="two_part",
+        remat="dots",
+        eval_batch=BatchConfig(rows=4, row_tokens=512, row_answers=128),
         steps=4,
     ),
 }

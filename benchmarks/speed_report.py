@@ -70,7 +70,7 @@ def ratios(speeds: Mapping[str, float]) -> dict[str, float]:
       speeds: examples a second by recipe.
 
     Returns:
-      "d/a", "d/b", "c/a", "c/b", float32 against the fastest float32 of that letter, and the same with " best", the
+      "e/a", "e/b", "d/a" and so on, float32 against the fastest float32 of that letter, and the same with " best", the
       fastest of either type against the fastest of either; what was not measured is left out.
     """
     found = {}
@@ -81,7 +81,7 @@ def ratios(speeds: Mapping[str, float]) -> dict[str, float]:
                 fastest[family(name)] = max(speed, fastest.get(family(name), 0.0))
         found |= {
             f"{ours}/{theirs}{suffix}": fastest[ours] / fastest[theirs]
-            for ours in "dc"
+            for ours in "edc"
             for theirs in "ab"
             if {ours, theirs} <= fastest.keys()
         }

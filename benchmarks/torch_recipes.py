@@ -98,10 +98,10 @@ class TorchRecipe:
         return {"trained": sum(p.numel() for p in self.trained), "options": len(self.letters)}
 
     def first(self) -> dict[str, Any]:
-        """The losses of both templates, so that each of ours can be compared."""
+        """The losses of all templates, so that each of ours can be compared."""
         losses, asked = {}, {}
         rows = [p.answer for p in speed_data.checked(self.prompts)]
-        for template in ("paper", "question_first"):
+        for template in ("paper", "question_first", "group_last"):
             encoded, _ = speed_data.encode(Prompter(self.tokenizer, template), rows)
             asked[template] = fingerprint(encoded)
             losses[template] = self._one_step(encoded) if self.job.train else mean_kl(encoded, self._predict(encoded))
