@@ -58,7 +58,19 @@ HEAD = ("", "examples a step", "examples/s", "step, s", "model: s", "tokens an e
 def main() -> None:
     if unknown := set(CHOSEN.value) - set(SERIES):
         raise UserError(f"--series: {min(unknown)!r} is unknown; choose from {', '.join(SERIES)}")
-    found = {name: [measure(x, changes) for x, changes in SERIES[name]] for name in CHOSEN.value}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in CHOSEN.value:
+        for x, changes in SERIES[name]:
+            found.setdefault(name, []).append(measure(x, changes))
+            write(found)
+    plot(found, Path(PLOT.value))
+    for name, points in found.items():
+        print(f"\n{table((AXES[name], *HEAD[1:]), [row(p) for p in points])}")
+    print(f"\nresults: {OUTPUT.value}/growth.json, {PLOT.value}")
+
+
+def write(found: dict[str, list[dict[str, Any]]]) -> None:
+    """All points so far, with what the model says of each: "expected_seconds"."""
     everything = [point for points in found.values() for point in points]
     speed = statistics.median(p["computed"] / p["seconds"] for p in everything)
     for point in everything:
@@ -66,10 +78,6 @@ def main() -> None:
     folder = Path(OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "growth.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    plot(found, Path(PLOT.value))
-    for name, points in found.items():
-        print(f"\n{table((AXES[name], *HEAD[1:]), [row(p) for p in points])}")
-    print(f"\nresults: {folder}/growth.json, {PLOT.value}")
 
 
 def measure(x: float, changes: dict[str, Any]) -> dict[str, Any]:
