@@ -11,14 +11,15 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from benchmarks.speed_report import table
+from benchmarks.speed_data import check_choice
+from benchmarks.speed_report import table, write_whole
 from survey_jax import cli
-from survey_jax.errors import UserError
 
 USUAL = {
     "model": "SmolLM2-135M",
@@ -31,22 +32,18 @@ USUAL = {
     "remat": "dots",
     "steps": 4,
 }
-AXES = {
-    "groups": "groups a question",
-    "prompt": "tokens that a question's prompts share",
-    "batch": "tokens a step",
-    "model": "million parameters in products with weights",
+AXES: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
+    "groups": ("groups a question", lambda p: p["groups"]),
+    "prompt": ("tokens that a question's prompts share", lambda p: p["trunk"][0]),
+    "batch": ("tokens a step", lambda p: p["tokens"]),
+    "model": ("million parameters in products with weights", lambda p: p["parameters"] / 1e6),
 }
-SERIES: dict[str, list[tuple[float, dict[str, Any]]]] = {
-    "groups": [(n, {"groups": n}) for n in (1, 2, 5, 10, 20, 46, 100, 200)],
-    "prompt": [(n, {"trunk": [n, n + 1], "row_tokens": 2048}) for n in (25, 50, 100, 200, 400, 800)],
-    "batch": [(1024 * n, {"rows": n}) for n in (1, 2, 4, 8)],
+SERIES: dict[str, list[dict[str, Any]]] = {
+    "groups": [{"groups": n} for n in (1, 2, 5, 10, 20, 46, 100, 200)],
+    "prompt": [{"trunk": [n, n + 1], "row_tokens": 2048} for n in (25, 50, 100, 200, 400, 800)],
+    "batch": [{"rows": n} for n in (1, 2, 4, 8)],
     "model": [
-        (106, {}),
-        (100, {"model": "gemma-3-270m"}),
-        (315, {"model": "SmolLM2-360M"}),
-        (358, {"model": "Qwen2.5-0.5B"}),
-        (698, {"model": "gemma-3-1b-pt"}),
+        {"model": name} for name in ("SmolLM2-135M", "gemma-3-270m", "SmolLM2-360M", "Qwen2.5-0.5B", "gemma-3-1b-pt")
     ],
 }
 CHOSEN = flags.DEFINE_list("series", list(SERIES), f"Of {', '.join(SERIES)}.")
@@ -56,16 +53,15 @@ HEAD = ("", "examples a step", "examples/s", "step, s", "model: s", "tokens an e
 
 
 def main() -> None:
-    if unknown := set(CHOSEN.value) - set(SERIES):
-        raise UserError(f"--series: {min(unknown)!r} is unknown; choose from {', '.join(SERIES)}")
+    check_choice("series", CHOSEN.value, SERIES)
     found: dict[str, list[dict[str, Any]]] = {}
     for name in CHOSEN.value:
-        for x, changes in SERIES[name]:
-            found.setdefault(name, []).append(measure(x, changes))
+        for changes in SERIES[name]:
+            found.setdefault(name, []).append(measure(name, changes))
             write(found)
     plot(found, Path(PLOT.value))
     for name, points in found.items():
-        print(f"\n{table((AXES[name], *HEAD[1:]), [row(p) for p in points])}")
+        print(f"\n{table((AXES[name][0], *HEAD[1:]), [row(p) for p in points])}")
     print(f"\nresults: {OUTPUT.value}/growth.json, {PLOT.value}")
 
 
@@ -75,18 +71,17 @@ def write(found: dict[str, list[dict[str, Any]]]) -> None:
     speed = statistics.median(p["computed"] / p["seconds"] for p in everything)
     for point in everything:
         point["expected_seconds"] = point["computed"] / speed
-    folder = Path(OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "growth.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_whole(Path(OUTPUT.value) / "growth.json", json.dumps(found, indent=2))
 
 
-def measure(x: float, changes: dict[str, Any]) -> dict[str, Any]:
+def measure(series: str, changes: dict[str, Any]) -> dict[str, Any]:
     """A point: what the worker says of a step."""
-    spec = json.dumps(USUAL | changes)
-    command = [sys.executable, "-m", "benchmarks.step_worker", spec]
+    spec = USUAL | changes
+    command = [sys.executable, "-m", "benchmarks.step_worker", json.dumps(spec)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    point = {"x": x, **changes, **json.loads(done.stdout.splitlines()[-1])}
-    print(f"{changes or 'usual'}: {point['examples'] / point['seconds']:.3g} examples/s", flush=True)
+    point = spec | json.loads(done.stdout.splitlines()[-1])
+    point["x"] = AXES[series][1](point)
+    print(f"{changes}: {point['examples'] / point['seconds']:.3g} examples/s", flush=True)
     return point
 
 
@@ -123,9 +118,9 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
         for axis in (above, below):
             axis.set_xscale("log")
         above.set_yscale("log")
-        below.set_xlabel(AXES[name])
+        below.set_xlabel(AXES[name][0])
     axes[0][0].set_ylabel("milliseconds an example")
-    axes[1][0].set_ylabel("peak memory, GB")
+    axes[1][0].set_ylabel("memory of a step, GB")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 

@@ -1,6 +1,6 @@
 """Does sharing cost accuracy? Trainings on the World Values Survey that differ in template and packing alone.
 
-    python -m benchmarks.quality --table=wvs.jsonl.gz [--examples=2000] [--seeds=3]
+    python -m benchmarks.quality --table=wvs.jsonl.gz [--examples=1600] [--seeds=3]
 
 The split is that of Cao et al. (NAACL 2025), Table 10: 46 countries, 150 questions to train on, 33 to validate on.
 Every variant sees as many answers. Each learning rate is tried with the first seed; the others use a variant's best.
@@ -21,9 +21,9 @@ from survey_jax import cli
 
 TABLE = flags.DEFINE_string("table", None, "World Values Survey wave 7 as a survey table.", required=True)
 WEIGHTS = flags.DEFINE_string("weights", "checkpoints/weights/smollm2.gguf", "The base model.")
-EXAMPLES = flags.DEFINE_integer("examples", 2000, "Answers to train on.")
+EXAMPLES = flags.DEFINE_integer("examples", 1600, "Answers to train on.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each variant.")
-RATES = flags.DEFINE_list("rates", ["3e-4", "1e-3", "3e-3"], "Peak learning rates.")
+RATES = flags.DEFINE_list("rates", ["1e-4", "3e-4", "1e-3"], "Peak learning rates.")
 ONLY = flags.DEFINE_list("only", [], "Some of the variants.")
 RESULT = flags.DEFINE_string("results", "benchmarks/results/quality.json", "Where results go.")
 

@@ -56,9 +56,9 @@ OUTPUT = flags.DEFINE_string("results", "benchmarks/results", "Folder for speed.
 
 
 def main() -> None:
-    check_choice("models", CHOSEN_MODELS.value, MODELS)
-    check_choice("jobs", CHOSEN_JOBS.value, speed_data.JOBS)
-    check_choice("recipes", RECIPES.value, [name for name in MODULES if name not in PEAKS])
+    speed_data.check_choice("models", CHOSEN_MODELS.value, MODELS)
+    speed_data.check_choice("jobs", CHOSEN_JOBS.value, speed_data.JOBS)
+    speed_data.check_choice("recipes", RECIPES.value, [name for name in MODULES if name not in PEAKS])
     about = {"machine": machine(), "data": Path(DATA.value).name, "rounds": ROUNDS.value, "steps": STEPS.value}
     results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -79,12 +79,6 @@ def main() -> None:
     print(f"\n{speed_report.markdown(results)}\n\nresults: {OUTPUT.value}/speed.json, speed.md")
     if any("failed" in found for result in results for found in result["recipes"].values()):
         raise UserError("not every recipe could be measured, see above")
-
-
-def check_choice(flag: str, chosen: list[str], known: Any) -> None:
-    """UserError unless all chosen are known."""
-    if unknown := [name for name in chosen if name not in known]:
-        raise UserError(f"--{flag}: {unknown[0]!r} is unknown; choose from {', '.join(known)}")
 
 
 def export(model: str, folder: Path) -> tuple[DecoderConfig, Path]:
@@ -272,14 +266,10 @@ def machine() -> str:
 
 
 def write(about: Mapping[str, Any], results: list[dict[str, Any]]) -> None:
-    """speed.json and speed.md, each in one piece."""
-    texts = {"json": json.dumps({**about, "results": results}, indent=2), "md": speed_report.markdown(results)}
+    """speed.json and speed.md."""
     folder = Path(OUTPUT.value)
-    folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in texts.items():
-        partial = folder / f".partial-speed.{suffix}"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(folder / f"speed.{suffix}")
+    speed_report.write_whole(folder / "speed.json", json.dumps({**about, "results": results}, indent=2))
+    speed_report.write_whole(folder / "speed.md", speed_report.markdown(results))
 
 
 if __name__ == "__main__":

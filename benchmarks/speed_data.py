@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from survey_jax.errors import UserError
 from survey_jax.prompts import Prompt, Prompter
 from survey_jax.survey.split_config import SplitConfig
 from survey_jax.survey.splits import TRAIN, VALID, split
@@ -44,6 +45,12 @@ JOBS = {
     "full": Job(),
     "eval": Job(train=False),
 }
+
+
+def check_choice(flag: str, chosen: list[str], known: Any) -> None:
+    """UserError unless all chosen are known."""
+    if unknown := [name for name in chosen if name not in known]:
+        raise UserError(f"--{flag}: {unknown[0]!r} is unknown; choose from {', '.join(known)}")
 
 
 def split_config(data: str) -> SplitConfig:

@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import speed_flops
@@ -138,6 +139,17 @@ DETAILS = (
     "of it compilation",
     "second start, s",
 )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file of results, in one piece, and its folder.
+
+    Not by `run_files.write_text`: that asks jax for this process's number; a driver must leave the GPU to its workers.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,11 +3,13 @@
 `python -m benchmarks.step_worker SPECIFICATION` is not for people. A specification (JSON) has "model", "side" (an
 attention back end, or "torch"), "dtype", "rows", "row_tokens", "groups", "trunk" (tokens, least and most), "remat" and
 "steps". Prints a line of JSON: "device", "peak_flops" (0 if unknown), "seconds" (median step); "examples", "tokens"
-(padding included) and "flops" (of tokens really there, each once) of a step; "memory" (peak, bytes: the GPU's, or on
-CPUs the process's), "compiled_in", "loss" of the first step; and for ours "computed" (all FLOPs of a step) and "leak".
+(padding included) and "flops" (of tokens really there, each once) of a step; "memory" (bytes: of ours as
+compiled, of PyTorch the GPU's peak, on CPUs the process's), "compiled_in", "loss" of the first step; of ours also
+"parameters" (in products with weights), "computed" (all FLOPs of a step) and "leak".
 """
 
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -23,8 +25,8 @@ from benchmarks.speed_flops import unique_flops
 from benchmarks.speed_worker import memory
 from survey_jax.accelerators import ACCELERATORS
 from survey_jax.architectures import known_architectures, read_architecture
-from survey_jax.model.decoder import DecoderConfig
-from survey_jax.model.flops import step_flops
+from survey_jax.model.decoder import PROJECTIONS, DecoderConfig
+from survey_jax.model.flops import projection_widths, step_flops
 from survey_jax.prompts import Prompt
 from survey_jax.survey.table import Answer
 from survey_jax.trees import BatchShape, Question, cut, pack, to_batch, tree_shape, trunk_room
@@ -111,26 +113,27 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
     places = laid_out(state, mesh, spec["dtype"], LoraParam)
 
-    @jax.jit
-    def drawn() -> Any:
-        leaves, tree = jax.tree.flatten(places)
-        keys = jax.random.split(jax.random.key(0), len(leaves))
-        made = [jax.random.normal(k, x.shape, x.dtype) * 0.02 for k, x in zip(keys, leaves, strict=True)]
-        return jax.tree.unflatten(tree, made)
-
-    model = nnx.merge(graphdef, drawn())
+    draw = jax.jit(lambda key, shape, dtype: jax.random.normal(key, shape, dtype) * 0.02, static_argnums=(1, 2))
+    leaves, tree = jax.tree.flatten(places)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    drawn = [draw(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]  # one by one, to save memory
+    model = nnx.merge(graphdef, jax.tree.unflatten(tree, drawn))
     graphdef, train, frozen = nnx.split(model, LoraParam, ...)  # type: ignore[misc]  # the stubs take no `...`
     optimizer = make_optimizer(config.optim)
     opt_state = init_optimizer(optimizer, train, mesh)
     letters = jax.numpy.arange(OPTIONS)
     host = {k: v for k, v in host.items() if k != "prompt"}
-    logits = jax.jit(lambda batch: option_logits(model, batch, letters, forward))
-    leak = _leak(logits, host, decoder)
+
+    @jax.jit
+    def logits(train: Any, frozen: Any, batch: dict[str, Any]) -> Any:
+        return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
+
+    leak = _leak(functools.partial(logits, train, frozen), host, decoder)
     batch = jax.device_put({k: v[None] for k, v in host.items()})
     step = compiled_train_step(forward, optimizer, train, opt_state)
     begin = time.perf_counter()
     compiled = step.lower(graphdef, train, opt_state, frozen, batch, letters).compile()
-    compiled_in = time.perf_counter() - begin
+    compiled_in, sizes = time.perf_counter() - begin, compiled.memory_analysis()
     losses = []
 
     def once() -> None:
@@ -158,8 +161,11 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         "examples": int((host["weight"] > 0).sum()),
         "tokens": spec["rows"] * tokens,
         "flops": unique_flops(decoder, trees, JOB, OPTIONS),
+        "parameters": decoder.layers * sum(math.prod(projection_widths(decoder)[name]) for name in PROJECTIONS),
         "computed": computed.total,
-        "memory": (device.memory_stats() or {}).get("peak_bytes_in_use") or memory("VmHWM"),
+        "memory": sizes.argument_size_in_bytes
+        + sizes.temp_size_in_bytes
+        + max(0, sizes.output_size_in_bytes - sizes.alias_size_in_bytes),
         "compiled_in": compiled_in,
         "loss": losses[0],
         "leak": leak,
@@ -245,6 +251,8 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
 
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     seconds = timed(once, spec["steps"])
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return {

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from survey_jax.architectures import read_architecture
+from survey_jax.assemble import check_attention
+from survey_jax.config import Config, ModelConfig
+from survey_jax.errors import UserError
 from survey_jax.model.attention import (
     TreeShape,
     attend,
@@ -104,6 +108,13 @@ def test_what_cudnn_supports(
     device: Any = Device("gpu", cuda, "NVIDIA", capability)
     why = why_not_cudnn(head_width, softcap, dtype, device)
     assert why is None if message is None else message in str(why)
+
+
+def test_cudnn_is_refused_where_it_cannot_run() -> None:
+    decoder = read_architecture("SmolLM2-135M")
+    config = Config(model=ModelConfig(attention="cudnn", dtype="bfloat16"))
+    with pytest.raises(UserError, match="'cudnn': it needs an NVIDIA GPU, and this is cpu; choose two_part"):
+        check_attention(config, decoder, jax.devices()[0])
 
 
 def test_products_of_narrow_operands() -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
@@ -11,8 +10,6 @@ from benchmarks.jax_recipes import trees_of
 from benchmarks.speed_data import JOBS, Job, Round
 from benchmarks.speed_worker import mean_kl
 from survey_jax.architectures import read_architecture
-from survey_jax.assemble import check_attention
-from survey_jax.config import Config, ModelConfig
 from survey_jax.errors import UserError
 from survey_jax.model.families import decoder_config
 from survey_jax.model.flops import step_flops
@@ -164,10 +161,3 @@ def test_gpu_benchmark_finds_no_leak_and_one_loss_for_all_back_ends():
     assert step_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)]) == []
     found[1] |= {"loss": 2 * found[0]["loss"], "leak": 0.1}
     assert len(step_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)])) == 2
-
-
-def test_cudnn_is_refused_where_it_cannot_run():
-    decoder = read_architecture("SmolLM2-135M")
-    config = Config(model=ModelConfig(attention="cudnn", dtype="bfloat16"))
-    with pytest.raises(UserError, match="'cudnn': it needs an NVIDIA GPU, and this is cpu; choose two_part"):
-        check_attention(config, decoder, jax.devices()[0])
