@@ -109,7 +109,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     host = to_batch(rows, prompts(asked), shape)
     forward = training_forward(config, decoder)
     if spec["side"] != "dense":
-        forward = dataclasses.replace(forward, tree_shape=tree_shape(asked, shape, spec["side"] == "cudnn"))
+        forward = dataclasses.replace(forward, tree_shape=tree_shape(asked, shape, spec["side"]))
     graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
     places = laid_out(state, mesh, spec["dtype"], LoraParam)
 

@@ -22,8 +22,8 @@ from survey_jax.distributed import check_stop
 from survey_jax.errors import UserError
 from survey_jax.input import evaluation_batches, local_rows, to_device
 from survey_jax.kept import Kept
-from survey_jax.model.attention import why_not_cudnn
 from survey_jax.model.decoder import DecoderConfig, Numerics
+from survey_jax.model.kernels import why_not_cudnn, why_not_splash
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.weights import Pretrained, abstract_model, load_model
 from survey_jax.objective import Forward, letter_mass, predict_step
@@ -130,13 +130,13 @@ def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
 
 def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
     """UserError if the configured back end cannot compute this model's attention on a device."""
-    if config.model.attention != "cudnn":
-        return
-    why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, device)
-    if why is None and config.batch.row_tokens % 2:
-        why = f"needs an even config.batch.row_tokens, not {config.batch.row_tokens}"
+    name, tokens, why = config.model.attention, config.batch.row_tokens, None
+    if name == "cudnn":
+        why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, tokens, device)
+    elif name == "splash":
+        why = why_not_splash(tokens, device)
     if why:
-        raise UserError(f"config.model.attention = 'cudnn': it {why}; choose two_part, which works everywhere")
+        raise UserError(f"config.model.attention = {name!r}: it {why}; choose two_part, which works everywhere")
 
 
 def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
@@ -168,7 +168,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     shape = batch_shape(config, prompts, len(task.letters))
     forward = training_forward(config, pretrained.config)
     if config.model.attention != "dense":
-        sizes = tree_shape(group_questions(prompts), shape, config.model.attention == "cudnn")
+        sizes = tree_shape(group_questions(prompts), shape, config.model.attention)
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return Model(mesh, graphdef, train, frozen, forward, shape)
 
@@ -183,7 +183,7 @@ def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchSha
     shape = dataclasses.replace(model.shape, trunks=room)
     forward = dataclasses.replace(model.forward, remat="none")  # no backward pass, nothing to save
     if forward.tree_shape is not None:
-        sizes = tree_shape(questions, shape, forward.tree_shape.cudnn)
+        sizes = tree_shape(questions, shape, forward.tree_shape.back_end)
         forward = dataclasses.replace(forward, tree_shape=sizes)
     return shape, forward
 

@@ -24,7 +24,7 @@ class ModelConfig:
     revision: str = "main"  # of a hub id: a branch, tag or commit
     dtype: str = "float32"  # of matrix products and frozen weights, and on accelerators of activations; or "bfloat16"
     quantize: str = ""  # store the frozen projections as "int8" | "nf4" (LoRA only), see docs/quantize.md
-    attention: str = "two_part"  # | "dense" | "cudnn" (NVIDIA), the same numbers; see model/attention.py
+    attention: str = "two_part"  # | "dense" | "cudnn" (NVIDIA) | "splash" (TPU): the same numbers
     remat: str = "none"  # "none" | "dots" | "full": what the backward pass recomputes to save memory
     check_parity: bool = False  # compare with transformers (torch, if installed) on real prompts at start
 
@@ -107,7 +107,7 @@ class Config:
 _CHOICES: dict[str, typing.Collection[str]] = {
     "model.dtype": ("float32", "bfloat16"),
     "model.quantize": QUANTIZE,
-    "model.attention": ("dense", "two_part", "cudnn"),
+    "model.attention": ("dense", "two_part", "cudnn", "splash"),
     "model.remat": REMAT,
     "data.template": TEMPLATES,
     "data.option_order": ORDERS,

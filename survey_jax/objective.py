@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from survey_jax.losses import LOSSES
-from survey_jax.model.attention import TreeShape
 from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
+from survey_jax.model.visibility import TreeShape
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Attention and products against plain formulas under JAX's own differentiation."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,21 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from processes import printed, start
 
 from survey_jax.architectures import read_architecture
 from survey_jax.assemble import check_attention
-from survey_jax.config import Config, ModelConfig
+from survey_jax.config import BatchConfig, Config, ModelConfig
 from survey_jax.errors import UserError
-from survey_jax.model.attention import (
-    TreeShape,
-    attend,
-    attend_blocks,
-    visible,
-    visible_blocks,
-    visible_parts,
-    why_not_cudnn,
-)
+from survey_jax.model.attention import attend
+from survey_jax.model.kernels import attend_cudnn, attend_splash, splash_kernel, why_not_cudnn
 from survey_jax.model.products import product
+from survey_jax.model.visibility import TreeShape, visible, visible_blocks, visible_parts
 
 DRAW = np.random.default_rng(0)
 SHAPE = TreeShape(trunks=16, branch=8)
@@ -74,7 +70,7 @@ def test_blocks_as_cudnn_gets_them(window: int | None) -> None:
     q, k, v, g = (jnp.asarray(DRAW.normal(size=(2, 48, n, 4)), jnp.float32) for n in (6, 2, 2, 6))
     real = (batch["trees"] > 0)[..., None, None]
     mask, blocks = visible(batch, window), visible_blocks(batch, window, SHAPE)
-    ours = jax.value_and_grad(lambda *x: jnp.sum(attend_blocks(*x, blocks, "xla") * g * real), argnums=(0, 1, 2))
+    ours = jax.value_and_grad(lambda *x: jnp.sum(attend_cudnn(*x, blocks, "xla") * g * real), argnums=(0, 1, 2))
     expected = jax.value_and_grad(lambda *x: jnp.sum(plain(*x, mask, None) * g * real), argnums=(0, 1, 2))
     for a, b in zip(jax.tree.leaves(jax.jit(ours)(q, k, v)), jax.tree.leaves(expected(q, k, v)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-5)
@@ -91,30 +87,75 @@ class Device:
 
 
 @pytest.mark.parametrize(
-    ("head_width", "softcap", "dtype", "capability", "message"),
+    ("head_width", "softcap", "dtype", "tokens", "capability", "message"),
     [
-        (128, None, "bfloat16", "8.0", None),
-        (256, None, "bfloat16", "9.0", None),
-        (256, None, "bfloat16", "8.0", "at most 128 channels"),
-        (100, None, "bfloat16", "9.0", "a multiple of 8"),
-        (128, 50.0, "bfloat16", "9.0", "cap scores"),
-        (128, None, "float32", "9.0", "needs config.model.dtype"),
+        (128, None, "bfloat16", 512, "8.0", None),
+        (256, None, "bfloat16", 512, "9.0", None),
+        (256, None, "bfloat16", 512, "8.0", "at most 128 channels"),
+        (100, None, "bfloat16", 512, "9.0", "a multiple of 8"),
+        (128, 50.0, "bfloat16", 512, "9.0", "cap scores"),
+        (128, None, "float32", 512, "9.0", "needs config.model.dtype"),
+        (128, None, "bfloat16", 333, "9.0", "even config.batch.row_tokens, not 333"),
     ],
 )
 def test_what_cudnn_supports(
-    head_width: int, softcap: float | None, dtype: str, capability: str, message: str | None
+    head_width: int, softcap: float | None, dtype: str, tokens: int, capability: str, message: str | None
 ) -> None:
     cuda = SimpleNamespace(platform_version="cuda 12090")
     device: Any = Device("gpu", cuda, "NVIDIA", capability)
-    why = why_not_cudnn(head_width, softcap, dtype, device)
+    why = why_not_cudnn(head_width, softcap, dtype, tokens, device)
     assert why is None if message is None else message in str(why)
 
 
-def test_cudnn_is_refused_where_it_cannot_run() -> None:
-    decoder = read_architecture("SmolLM2-135M")
-    config = Config(model=ModelConfig(attention="cudnn", dtype="bfloat16"))
-    with pytest.raises(UserError, match="'cudnn': it needs an NVIDIA GPU, and this is cpu; choose two_part"):
-        check_attention(config, decoder, jax.devices()[0])
+@pytest.mark.parametrize(
+    ("name", "platform", "tokens", "message"),
+    [
+        ("cudnn", "cpu", 512, "'cudnn': it needs an NVIDIA GPU, and this is cpu; choose two_part"),
+        ("splash", "cpu", 512, "'splash': it needs a TPU, and this is cpu; choose two_part"),
+        ("splash", "tpu", 500, "'splash': it needs config.batch.row_tokens in multiples of 128, not 500"),
+    ],
+)
+def test_a_back_end_is_refused_where_it_cannot_run(name: str, platform: str, tokens: int, message: str) -> None:
+    config = Config(model=ModelConfig(attention=name, dtype="bfloat16"), batch=BatchConfig(row_tokens=tokens))
+    device: Any = Device(platform, None, platform)
+    with pytest.raises(UserError, match=message):
+        check_attention(config, read_architecture("SmolLM2-135M"), device)
+
+
+def test_splash_compiles_for_tpus() -> None:
+    """As far as can be seen without one: forward and both backward kernels reach the TPU's compiler."""
+    x = jax.ShapeDtypeStruct((2, 256, 4, 64), jnp.bfloat16)
+    mask = jax.ShapeDtypeStruct((2, 256, 256), jnp.bool_)
+
+    def loss(q: Array, k: Array, v: Array, mask: Array) -> Array:
+        return attend_splash(q, k, v, splash_kernel(mask, None)).astype(jnp.float32).sum()
+
+    exported = jax.export.export(jax.jit(jax.grad(loss, argnums=(0, 1, 2))), platforms=["tpu"])(x, x, x, mask)
+    assert exported.mlir_module().count("@tpu_custom_call") == 3
+
+
+def test_splash_on_a_mesh(tmp_path: Path) -> None:
+    """Rows and heads over eight devices: the same attention and gradient as on one."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+from survey_jax.model.kernels import attend_splash, splash_kernel
+from survey_jax.sharding import make_mesh
+draw = np.random.default_rng(0)
+q, k, v = (jnp.asarray(draw.normal(size=(4, 128, n, 8)), jnp.float32) for n in (4, 2, 2))
+mask = jnp.asarray(np.tril(draw.random((4, 128, 128)) < 0.3))
+def run(q, k, v):
+    f = lambda q, k, v: jnp.sum(attend_splash(q, k, v, splash_kernel(mask, None, interpret=True)) ** 2)
+    return jax.tree.leaves(jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(q, k, v))
+one = run(q, k, v)
+make_mesh(2, 2, 2)
+for a, b in zip(one, run(q, k, v), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+make_mesh(1, 1, 8)  # more devices than heads
+np.testing.assert_allclose(one[1], run(q, k, v)[1], rtol=1e-5, atol=1e-5)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    assert [process.wait() for process in start(script, [], tmp_path / "log", 1, 8)] == [0], printed(tmp_path / "log")
 
 
 def test_products_of_narrow_operands() -> None:

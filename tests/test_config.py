@@ -85,7 +85,7 @@ def test_section_of_another_kind_is_refused_by_name(section):
 BAD = [
     ("model.dtype", "float16", "choose from float32, bfloat16"),
     ("model.quantize", "int4", "choose from '', int8, nf4"),
-    ("model.attention", "flash", "choose from dense, two_part, cudnn"),
+    ("model.attention", "flash", "choose from dense, two_part, cudnn, splash"),
     ("model.remat", "all", "choose from none, dots, full"),
     ("data.template", "papers", "choose from paper, question_first"),
     ("data.option_order", "random", "choose from listed, reversed, shuffled"),

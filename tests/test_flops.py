@@ -10,11 +10,11 @@ from flax import nnx
 
 from survey_jax import accelerators
 from survey_jax.errors import UserError
-from survey_jax.model.attention import TreeShape
 from survey_jax.model.decoder import PROJECTIONS, Numerics
 from survey_jax.model.families import decoder_config
 from survey_jax.model.flops import step_flops
 from survey_jax.model.lora import LoraParam
+from survey_jax.model.visibility import TreeShape
 from survey_jax.model.weights import abstract_model
 from survey_jax.objective import Forward, gradients, predict_step
 from survey_jax.trees import BatchShape, empty_batch

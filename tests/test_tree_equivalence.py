@@ -1,6 +1,7 @@
 """Tree batches are the separate prompts, computed once: same loss, same gradient, nothing leaks between branches."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,10 @@ import tiny
 from flax import nnx
 
 from survey_jax.input import Batches
+from survey_jax.model import attention
 from survey_jax.model.attention import LayerKind
 from survey_jax.model.decoder import PROJECTIONS, Numerics, hidden_states, token_logits
+from survey_jax.model.kernels import splash_kernel
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.products import low_rank
 from survey_jax.model.rotary import Dynamic, Rotary
@@ -72,6 +75,12 @@ def make_setup(family: str, directory: Path, trainable: type) -> Setup:
     return Setup(forward, graphdef, train, frozen, letters, prompts)
 
 
+@pytest.fixture
+def splash_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The TPU's kernel interpreted, on any device."""
+    monkeypatch.setattr(attention, "splash_kernel", functools.partial(splash_kernel, interpret=True))
+
+
 def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
     """The reference: every prompt a plain causal row of its own; the mean KL written out, and its gradient."""
     length = max(len(p.tokens) for p in prompts)
@@ -103,7 +112,7 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
 def in_trees(
     s: Setup,
     prompts: list[Prompt],
-    two_part: bool = False,
+    back_end: str = "dense",
     microbatches: int = 1,
     remat: str = "none",
     groups: int = GROUPS,
@@ -116,7 +125,7 @@ def in_trees(
     batch = batches.batch(0)
     assert sorted(batch.pop("prompt")[batch["weight"] > 0]) == list(range(len(prompts)))
     assert (batch["trees"].max((0, 1)) > 1).any(), "rows hold several trees"
-    sizes = tree_shape(batches.questions, shape) if two_part else None
+    sizes = None if back_end == "dense" else tree_shape(batches.questions, shape, back_end)
     forward = dataclasses.replace(s.forward, tree_shape=sizes, remat=remat)
     loss, grads, _ = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
     return float(loss), grads
@@ -140,13 +149,20 @@ def test_trees_equal_separate_prompts(setup: Setup, template: str) -> None:
     prompts = setup.prompts[template]
     reference = separate(setup, prompts)
     assert_equal(in_trees(setup, prompts), reference)
-    assert_equal(in_trees(setup, prompts, two_part=True), reference)
+    assert_equal(in_trees(setup, prompts, back_end="two_part"), reference)
+
+
+@pytest.mark.usefixtures("splash_anywhere")
+@pytest.mark.parametrize("remat", ["none", "dots"])
+def test_trees_equal_separate_prompts_by_splash(setup: Setup, remat: str) -> None:
+    prompts = setup.prompts["question_first"]
+    assert_equal(in_trees(setup, prompts, back_end="splash", remat=remat), separate(setup, prompts))
 
 
 def test_full_fine_tuning_equals_separate_prompts(tmp_path: Path) -> None:
     s = make_setup("gemma3", tmp_path, nnx.Param)
     prompts = s.prompts["question_first"]
-    assert_equal(in_trees(s, prompts, two_part=True), separate(s, prompts))
+    assert_equal(in_trees(s, prompts, back_end="two_part"), separate(s, prompts))
 
 
 @pytest.mark.parametrize("family", ["smollm3", "olmo2", "phi3"])
@@ -161,7 +177,7 @@ def test_trees_of_other_families(family: str, tmp_path: Path) -> None:
         s = with_rotary(s, dataclasses.replace(s.forward.decoder.kinds[0].rotary, original_length=max(spans[1])))
     reference = separate(s, prompts)
     assert_equal(in_trees(s, prompts, rows=4), reference)
-    assert_equal(in_trees(s, prompts, rows=4, two_part=True), reference)
+    assert_equal(in_trees(s, prompts, rows=4, back_end="two_part"), reference)
 
 
 @pytest.mark.parametrize("setup", ["llama"], indirect=True)
@@ -196,13 +212,14 @@ def test_remat_changes_no_number(setup: Setup, remat: str) -> None:
     assert_equal(in_trees(setup, prompts, remat=remat), in_trees(setup, prompts))
 
 
-@pytest.mark.parametrize("two_part", [False, True])
-def test_nothing_leaks_between_trees_and_branches(setup: Setup, two_part: bool) -> None:
+@pytest.mark.usefixtures("splash_anywhere")
+@pytest.mark.parametrize("back_end", ["dense", "two_part", "splash"])
+def test_nothing_leaks_between_trees_and_branches(setup: Setup, back_end: str) -> None:
     """Other tokens in one trunk change that tree's answers only; other tokens in one branch, that answer only."""
     prompts = setup.prompts["question_first"]
     batch = Batches(prompts, SHAPE, groups=GROUPS).batch(0)
     batch = {name: array[0] for name, array in batch.items()}
-    sizes = tree_shape(group_questions(prompts), SHAPE) if two_part else None
+    sizes = None if back_end == "dense" else tree_shape(group_questions(prompts), SHAPE, back_end)
     forward = dataclasses.replace(setup.forward, tree_shape=sizes)
     model = nnx.merge(setup.graphdef, setup.train, setup.frozen)
     run = jax.jit(lambda tokens: option_logits(model, batch | {"tokens": tokens}, setup.letters, forward))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from survey_jax.model.attention import visible, visible_parts
+from survey_jax.model.visibility import visible, visible_parts
 from survey_jax.prompts import Prompt
 from survey_jax.survey.table import Answer
 from survey_jax.trees import BatchShape, cut, empty_batch, group_questions, pack, to_batch, tree_shape

@@ -1,28 +1,33 @@
 """Attention over answer trees.
 
-A query sees a key iff the key is not later in the row, belongs to the same tree, and lies on the trunk or on the
-query's own branch; sliding-window layers also ask that it be fewer than `window` positions back.
-
-Three back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
+Four back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
 little more than what can be seen. Rows hold their trunks first, so all trunks lie among a row's first P tokens; and
 whatever a token sees of its own branch lies in its block of S tokens or in the one before. So scores are computed with
-the trunks and with what is near, under one softmax, and no token is moved for either. `cudnn` hands the same to
-NVIDIA's kernel, which keeps no scores: each block of S queries is a sequence of its own, with P + 2S keys.
+the trunks and with what is near, under one softmax, and no token is moved for either. `cudnn` and `splash` are kernels
+of accelerators (kernels.py).
 """
 
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from survey_jax.model.kernels import ATTENDED, attend_cudnn, attend_splash, splash_kernel
 from survey_jax.model.rotary import Rotary, apply_rotary
+from survey_jax.model.visibility import (
+    TreeShape,
+    and_before,
+    in_blocks,
+    visible,
+    visible_blocks,
+    visible_parts,
+)
 
-ATTENDED = "attended"  # what a backward pass needs of `attend`, by its name for `jax.checkpoint`
 _NEVER = -1e30  # finite, so that rows which see nothing (padding) stay free of NaN
 
 
@@ -39,21 +44,6 @@ class LayerKind:
     window: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class TreeShape:
-    """What `two_part` and `cudnn` rely on.
-
-    Attributes:
-      trunks: P, so many tokens at the start of a row hold all its trunks.
-      branch: S, so many tokens or fewer make a branch; it divides a row's tokens.
-      cudnn: which of the two.
-    """
-
-    trunks: int
-    branch: int
-    cudnn: bool = False
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
@@ -61,17 +51,17 @@ class Context:
 
     Attributes:
       cos, sin: rotary tables, float32 [B, T, R/2], R <= E the channels rotated.
-      masks: which keys a query sees: `visible`, `visible_parts` or `visible_blocks`, by back end.
+      masks: which keys a query sees: `visible`, `visible_parts`, `visible_blocks` or a `splash_kernel`, by back end.
       interleaved, softcap: as in `Rotary` and `DecoderConfig`.
-      cudnn: whether that kernel computes it.
+      back_end: dense, two_part, cudnn or splash.
     """
 
     cos: Array
     sin: Array
-    masks: tuple[Array, ...]
+    masks: tuple[Any, ...]
     interleaved: bool = dataclasses.field(metadata={"static": True})
     softcap: float | None = dataclasses.field(metadata={"static": True})
-    cudnn: bool = dataclasses.field(default=False, metadata={"static": True})
+    back_end: str = dataclasses.field(default="dense", metadata={"static": True})
 
     def rotate(self, x: Float[Array, "B T N E"]) -> Float[Array, "B T N E"]:
         """Queries or keys with their positions."""
@@ -79,7 +69,11 @@ class Context:
 
     def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
         """Attention output [B, T, H, E]; queries come scaled."""
-        return attend_blocks(q, k, v, self.masks[0]) if self.cudnn else attend(q, k, v, self.masks, self.softcap)
+        if self.back_end == "cudnn":
+            return attend_cudnn(q, k, v, self.masks[0])
+        if self.back_end == "splash":
+            return attend_splash(q, k, v, self.masks[0])
+        return attend(q, k, v, self.masks, self.softcap)
 
 
 def contexts(
@@ -94,21 +88,27 @@ def contexts(
     """
     positions, length = batch["positions"], tree_lengths(batch)
     rotary = next((kind.rotary for kind in kinds if kind.rotary), Rotary(theta=1.0))
-    cudnn = shape is not None and shape.cudnn
-    masks = {window: _masks(batch, window, shape) for window in {kind.window for kind in kinds}}
+    back_end = shape.back_end if shape else "dense"
+    masks = {window: _masks(batch, window, softcap, shape) for window in {kind.window for kind in kinds}}
     result = []
     for kind in kinds:
         cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
         if kind.rotary is None:  # no turn at all
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
-        result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap, cudnn))
+        result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap, back_end))
     return tuple(result)
 
 
-def _masks(batch: dict[str, Array], window: int | None, shape: TreeShape | None) -> tuple[Array, ...]:
+def _masks(
+    batch: dict[str, Array], window: int | None, softcap: float | None, shape: TreeShape | None
+) -> tuple[Any, ...]:
     if shape is None:
         return (visible(batch, window),)
-    return (visible_blocks(batch, window, shape),) if shape.cudnn else visible_parts(batch, window, shape)
+    if shape.back_end == "cudnn":
+        return (visible_blocks(batch, window, shape),)
+    if shape.back_end == "splash":
+        return (splash_kernel(visible(batch, window), softcap),)
+    return visible_parts(batch, window, shape)
 
 
 def select(kinds: tuple[Context, ...], index: Int[Array, ""]) -> Context:
@@ -127,57 +127,6 @@ def tree_lengths(batch: dict[str, Array]) -> Int[Array, "B T"]:
     row = jnp.arange(trees.shape[0])[:, None]
     longest = jnp.zeros((trees.shape[0], trees.shape[1] + 1), jnp.int32).at[row, trees].max(positions + 1)
     return longest[row, trees]
-
-
-def visible(batch: dict[str, Array], window: int | None) -> Bool[Array, "B T T"]:
-    """The rule of this module's first lines as a mask [B, query, key]."""
-    tokens = _tokens(batch)
-    return _sees(tokens, tokens, window)
-
-
-def visible_parts(
-    batch: dict[str, Array], window: int | None, shape: TreeShape
-) -> tuple[Bool[Array, "B T P"], Bool[Array, "B N S 2S"]]:
-    """`visible` in two: which keys of trunks, and, for each of N blocks of S queries, which near keys of branches."""
-    tokens = _tokens(batch)
-    first = {name: x[:, : shape.trunks] for name, x in tokens.items()}
-    on_trunk = _sees(tokens, first, window) & (first["branches"] == 0)[..., None, :]
-    blocks = {name: _blocks(x, shape.branch) for name, x in tokens.items()}
-    near = {name: _and_before(x) for name, x in blocks.items()}
-    return on_trunk, _sees(blocks, near, window) & (near["branches"] > 0)[..., None, :]
-
-
-def visible_blocks(batch: dict[str, Array], window: int | None, shape: TreeShape) -> Bool[Array, "B N S P+2S"]:
-    """Both of `visible_parts`, side by side for each block of queries."""
-    on_trunk, near = visible_parts(batch, window, shape)
-    return jnp.concatenate([_blocks(on_trunk, shape.branch), near], axis=-1)
-
-
-def _tokens(batch: dict[str, Array]) -> dict[str, Array]:
-    """What decides who sees whom, each [B, T]."""
-    index = jnp.broadcast_to(jnp.arange(batch["trees"].shape[1]), batch["trees"].shape)
-    return {name: batch[name] for name in ("trees", "branches", "positions")} | {"index": index}
-
-
-def _sees(queries: dict[str, Array], keys: dict[str, Array], window: int | None) -> Bool[Array, "... Q K"]:
-    q = {name: x[..., :, None] for name, x in queries.items()}
-    k = {name: x[..., None, :] for name, x in keys.items()}
-    mask = (q["index"] >= k["index"]) & (q["trees"] == k["trees"]) & (q["trees"] > 0)
-    mask &= (k["branches"] == 0) | (q["branches"] == k["branches"])
-    return mask if window is None else mask & (q["positions"] - k["positions"] < window)
-
-
-def _blocks(x: Array, size: int, axis: int = 1) -> Array:
-    """[..., T, ...] -> [..., N, size, ...]."""
-    return x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
-
-
-def _and_before(blocks: Array, axis: int = 1) -> Array:
-    """[..., N, S, ...] -> [..., N, 2S, ...]: each block behind the one before it, the first behind zeros."""
-    first = [(0, 0)] * blocks.ndim
-    first[axis] = (1, 0)
-    before = jnp.pad(jax.lax.slice_in_dim(blocks, 0, -1, axis=axis), first)
-    return jnp.concatenate([before, blocks], axis=axis + 1)
 
 
 def attend(
@@ -250,10 +199,10 @@ def _parts(q, k, v, masks):
         return [((q, k, v), masks[0][:, None, :, None])]
     on_trunk, near = masks
     trunks, size = on_trunk.shape[-1], near.shape[-2]
-    keys = [_and_before(_blocks(x, size, axis=2), axis=2) for x in (k, v)]
+    keys = [and_before(in_blocks(x, size, axis=2), axis=2) for x in (k, v)]
     return [
         ((q, k[:, :, :trunks], v[:, :, :trunks]), on_trunk[:, None, :, None]),
-        ((_blocks(q, size, axis=2), *keys), near[:, None, :, :, None]),
+        ((in_blocks(q, size, axis=2), *keys), near[:, None, :, :, None]),
     ]
 
 
@@ -268,42 +217,3 @@ def _product(indices: str, a: Array, b: Array) -> Array:
     """An einsum of operands in b's type, or a's if that is narrower; float32."""
     dtype = min(a.dtype, b.dtype, key=lambda t: t.itemsize)
     return jnp.einsum(indices, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
-
-
-def attend_blocks(
-    q: Float[Array, "B T H E"],
-    k: Float[Array, "B T K E"],
-    v: Float[Array, "B T K E"],
-    mask: Bool[Array, "B N S P+2S"],
-    implementation: Literal["xla", "cudnn"] = "cudnn",
-) -> Float[Array, "B T H E"]:
-    """`attend` by `jax.nn.dot_product_attention`, under `visible_blocks`."""
-    rows, count, size, keys = mask.shape
-
-    def with_trunks(x: Array) -> Array:
-        trunks = jnp.broadcast_to(x[:, None, : keys - 2 * size], (rows, count, keys - 2 * size, *x.shape[2:]))
-        return jnp.concatenate([trunks, _and_before(_blocks(x, size))], axis=2).reshape(
-            rows * count, keys, *x.shape[2:]
-        )
-
-    out = jax.nn.dot_product_attention(
-        q.reshape(rows * count, size, *q.shape[2:]),
-        with_trunks(k),
-        with_trunks(v),
-        mask=mask.reshape(rows * count, 1, size, keys),
-        scale=1.0,
-        implementation=implementation,
-    )
-    return checkpoint_name(out.reshape(q.shape), ATTENDED)
-
-
-def why_not_cudnn(head_width: int, softcap: float | None, dtype: str, device: jax.Device) -> str | None:
-    """What cuDNN's kernel does not support of a model on a device; None if it can be used."""
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
-        return f"needs an NVIDIA GPU, and this is {device.device_kind}"
-    most = 256 if float(device.compute_capability) >= 9 else 128
-    if head_width > most or head_width % 8:
-        return f"takes heads of at most {most} channels, a multiple of 8, and this model's have {head_width}"
-    if softcap is not None:
-        return "cannot cap scores, as this model does"
-    return None if dtype == "bfloat16" else f"needs config.model.dtype = 'bfloat16', not {dtype!r}"

@@ -15,8 +15,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
+from survey_jax.model.kernels import ATTENDED
 from survey_jax.model.products import low_rank
 from survey_jax.model.quantize import project
+from survey_jax.model.visibility import TreeShape
 from survey_jax.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
 
 Batch = dict[str, Array]
@@ -26,7 +28,7 @@ PRODUCT = "product"  # of activations with weights, by its name for `jax.checkpo
 REMAT = {
     "none": None,  # keep every activation
     "dots": jax.checkpoint_policies.save_only_these_names(
-        PRODUCT, attention.ATTENDED
+        PRODUCT, ATTENDED
     ),  # keep products with weights, recompute the rest
     "full": jax.checkpoint_policies.nothing_saveable,  # keep only the layers' inputs
 }
@@ -220,7 +222,7 @@ def hidden_states(
     c: DecoderConfig,
     *,
     numerics: Numerics = FLOAT32,
-    tree_shape: attention.TreeShape | None = None,
+    tree_shape: TreeShape | None = None,
     remat: str = "none",
 ) -> Float[Array, "B T D"]:
     """Final, normalised hidden states of every token.

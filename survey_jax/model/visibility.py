@@ -1,0 +1,77 @@
+"""Which keys a query sees in rows of answer trees.
+
+Those that are not later in the row, belong to the same tree, and lie on the trunk or on the query's own branch;
+sliding-window layers also ask that they be fewer than `window` positions back.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TreeShape:
+    """What all back ends but `dense` rely on.
+
+    Attributes:
+      trunks: P, so many tokens at the start of a row hold all its trunks.
+      branch: S, so many tokens or fewer make a branch; it divides a row's tokens.
+      back_end: two_part, cudnn or splash.
+    """
+
+    trunks: int
+    branch: int
+    back_end: str = "two_part"
+
+
+def visible(batch: dict[str, Array], window: int | None) -> Bool[Array, "B T T"]:
+    """The rule of this module's first lines as a mask [B, query, key]."""
+    tokens = _tokens(batch)
+    return _sees(tokens, tokens, window)
+
+
+def visible_parts(
+    batch: dict[str, Array], window: int | None, shape: TreeShape
+) -> tuple[Bool[Array, "B T P"], Bool[Array, "B N S 2S"]]:
+    """`visible` in two: which keys of trunks, and, for each of N blocks of S queries, which near keys of branches."""
+    tokens = _tokens(batch)
+    first = {name: x[:, : shape.trunks] for name, x in tokens.items()}
+    on_trunk = _sees(tokens, first, window) & (first["branches"] == 0)[..., None, :]
+    blocks = {name: in_blocks(x, shape.branch) for name, x in tokens.items()}
+    near = {name: and_before(x) for name, x in blocks.items()}
+    return on_trunk, _sees(blocks, near, window) & (near["branches"] > 0)[..., None, :]
+
+
+def visible_blocks(batch: dict[str, Array], window: int | None, shape: TreeShape) -> Bool[Array, "B N S P+2S"]:
+    """Both of `visible_parts`, side by side for each block of queries."""
+    on_trunk, near = visible_parts(batch, window, shape)
+    return jnp.concatenate([in_blocks(on_trunk, shape.branch), near], axis=-1)
+
+
+def _tokens(batch: dict[str, Array]) -> dict[str, Array]:
+    """What decides who sees whom, each [B, T]."""
+    index = jnp.broadcast_to(jnp.arange(batch["trees"].shape[1]), batch["trees"].shape)
+    return {name: batch[name] for name in ("trees", "branches", "positions")} | {"index": index}
+
+
+def _sees(queries: dict[str, Array], keys: dict[str, Array], window: int | None) -> Bool[Array, "... Q K"]:
+    q = {name: x[..., :, None] for name, x in queries.items()}
+    k = {name: x[..., None, :] for name, x in keys.items()}
+    mask = (q["index"] >= k["index"]) & (q["trees"] == k["trees"]) & (q["trees"] > 0)
+    mask &= (k["branches"] == 0) | (q["branches"] == k["branches"])
+    return mask if window is None else mask & (q["positions"] - k["positions"] < window)
+
+
+def in_blocks(x: Array, size: int, axis: int = 1) -> Array:
+    """[..., T, ...] -> [..., N, size, ...]."""
+    return x.reshape(*x.shape[:axis], -1, size, *x.shape[axis + 1 :])
+
+
+def and_before(blocks: Array, axis: int = 1) -> Array:
+    """[..., N, S, ...] -> [..., N, 2S, ...]: each block behind the one before it, the first behind zeros."""
+    first = [(0, 0)] * blocks.ndim
+    first[axis] = (1, 0)
+    before = jnp.pad(jax.lax.slice_in_dim(blocks, 0, -1, axis=axis), first)
+    return jnp.concatenate([before, blocks], axis=axis + 1)
