@@ -163,10 +163,11 @@ def _write(batch: Batch, b: int, at: int, tokens: np.ndarray, position: int, tre
 
 
 def trunk_room(questions: Sequence[Question], tokens: int, groups: int) -> int:
-    """How many tokens of a row to keep for trunks: a quarter over their mean, and the longest at least."""
+    """How many tokens of a row to keep for trunks: for as many as fill it on average and one more, since trees are
+    split between rows; the longest at least."""
     trunks = np.array([len(q.trunk) for q in questions])
     branches = np.array([min(groups, len(q.branches)) * np.mean([len(x) for x in q.branches]) for q in questions])
-    room = max(trunks.max(), 1.25 * tokens * trunks.sum() / (trunks + branches).sum())
+    room = max(trunks.max(), trunks.mean() * (tokens / (trunks + branches).mean() + 1))
     return min(tokens, 16 * math.ceil(room / 16))
 
 
