@@ -7,8 +7,9 @@ Recipes: (a) PyTorch as the paper has it and (b) as well as it can be done, both
 is the same in bfloat16. Jobs: LoRA on q and v, LoRA on all projections, full fine-tuning, and zero-shot evaluation.
 
 Every recipe is a process of its own; one works at a time, and they take turns, so that a busy moment of the machine
-hits all alike. First all must have the same loss on the same rows. Then one round warms up, and the others are timed.
-Last, ours start once more with what the first start has cached. Writes speed.json and speed.md under --results.
+hits all alike (full fine-tuning: one after another, since their optimizers' states would fill the memory). First all
+must have the same loss on the same rows. Then one round warms up, and the others are timed. Last, ours start once more
+with what the first start has cached. Writes speed.json and speed.md under --results.
 """
 
 import dataclasses
@@ -101,15 +102,19 @@ def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
     if not speed_data.JOBS[common["job"]].train:  # there is no step whose size could differ: b8 is b
         recipes = list(dict.fromkeys(name.replace("b8", "b") for name in recipes))
     workers = {name: Worker(name, common) for name in [*recipes, *PEAKS]}
+    everyone = list(workers.values())
     try:
-        for worker in workers.values():
-            worker.begin()
-        losses = check_losses({name: worker.first for name, worker in workers.items() if worker.first})
-        for number in range(ROUNDS.value + 1):
-            for worker in workers.values():
-                worker.turn(number, STEPS.value)
+        for group in [everyone] if speed_data.JOBS[common["job"]].together else [[worker] for worker in everyone]:
+            for worker in group:
+                worker.begin()
+            losses = check_losses({name: worker.first for name, worker in workers.items() if worker.first})
+            for number in range(ROUNDS.value + 1):
+                for worker in group:
+                    worker.turn(number, STEPS.value)
+            for worker in group:
+                worker.close()
     finally:
-        for worker in workers.values():
+        for worker in everyone:
             worker.close()
     peaks = {name: speed_report.peaks(workers.pop(name).flops) for name in PEAKS}
     described = {name: describe(worker, config, common) for name, worker in workers.items()}

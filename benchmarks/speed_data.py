@@ -34,6 +34,11 @@ class Job:
     train: bool = True
 
     @property
+    def together(self) -> bool:
+        """Whether all recipes can be in memory at once; each has an optimizer's state of what it trains."""
+        return self.rank > 0 or not self.train
+
+    @property
     def rows(self) -> str:
         """The split it works on."""
         return TRAIN if self.train else VALID
