@@ -40,7 +40,7 @@ MODULES = {
     **dict.fromkeys(("peak_torch", "peak_jax"), "matmul_peak"),
 }
 PEAKS = ("peak_torch", "peak_jax")
-USUAL = ["a", "a_bf16", "b8", "b8_bf16", "c", "d", "d_bf16", "e", "e_bf16"]
+USUAL = ["a", "a_bf16", "b8", "b8_bf16", "c", "c_bf16", "d", "d_bf16", "e", "e_bf16"]
 MODELS = {name: Path(f"checkpoints/weights/{name}.gguf") for name in ("smollm2", "gemma3-270m")}
 WVS = Path("../shared/data/wvs7_country.jsonl.gz")  # where developers keep it, beside the project
 TOLERANCE = 2e-4  # of float32 losses, nats
