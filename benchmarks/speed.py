@@ -7,9 +7,9 @@ Recipes: (a) PyTorch as the paper has it and (b) as well as it can be done, both
 is the same in bfloat16. Jobs: LoRA on q and v, LoRA on all projections, full fine-tuning, and zero-shot evaluation.
 
 Every recipe is a process of its own; one works at a time, and they take turns, so that a busy moment of the machine
-hits all alike (full fine-tuning: one after another, since their optimizers' states would fill the memory). First all
-must have the same loss on the same rows. Then one round warms up, and the others are timed. Last, ours start once more
-with what the first start has cached. Writes speed.json and speed.md under --results.
+hits all alike (full fine-tuning: one after another, since their optimizers' states would fill the memory). All must
+have the same loss on the same rows. One round warms up, and the others are timed. Last, ours start once more with what
+the first start has cached. Writes speed.json and speed.md under --results.
 """
 
 import dataclasses
@@ -104,7 +104,8 @@ def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
     workers = {name: Worker(name, common) for name in [*recipes, *PEAKS]}
     everyone = list(workers.values())
     try:
-        for group in [everyone] if speed_data.JOBS[common["job"]].together else [[worker] for worker in everyone]:
+        together = speed_data.JOBS[common["job"]].together
+        for group in [everyone] if together else [[worker] for worker in everyone]:
             for worker in group:
                 worker.begin()
             losses = check_losses({name: worker.first for name, worker in workers.items() if worker.first})

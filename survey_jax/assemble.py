@@ -112,7 +112,8 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
     """Fixed batch sizes: as configured, and room for the trunks of rows full of these prompts."""
     b = config.batch
-    room = trunk_room(group_questions(prompts), b.row_tokens, b.groups)
+    drawn = min(b.groups, b.question_answers or b.groups)
+    room = trunk_room(group_questions(prompts), b.row_tokens, drawn)
     return BatchShape(b.rows, b.row_tokens, b.row_answers, room, options)
 
 

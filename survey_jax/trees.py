@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from survey_jax.model.visibility import TreeShape
+from survey_jax.model.visibility import SPLASH_BLOCK, TreeShape
 from survey_jax.prompts import Prompt
 
 Batch = dict[str, np.ndarray]
@@ -174,10 +174,12 @@ def trunk_room(questions: Sequence[Question], tokens: int, groups: int) -> int:
 def tree_shape(questions: Sequence[Question], shape: BatchShape, back_end: str = "two_part") -> TreeShape:
     """What attention may rely on for rows of these questions; blocks of branches divide a row.
 
-    cuDNN computes 64 queries at a time and wants an even number, so that its blocks are no smaller if they can; splash
-    has blocks of 128, or several of them.
+    cuDNN computes 64 queries at a time and wants an even number, so that its blocks are no smaller if they can.
     """
-    least = max(max(len(b) for q in questions for b in q.branches), {"cudnn": 64}.get(back_end, 1))
-    multiple = {"cudnn": 2, "splash": 128}.get(back_end, 1)
-    sizes = (s for s in range(min(least, shape.tokens), shape.tokens + 1) if not shape.tokens % s and not s % multiple)
-    return TreeShape(shape.trunks, next(sizes), back_end)
+    if back_end == "splash":
+        return TreeShape(shape.tokens, SPLASH_BLOCK, back_end)
+    cudnn = back_end == "cudnn"
+    longest = max(len(b) for q in questions for b in q.branches)
+    least = min(max(longest, 64), shape.tokens) if cudnn else longest
+    size = next(s for s in range(least, shape.tokens + 1) if shape.tokens % s == 0 and not (cudnn and s % 2))
+    return TreeShape(shape.trunks, size, back_end)

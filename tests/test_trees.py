@@ -1,6 +1,7 @@
 """Answer trees against a reading of the arrays one token at a time: what goes in comes out, once, within limits."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from survey_jax.model.visibility import visible, visible_parts
 from survey_jax.prompts import Prompt
 from survey_jax.survey.table import Answer
-from survey_jax.trees import BatchShape, cut, empty_batch, group_questions, pack, to_batch, tree_shape
+from survey_jax.trees import BatchShape, cut, empty_batch, group_questions, pack, to_batch, tree_shape, trunk_room
 
 SEEDS = range(20)
 
@@ -174,6 +175,23 @@ def test_a_tree_is_split_where_it_fills_more_of_a_row_than_its_trunk_costs():
     assert sorted(i for batch in batches for i in read_batch(batch, prompts)) == list(range(16))
     _, rows, _ = packed(prompts, dataclasses.replace(shape, tokens=14), groups=8)
     assert [[len(tree.picks) for tree in row] for row in rows] == [[8], [8]]  # only 2 branches would fit
+
+
+def test_room_for_trunks_lets_rows_be_filled() -> None:
+    """Rows have room for the longest trunk, and are full but for a few per cent, whatever the size of trees."""
+    draw = np.random.default_rng(0)
+    prompts = []
+    for q, length in enumerate(draw.integers(60, 131, 60)):
+        trunk = draw.integers(1, 1000, length).tolist()
+        prompts += [make_prompt([*trunk, 1000 + g, *[7] * 12], f"q{q}", f"g{g}", [0.5, 0.5]) for g in range(46)]
+    questions = group_questions(prompts)
+    for tokens, groups in itertools.product((512, 1024, 2048), (1, 8, 46)):
+        room = trunk_room(questions, tokens, groups)
+        assert 130 <= room <= tokens
+        shape = BatchShape(1, tokens, tokens // 4, room, 2)
+        trees = [tree for q in questions for tree in cut(q, range(46), groups, shape)]
+        rows = pack(trees, shape)[:-1]
+        assert np.mean([sum(map(len, row)) for row in rows]) > 0.85 * tokens, (tokens, groups)
 
 
 def test_a_trunk_without_room_is_refused():

@@ -229,7 +229,7 @@ def hidden_states(
 
     Args:
       batch: `tokens`, `positions`, `trees`, `branches` of `trees.py`, int32 [B, T].
-      tree_shape: None for dense attention; the layout of `two_part` otherwise.
+      tree_shape: None for dense attention; what the other back ends rely on.
       remat: a key of REMAT.
     """
     x = look_up(model.embedding[...], batch["tokens"]).astype(numerics.activations)

@@ -54,7 +54,7 @@ def step_flops(
       rows: of all microbatches; tokens, answers: of a row, padding included; options: letters K.
       lora_rank: 0 for full fine-tuning; projections: those with adapters.
       remat: a key of decoder.REMAT.
-      tree_shape: of two-part attention; None for dense.
+      tree_shape: of all back ends but dense attention; None for that.
     """
     width = projection_widths(c)
     adapted = projections if lora_rank else ()
@@ -67,25 +67,30 @@ def step_flops(
     forward = per_product * (weights + adapters) + attention + head
     # Each product has two gradients of its own size; the one of a frozen weight is left out.
     trained = per_product * (adapters if lora_rank else weights) + (0 if lora_rank else head)
-    return Flops(
-        forward, forward + trained + attention, _recomputed(c, per_product, attention, lora_rank, adapted, remat)
-    )
+    recomputed = _attention_recomputed(attention, remat, tree_shape.back_end if tree_shape else "dense")
+    if remat == "full":
+        recomputed += per_product * _weights_recomputed(c, lora_rank, adapted)
+    return Flops(forward, forward + trained + attention, recomputed)
 
 
-def _recomputed(
-    c: DecoderConfig, per_product: int, attention: int, lora_rank: int, adapted: tuple[str, ...], remat: str
-) -> int:
-    """Attention's gradient always computes its scores again; "full" computes each layer again but for its last product,
-    whose result no gradient needs."""
+def _attention_recomputed(attention: int, remat: str, back_end: str) -> int:
+    """Its gradient computes the scores again: splash in each of two kernels, and another product twice; with "full",
+    XLA computes them once for the layer and its gradient, but cannot look into kernels."""
+    again = attention // 2 * (3 if back_end == "splash" else 1)
     if remat != "full":
-        return attention // 2
+        return again
+    return attention + (again if back_end in ("cudnn", "splash") else 0)
+
+
+def _weights_recomputed(c: DecoderConfig, lora_rank: int, adapted: tuple[str, ...]) -> int:
+    """Of a layer: "full" computes it again but for its last product, whose result no gradient needs."""
     width = projection_widths(c)
     last = 0 if c.post_norms else math.prod(width["down"])
     again = sum(math.prod(width[name]) for name in PROJECTIONS) - last
     for name in adapted:
         fan_in, fan_out = width[name]
         again += lora_rank * (fan_in if name == "down" and not c.post_norms else fan_in + fan_out)
-    return per_product * again + attention
+    return again
 
 
 def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
@@ -95,8 +100,12 @@ def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
 
 
 def attention_pairs(tokens: int, shape: TreeShape | None) -> int:
-    """Query-key pairs of a row that an attention back end computes, masked ones included."""
-    return tokens**2 if shape is None else tokens * (shape.trunks + 2 * shape.branch)
+    """Query-key pairs of a row that an attention back end computes, masked ones included; by splash, at most."""
+    if shape is None:
+        return tokens**2
+    if shape.back_end == "splash":
+        return tokens * (tokens + shape.branch) // 2  # all blocks but those above the diagonal
+    return tokens * (shape.trunks + 2 * shape.branch)
 
 
 def step_bytes(

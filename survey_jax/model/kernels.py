@@ -1,7 +1,7 @@
 """Fused attention of accelerators' own kernels, which keep no scores.
 
 `cudnn`, on NVIDIA: each block of S queries is a sequence of its own, with P + 2S keys. `splash`, on TPUs: whole rows,
-where blocks of 128 queries and 128 keys between which nothing is seen are skipped.
+where blocks of queries and keys between which nothing is seen are skipped.
 """
 
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
-from survey_jax.model.visibility import and_before, in_blocks
+from survey_jax.model.visibility import SPLASH_BLOCK, and_before, in_blocks
 from survey_jax.sharding import ROWS
 
 ATTENDED = "attended"  # what a backward pass needs of attention, by its name for `jax.checkpoint`
@@ -71,7 +71,7 @@ def splash_kernel(mask: Bool[Array, "B T T"], softcap: float | None, interpret: 
 def attend_splash(
     q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"], kernel: Any
 ) -> Float[Array, "B T H E"]:
-    """Softmax attention with grouped queries by a `splash_kernel`; queries come scaled."""
+    """Softmax attention with grouped queries by a `splash_kernel`, one row after another; queries come scaled."""
 
     def row(q: Array, k: Array, v: Array, kernel: Any) -> Array:
         # jax.jit makes an array of this constant, which the kernel then asks with `if`.
@@ -106,4 +106,6 @@ def why_not_splash(row_tokens: int, device: jax.Device) -> str | None:
     """Why rows cannot have their attention from the splash kernel; None if they can."""
     if device.platform != "tpu":
         return f"needs a TPU, and this is {device.device_kind}"
-    return f"needs config.batch.row_tokens in multiples of 128, not {row_tokens}" if row_tokens % 128 else None
+    if row_tokens % SPLASH_BLOCK:
+        return f"needs config.batch.row_tokens in multiples of {SPLASH_BLOCK}, not {row_tokens}"
+    return None

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+SPLASH_BLOCK = 128  # queries, and keys, that its kernel takes or skips together
+
 
 @dataclasses.dataclass(frozen=True)
 class TreeShape:
@@ -18,7 +20,7 @@ class TreeShape:
     Attributes:
       trunks: P, so many tokens at the start of a row hold all its trunks.
       branch: S, so many tokens or fewer make a branch; it divides a row's tokens.
-      back_end: two_part, cudnn or splash.
+      back_end: two_part, cudnn or splash (which goes by the whole mask, in blocks of S).
     """
 
     trunks: int
