@@ -34,9 +34,9 @@ USUAL = {
 }
 AXES: dict[str, tuple[str, Callable[[dict[str, Any]], float]]] = {
     "groups": ("groups a question", lambda p: p["groups"]),
-    "prompt": ("tokens that a question's prompts share", lambda p: p["trunk"][0]),
+    "prompt": ("tokens shared by prompts", lambda p: p["trunk"][0]),
     "batch": ("tokens a step", lambda p: p["tokens"]),
-    "model": ("million parameters in products with weights", lambda p: p["parameters"] / 1e6),
+    "model": ("million weights in products", lambda p: p["parameters"] / 1e6),
 }
 SERIES: dict[str, list[dict[str, Any]]] = {
     "groups": [{"groups": n} for n in (1, 2, 5, 10, 20, 46, 100, 200)],
@@ -105,20 +105,26 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure, axes = pyplot.subplots(2, len(found), figsize=(3.2 * len(found), 5.2), squeeze=False, layout="constrained")
+    size = (3.2 * len(found), 5.2)
+    figure, axes = pyplot.subplots(2, len(found), figsize=size, squeeze=False, sharey="row", layout="constrained")
     for (name, points), (above, below) in zip(found.items(), axes.T, strict=True):
         points = sorted(points, key=lambda p: p["x"])
         x = [p["x"] for p in points]
         above.plot(x, [1e3 * p["seconds"] / p["examples"] for p in points], "o")
         above.plot(x, [1e3 * p["expected_seconds"] / p["examples"] for p in points], "-", linewidth=1)
         below.plot(x, [p["memory"] / 1e9 for p in points], "o")
-        below.set_ylim(bottom=0)
+        above.set_yscale("log")
+        above.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        above.yaxis.set_major_formatter("{x:g}")
+        above.yaxis.set_minor_locator(ticker.NullLocator())
         for axis in (above, below):
             axis.set_xscale("log")
-        above.set_yscale("log")
+            axis.set_xticks(x, [f"{v:.0f}" for v in x], rotation=60)
+            axis.set_xticks([], minor=True)
         below.set_xlabel(AXES[name][0])
+    axes[1][0].set_ylim(bottom=0)
     axes[0][0].set_ylabel("milliseconds an example")
     axes[1][0].set_ylabel("memory of a step, GB")
     path.parent.mkdir(parents=True, exist_ok=True)
