@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +103,13 @@ def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
         recipes = list(dict.fromkeys(name.replace("b8", "b") for name in recipes))
     workers = {name: Worker(name, common) for name in [*recipes, *PEAKS]}
     everyone = list(workers.values())
+    groups = [everyone] if speed_data.JOBS[common["job"]].together else [[worker] for worker in everyone]
     try:
-        together = speed_data.JOBS[common["job"]].together
-        for group in [everyone] if together else [[worker] for worker in everyone]:
+        for group in groups:
             for worker in group:
                 worker.begin()
             losses = check_losses({name: worker.first for name, worker in workers.items() if worker.first})
-            for number in range(ROUNDS.value + 1):
-                for worker in group:
-                    worker.turn(number, STEPS.value)
-            for worker in group:
-                worker.close()
+            take_turns(group)
     finally:
         for worker in everyone:
             worker.close()
@@ -127,6 +123,15 @@ def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
         "ratios": speed_report.ratios(speeds),
         "recipes": described,
     }
+
+
+def take_turns(group: Sequence["Worker"]) -> None:
+    """All rounds, one worker at a time; then they end."""
+    for number in range(ROUNDS.value + 1):
+        for worker in group:
+            worker.turn(number, STEPS.value)
+    for worker in group:
+        worker.close()
 
 
 def describe(worker: "Worker", config: DecoderConfig, common: Mapping[str, Any]) -> dict[str, Any]:

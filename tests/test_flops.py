@@ -12,7 +12,7 @@ from survey_jax import accelerators
 from survey_jax.errors import UserError
 from survey_jax.model.decoder import PROJECTIONS, Numerics
 from survey_jax.model.families import decoder_config
-from survey_jax.model.flops import step_flops
+from survey_jax.model.flops import attention_pairs, step_flops
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.visibility import TreeShape
 from survey_jax.model.weights import abstract_model
@@ -75,6 +75,11 @@ def test_two_part_attention_and_evaluation() -> None:
     assert analytic("none", 8, PROJECTIONS, TREES).total == pytest.approx(expected, rel=0.04)
     expected = counted("none", 8, PROJECTIONS, None, training=False)
     assert analytic("none", 8, PROJECTIONS).forward == pytest.approx(expected, rel=0.04)
+
+
+def test_splash_is_counted_by_blocks_up_to_the_diagonal() -> None:
+    blocks = sum(128 * 128 for query in range(4) for key in range(4) if key <= query)
+    assert attention_pairs(512, TreeShape(512, 128, "splash")) == blocks
 
 
 def test_layers_and_rows_multiply() -> None:
