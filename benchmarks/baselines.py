@@ -14,10 +14,10 @@ import numpy as np
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.survey.all_baselines import BASELINES
-from survey_jax.survey.baselines import FALLBACK, seen_group_mean
-from survey_jax.survey.metrics import row_metrics, sampling_ceiling
-from survey_jax.survey.splits import TRAIN, SplitConfig, counts_table, split
+from survey_jax.survey.baselines.registry import BASELINES
+from survey_jax.survey.baselines.seen_groups import FALLBACK, seen_group_mean
+from survey_jax.survey.evaluation.metrics import row_metrics, sampling_ceiling
+from survey_jax.survey.splits.split import TRAIN, SplitConfig, counts_table, split
 from survey_jax.survey.table import Answer, read_table
 
 TABLE = flags.DEFINE_string("table", None, "Survey table.", required=True)

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import processes
 import tiny
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 BLOWS = 3  # a training
 PATIENCE = 60  # seconds in which all processes must have ended once one was hit

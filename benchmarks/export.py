@@ -18,14 +18,16 @@ from absl import flags
 from scipy.special import softmax
 
 from survey_jax import cli
-from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
-from survey_jax.checkpoint import Checkpoints
-from survey_jax.console import say
-from survey_jax.errors import UserError
-from survey_jax.model.weights import open_pretrained
-from survey_jax.parity import load_reference, spread, their_logits
-from survey_jax.prompts import Prompt
-from survey_jax.run_files import read_config
+from survey_jax.checkpointing.manager import Checkpoints
+from survey_jax.common.console import say
+from survey_jax.common.errors import UserError
+from survey_jax.inference.parity import load_reference, spread, their_logits
+from survey_jax.inference.predictor import Predictor
+from survey_jax.inputs.prompts import Prompt
+from survey_jax.inputs.task import build_task, make_prompter
+from survey_jax.pretrained.open import open_pretrained
+from survey_jax.telemetry.manifest import read_config
+from survey_jax.training.build import build_model
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")

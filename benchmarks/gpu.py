@@ -20,12 +20,12 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.speed_data import check_choice
-from benchmarks.speed_report import table, write_whole
-from benchmarks.step_worker import disagreeing
+from benchmarks.speed.speed_data import check_choice
+from benchmarks.speed.speed_report import table, write_whole
+from benchmarks.speed.step_worker import disagreeing
 from survey_jax import cli
-from survey_jax.architectures import known_architectures
-from survey_jax.errors import UserError
+from survey_jax.common.errors import UserError
+from survey_jax.planning.architectures import known_architectures
 
 MODELS = flags.DEFINE_list(
     "models",

@@ -17,8 +17,8 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.speed_data import check_choice
-from benchmarks.speed_report import table, write_whole
+from benchmarks.speed.speed_data import check_choice
+from benchmarks.speed.speed_report import table, write_whole
 from survey_jax import cli
 
 USUAL = {

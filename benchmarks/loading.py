@@ -27,12 +27,14 @@ from absl import app, flags
 from flax import nnx
 from safetensors.numpy import save_file
 
-from survey_jax import distributed
-from survey_jax.assemble import trainable
 from survey_jax.config import Config
-from survey_jax.model.tensors import TensorSource
-from survey_jax.model.weights import abstract_model, load_model, open_pretrained
-from survey_jax.sharding import make_mesh
+from survey_jax.model.abstract import abstract_model
+from survey_jax.parallel import distributed
+from survey_jax.parallel.sharding import make_mesh
+from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.open import open_pretrained
+from survey_jax.pretrained.safetensors_files import TensorSource
+from survey_jax.training.build import trainable
 
 RESULT = Path("benchmarks/results/loading.json")
 SHARDS = 5

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.speed_worker import CORES, serve
+from benchmarks.speed.speed_worker import CORES, serve
 
 SECONDS = 0.3  # spent on each product
 DTYPES = ("float32", "bfloat16")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from absl import app, flags
 
-from survey_jax.survey import breakdowns, diagnostics, metrics, uncertainty
+from survey_jax.survey.evaluation import breakdowns, diagnostics, metrics, paired
 from survey_jax.survey.table import Answer
 
 ROWS = flags.DEFINE_integer("rows", 100_000, "Predictions.")
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
     timed("intervals", lambda: metrics.summarise(answers, rows, samples=samples))
     ceiling = timed("sampling ceiling", lambda: metrics.sampling_ceiling(answers, np.random.default_rng(0)))
     timed("intervals of the ceiling", lambda: metrics.summarise(answers, ceiling, samples=samples))
-    timed("paired difference", lambda: uncertainty.difference(answers, rows, base, "kl", samples=samples))
-    timed("skill", lambda: uncertainty.skill(answers, rows, {"uniform": base}, ceiling, "kl", samples=samples))
+    timed("paired difference", lambda: paired.difference(answers, rows, base, "kl", samples=samples))
+    timed("skill", lambda: paired.skill(answers, rows, {"uniform": base}, ceiling, "kl", samples=samples))
     orders = [range(len(a.options)) for a in answers]
     timed("diagnostics", lambda: diagnostics.diagnose(answers, predictions, orders, samples=samples))
     for by in ("group", "topic"):

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.accelerators import by_name
-from survey_jax.architectures import read_architecture
-from survey_jax.assemble import training_forward
-from survey_jax.explain import bytes_per_device
-from survey_jax.objective import compiled_train_step
-from survey_jax.optim import make_optimizer
-from survey_jax.planning import abstract_state, plan
-from survey_jax.sharding import make_mesh
+from survey_jax.parallel.accelerators import by_name
+from survey_jax.parallel.sharding import make_mesh
+from survey_jax.parallel.sharding_table import bytes_per_device
+from survey_jax.planning.architectures import read_architecture
+from survey_jax.planning.estimate import abstract_state, plan
+from survey_jax.training.build import training_forward
+from survey_jax.training.optimizer import make_optimizer
+from survey_jax.training.step import compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 MODEL = flags.DEFINE_string("model", None, "As of survey_jax.plan.", required=True)

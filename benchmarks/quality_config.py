@@ -1,7 +1,7 @@
 """What `benchmarks.quality` trains; it sets the rest by flags."""
 
 from survey_jax.config import Config, DataConfig, ModelConfig
-from survey_jax.survey.splits import SplitConfig
+from survey_jax.survey.splits.split import SplitConfig
 
 
 def get_config() -> Config:

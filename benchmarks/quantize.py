@@ -21,16 +21,19 @@ from absl import flags
 from flax import nnx
 
 from survey_jax import cli
-from survey_jax.assemble import Predictor, Task, build_model, build_task
 from survey_jax.config import Config, DataConfig, ModelConfig
-from survey_jax.input import Batches, to_device
+from survey_jax.inference.predictor import Predictor
+from survey_jax.inputs.batches import Batches, to_device
+from survey_jax.inputs.prompts import Prompt, Prompter
+from survey_jax.inputs.task import Task, build_task
+from survey_jax.model.abstract import abstract_model
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.quantize import QUANTIZE
-from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
-from survey_jax.objective import gradients
-from survey_jax.prompts import Prompt, Prompter
-from survey_jax.survey import metrics
-from survey_jax.survey.splits import TRAIN
+from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.splits.split import TRAIN
+from survey_jax.training.build import build_model
+from survey_jax.training.step import gradients
 
 WEIGHTS = flags.DEFINE_list(
     "weights", ["checkpoints/weights/smollm2.gguf", "checkpoints/weights/gemma3-270m.gguf"], "Models."

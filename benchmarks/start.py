@@ -70,14 +70,15 @@ def start(folder: Path, number: int, settings: list[str]) -> dict[str, Any]:
 def train() -> None:
     """Trains as the command line does, until the first step is done."""
     times, began = Path(os.environ[_TIMES]), float(os.environ[_STARTED])
-    from survey_jax import cli, runlog  # here, so that importing it counts
+    from survey_jax import cli
     from survey_jax import train as training
+    from survey_jax.telemetry import run_log  # here, so that importing it counts
 
     marks = {"imports": began}
     for name, part in PARTS.items():
         setattr(training, name, _marking(getattr(training, name), part, marks))
 
-    def done(self: runlog.RunLog, step: int, measured: dict[str, float]) -> None:
+    def done(self: run_log.RunLog, step: int, measured: dict[str, float]) -> None:
         del self, step, measured
         ends = [*list(marks.values())[1:], time.time()]
         parts = {part: round(end - at, 2) for (part, at), end in zip(marks.items(), ends, strict=True)}
@@ -86,7 +87,7 @@ def train() -> None:
         times.write_text(json.dumps({"wall": round(wall, 2), "cpu": round(cpu, 2), "parts": parts}))
         os._exit(0)
 
-    runlog.RunLog.step = done  # type: ignore[method-assign]
+    run_log.RunLog.step = done  # type: ignore[method-assign]
     cli.run(training.main)
 
 

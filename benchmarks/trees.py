@@ -19,13 +19,14 @@ from absl import flags
 
 from configs.demo import get_config
 from survey_jax import cli
-from survey_jax.assemble import Model, build_model, build_task
 from survey_jax.config import Config
-from survey_jax.input import Batches, to_device
-from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import gradients
-from survey_jax.prompts import Prompter
-from survey_jax.survey.splits import TRAIN
+from survey_jax.inputs.batches import Batches, to_device
+from survey_jax.inputs.prompts import Prompter
+from survey_jax.inputs.task import build_task
+from survey_jax.pretrained.open import open_pretrained
+from survey_jax.survey.splits.split import TRAIN
+from survey_jax.training.build import Model, build_model
+from survey_jax.training.step import gradients
 
 REPEATS = flags.DEFINE_integer("repeats", 5, "Timed rounds.")
 RESULT = Path("benchmarks/results/trees.json")

@@ -11,10 +11,11 @@ from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from survey_jax.errors import RESUMABLE, Stopped, UserError, full_disk_explained
+from survey_jax.common.errors import RESUMABLE, Stopped, UserError, full_disk_explained
 
 if TYPE_CHECKING:
     from survey_jax.config import Config
+from survey_jax.common.errors import fail
 
 
 def define_config(required: bool) -> Any:
@@ -45,12 +46,6 @@ def read_config(flag: Any) -> "Config":
 def default_workdir() -> epath.Path:
     """checkpoints/<config name>, for the file given by --config."""
     return epath.Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-
-
-def fail(message: str) -> NoReturn:
-    """Prints one line and exits with code 2."""
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr, flush=True)
-    sys.exit(2)
 
 
 def run(main: Callable[[], None], list_flag: str = "", refuse: Callable[[str], NoReturn] = fail) -> None:

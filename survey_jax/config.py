@@ -10,12 +10,12 @@ import typing
 from dataclasses import field
 from typing import Any
 
-from survey_jax.errors import UserError
-from survey_jax.losses import LOSSES
+from survey_jax.common.errors import UserError
+from survey_jax.inputs.prompts import ORDERS, TEMPLATES
 from survey_jax.model.decoder import PROJECTIONS, REMAT
 from survey_jax.model.quantize import QUANTIZE
-from survey_jax.prompts import ORDERS, TEMPLATES
-from survey_jax.survey.splits import SplitConfig
+from survey_jax.survey.splits.split import SplitConfig
+from survey_jax.training.losses import LOSSES
 
 
 @dataclasses.dataclass

@@ -19,26 +19,32 @@ import jax
 import numpy as np
 from absl import flags
 from etils import epath
-from jaxtyping import Float
 
-from survey_jax import cli, controls, distributed
-from survey_jax.assemble import EXTRA, Predictor, Task, build_model, build_task, make_prompter, open_tokenizer
-from survey_jax.checkpoint import TRAINING_SET, Checkpoints, check_identity
+from survey_jax import cli
+from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
+from survey_jax.common.console import is_first, say
+from survey_jax.common.errors import UserError, plural
+from survey_jax.common.files import open_workdir, write_bytes, write_json
 from survey_jax.config import Config, MeshConfig
-from survey_jax.console import is_first, say
-from survey_jax.errors import UserError, plural
-from survey_jax.kept import Kept
-from survey_jax.model.weights import open_pretrained
-from survey_jax.run_files import manifest, open_workdir, read_config, shared_settings, write_bytes, write_json
-from survey_jax.runlog import start_jax
-from survey_jax.sharding import mesh_shape
-from survey_jax.survey import baselines, comparison, leakage, report, report_page
-from survey_jax.survey.all_baselines import BASELINES, with_embeddings
-from survey_jax.survey.calibration import with_temperature
-from survey_jax.survey.embeddings import Embeddings
-from survey_jax.survey.report_card import Sections, data_sections, surveys
-from survey_jax.survey.splits import TRAIN, counts_table, fingerprint
+from survey_jax.inference import controls
+from survey_jax.inference.predictor import Kept, Predictor, predict_all
+from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
+from survey_jax.parallel import distributed
+from survey_jax.parallel.distributed import start_jax
+from survey_jax.parallel.sharding import mesh_shape
+from survey_jax.pretrained.open import open_pretrained
+from survey_jax.survey.baselines import seen_groups
+from survey_jax.survey.baselines.by_text import Embeddings
+from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
+from survey_jax.survey.evaluation import comparison, scoring
+from survey_jax.survey.evaluation.calibration import with_temperature
+from survey_jax.survey.report import page, tables
+from survey_jax.survey.report.disclosure import Sections, data_sections, surveys
+from survey_jax.survey.splits import near_duplicates
+from survey_jax.survey.splits.split import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
+from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
+from survey_jax.training.build import build_model
 
 CONFIG = cli.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
@@ -84,7 +90,7 @@ def main() -> None:
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     limit, options = config.batch.row_tokens, len(task.letters)
     otherwise = {c.name: {name: controls.ask(c, rows[name], limit, options) for name in names} for c in wanted}
-    leaks = leakage.leakage_table(rows)
+    leaks = near_duplicates.leakage_table(rows)
     say(leaks)
     bars = BASELINES
     if EMBEDDINGS.value:
@@ -119,16 +125,16 @@ def main() -> None:
     for name in names:
         distributed.check_stop("with all predictions kept", alone=True)
         filled = {bar: predict(rows[TRAIN], rows[name]) for bar, predict in bars.items()}
-        distinct = ~leakage.leaked_rows(rows[TRAIN], rows[name])
+        distinct = ~near_duplicates.leaked_rows(rows[TRAIN], rows[name])
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
             parts[name + DISTINCT] = distinct
         for part, chosen in parts.items():
             answers = list(itertools.compress(rows[name], chosen))
             mine = {system: predictions[name][chosen] for system, predictions in systems.items()}
-            theirs = {bar: baselines.select(f, chosen) for bar, f in filled.items()}
+            theirs = {bar: seen_groups.select(f, chosen) for bar, f in filled.items()}
             orders = [task.prompter.option_order(a) for a in answers]
-            splits[part] = report.score_split(
+            splits[part] = scoring.score_split(
                 part, answers, mine, subject, theirs, orders, config.run.seed, set(otherwise)
             )
             say(f"model, baselines, controls: {part} scored")
@@ -141,13 +147,13 @@ def main() -> None:
     preset = config.data.splits.preset
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:  # the folder may be in an object store
-        report.write_predictions([splits[name] for name in names], Path(made) / "predictions.parquet")
-        report_page.write_html(splits, subsets, preset, surveys(known), card, Path(made) / "report.html")
+        scoring.write_predictions([splits[name] for name in names], Path(made) / "predictions.parquet")
+        page.write_html(splits, subsets, preset, surveys(known), card, Path(made) / "report.html")
         for file in Path(made).iterdir():
             write_bytes(folder / file.name, file.read_bytes())
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
     kept.clear()
-    report.print_table(splits.values())
+    tables.print_table(splits.values())
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
 
@@ -235,17 +241,6 @@ def model_sections(
             "device": f"{device['count']} x {device['kind']} ({device['platform']})",
         },
     }
-
-
-def predict_all(
-    predictor: Predictor, train: Any, task: Task, names: Sequence[str], label: str
-) -> dict[str, Float[np.ndarray, "n K"]]:
-    """Predictions for every split."""
-    predictions = {}
-    for name in names:
-        predictions[name] = predictor(train, task.prompts[name], f"{label} on {name}")
-        say(f"{label}: {name} done")
-    return predictions
 
 
 if __name__ == "__main__":

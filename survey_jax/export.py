@@ -21,16 +21,19 @@ from absl import flags
 from flax import nnx
 
 from survey_jax import cli
-from survey_jax.assemble import make_prompter, trainable
-from survey_jax.checkpoint import Checkpoints, check_identity
+from survey_jax.checkpointing.manager import Checkpoints, check_identity
+from survey_jax.common.console import say
+from survey_jax.common.errors import UserError
+from survey_jax.common.files import open_workdir, write_json
 from survey_jax.config import Config
-from survey_jax.console import say
-from survey_jax.errors import UserError
-from survey_jax.model.export import write_adapter, write_merged, write_papers
-from survey_jax.model.weights import Pretrained, abstract_model, open_pretrained
-from survey_jax.prompts import LETTERS, TEMPLATES, Prompter, Template
-from survey_jax.run_files import open_workdir, read_config, write_json
+from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter, Template
+from survey_jax.inputs.task import make_prompter
+from survey_jax.model.abstract import abstract_model
+from survey_jax.pretrained.export import write_adapter, write_merged, write_papers
+from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.table import Answer
+from survey_jax.telemetry.manifest import read_config
+from survey_jax.training.build import trainable
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 FORMAT = flags.DEFINE_enum("format", None, ["merged", "peft"], "A whole model, or its adapters alone.", required=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from survey_jax.errors import UserError
+from survey_jax.common.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

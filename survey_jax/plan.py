@@ -13,23 +13,24 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
-
 import jax
 from absl import flags
 from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
-from survey_jax import cli, explain
-from survey_jax.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
-from survey_jax.architectures import read_architecture
+from survey_jax import cli
+from survey_jax.common.errors import UserError
+from survey_jax.common.files import write_json
 from survey_jax.config import Config
-from survey_jax.errors import UserError
 from survey_jax.model.decoder import REMAT, DecoderConfig
-from survey_jax.planning import MARGIN, Plan, abstract_state, plan
-from survey_jax.run_files import write_json
-from survey_jax.sharding import MESH_AXES, arrange, mesh_shape
+from survey_jax.parallel import sharding_table
+from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
+from survey_jax.parallel.sharding import MESH_AXES, arrange, mesh_shape
+from survey_jax.planning.architectures import read_architecture
+from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan
+
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
 
 CONFIG = cli.define_config(required=True)
 MODEL = flags.DEFINE_string("model", None, "A known model, a config.json or a folder; default: config.model.weights.")
@@ -57,7 +58,7 @@ def main() -> None:
         raise UserError(f"config.batch.rows x microbatches = {rows}: must be a multiple of data x fsdp = {needed}")
     if EXPLAIN.value:
         state = abstract_state(config, decoder, mesh, OPTIONS.value)
-        print(explain.text(explain.layouts(state.train, state.opt_state, state.frozen, mesh)), flush=True)
+        print(sharding_table.text(sharding_table.layouts(state.train, state.opt_state, state.frozen, mesh)), flush=True)
     plans = []
     for candidate in candidates:
         made = plan(candidate, decoder, mesh, chip, OPTIONS.value, domain)

@@ -13,9 +13,9 @@ from pathlib import Path
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.errors import UserError, plural
-from survey_jax.survey.sources import SOURCES, Prepared, Request, load
-from survey_jax.survey.sources.draft import draft_codebook
+from survey_jax.common.errors import UserError, plural
+from survey_jax.sources import SOURCES, Prepared, Request, load
+from survey_jax.sources.microdata.draft import draft_codebook
 from survey_jax.survey.table import check_output, write_table
 
 SOURCE = flags.DEFINE_string("source", None, f"What the file is: {', '.join(SOURCES)}.")

@@ -4,7 +4,7 @@ docs/reproduction.md says where each number comes from, how to get the tables, a
 """
 
 from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
-from survey_jax.survey.splits import SplitConfig
+from survey_jax.survey.splits.split import SplitConfig
 
 _NO_CLIPPING = 1e9
 

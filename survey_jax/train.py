@@ -16,27 +16,32 @@ import jax
 import numpy as np
 from absl import flags
 
-from survey_jax import cli, distributed, explain
-from survey_jax.accelerators import by_kind
-from survey_jax.assemble import Model, Predictor, Task, build_model, build_task, make_prompter, open_tokenizer
-from survey_jax.boards import check_boards
-from survey_jax.checkpoint import TEMPERATURE, TRAINING_SET, Checkpoints
-from survey_jax.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
+from survey_jax import cli
+from survey_jax.checkpointing.manager import TEMPERATURE, TRAINING_SET, Checkpoints
+from survey_jax.common.console import say
+from survey_jax.common.errors import Stopped, UserError
+from survey_jax.common.files import open_workdir, write_json
 from survey_jax.config import Config
-from survey_jax.console import say
-from survey_jax.errors import Stopped, UserError
-from survey_jax.input import Batches, local_rows, prefetch, to_device
+from survey_jax.inference.parity import report_parity
+from survey_jax.inference.predictor import Predictor
+from survey_jax.inputs.batches import Batches, local_rows, prefetch, to_device
+from survey_jax.inputs.task import Task, build_task, make_prompter, open_tokenizer
 from survey_jax.model.flops import step_flops
-from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import compiled_train_step
-from survey_jax.optim import init_optimizer, make_optimizer, make_schedule
-from survey_jax.parity import report_parity
-from survey_jax.profiling import Profile
-from survey_jax.run_files import check_workdir, open_workdir, record_start, shared_settings, write_json
-from survey_jax.runlog import RunLog, start_jax
-from survey_jax.survey import metrics
-from survey_jax.survey.calibration import BOUNDS, fit_temperature, with_temperature
-from survey_jax.survey.splits import TRAIN, VALID, counts_table, fingerprint, held_out
+from survey_jax.parallel import distributed, sharding_table
+from survey_jax.parallel.accelerators import by_kind
+from survey_jax.parallel.distributed import start_jax
+from survey_jax.pretrained.open import open_pretrained
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.evaluation.calibration import BOUNDS, fit_temperature, with_temperature
+from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint, held_out
+from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
+from survey_jax.telemetry.manifest import check_workdir, record_start, shared_settings
+from survey_jax.telemetry.metric_writers import check_boards
+from survey_jax.telemetry.profiler import Profile
+from survey_jax.telemetry.run_log import RunLog
+from survey_jax.training.build import Model, build_model
+from survey_jax.training.optimizer import init_optimizer, make_optimizer, make_schedule
+from survey_jax.training.step import compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
@@ -97,7 +102,7 @@ def main() -> None:
     train = model.train
     opt_state = init_optimizer(optimizer, train, model.mesh)
     if EXPLAIN.value:
-        say(explain.text(explain.layouts(train, opt_state, model.frozen, model.mesh)))
+        say(sharding_table.text(sharding_table.layouts(train, opt_state, model.frozen, model.mesh)))
     frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
     say(f"{_count(train):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:

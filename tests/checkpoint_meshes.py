@@ -14,8 +14,8 @@ from etils import epath
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from survey_jax import checkpoint_files, checksums
-from survey_jax.checkpoint import METRIC, TEMPERATURE, Checkpoints
+from survey_jax.checkpointing import files
+from survey_jax.checkpointing.manager import METRIC, TEMPERATURE, Checkpoints
 
 IDENTITY = {"base model": "abc"}
 SPECS = {"parameters": {"a": P("x", "y"), "b": P(None, "x")}, "optimizer": {"mu": P("y", "x"), "count": P()}}
@@ -67,9 +67,9 @@ def one_process(workdir: Path) -> None:
     save(checkpoints, 1, placed(values(), 1))
     step, tree = restore(checkpoints, 8)
     assert step == 1
-    compiled = checksums._sums._cache_size()
+    compiled = files._sums._cache_size()
     save(checkpoints, 2, tree)
-    assert checksums._sums._cache_size() == compiled == 2  # one for each mesh, saving and restoring alike
+    assert files._sums._cache_size() == compiled == 2  # one for each mesh, saving and restoring alike
     step, tree = restore(checkpoints, 2)
     assert step == 2
     save(checkpoints, 3, tree)
@@ -81,14 +81,14 @@ def two_processes(workdir: Path) -> None:
     assert step == 3
     save(checkpoints, 4, tree)
     save(checkpoints, 5, tree)
-    load = checkpoint_files.ocp.load_checkpointables
+    load = files.ocp.load_checkpointables
 
     def failing(folder: epath.Path, items: dict) -> dict:
         if jax.process_index() == 1 and folder.name == "5" and "optimizer" in items:
             raise ValueError("a bad sector")
         return load(folder, items)
 
-    checkpoint_files.ocp.load_checkpointables = failing
+    files.ocp.load_checkpointables = failing
     assert restore(checkpoints, 8)[0] == 4
 
 

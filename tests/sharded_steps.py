@@ -13,15 +13,18 @@ import numpy as np
 from absl import flags
 from jax.experimental import multihost_utils
 
-from survey_jax import cli, distributed
-from survey_jax.assemble import Predictor, build_model, build_task, make_prompter
+from survey_jax import cli
+from survey_jax.common.console import is_first
 from survey_jax.config import MeshConfig
-from survey_jax.console import is_first
-from survey_jax.input import Batches, local_rows, to_device
-from survey_jax.model.weights import open_pretrained
-from survey_jax.objective import compiled_train_step, gradients
-from survey_jax.optim import init_optimizer, make_optimizer
+from survey_jax.inference.predictor import Predictor
+from survey_jax.inputs.batches import Batches, local_rows, to_device
+from survey_jax.inputs.task import build_task, make_prompter
+from survey_jax.parallel import distributed
+from survey_jax.pretrained.open import open_pretrained
 from survey_jax.train import CONFIG, evaluate
+from survey_jax.training.build import build_model
+from survey_jax.training.optimizer import init_optimizer, make_optimizer
+from survey_jax.training.step import compiled_train_step, gradients
 
 STEPS = 5
 

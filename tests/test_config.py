@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 import typing
-from pathlib import Path
 
 import pytest
 
+from places import ROOT
+from survey_jax.common.errors import UserError
 from survey_jax.config import (
     BatchConfig,
     Config,
@@ -25,10 +26,9 @@ from survey_jax.config import (
     to_dict,
     validate,
 )
-from survey_jax.errors import UserError
-from survey_jax.survey.splits import SplitConfig
+from survey_jax.survey.splits.split import SplitConfig
 
-FOLDER = Path(__file__).parents[1] / "configs"
+FOLDER = ROOT / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.py"))
 
 

@@ -5,12 +5,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from command import Prepare
 
-from survey_jax.survey.sources import codebook
+from command import Prepare
+from places import ROOT
+from survey_jax.sources.microdata import codebook
 from survey_jax.survey.table import read_table
 
-PAGE = (Path(__file__).parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 def block(start: str) -> str:

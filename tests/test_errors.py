@@ -1,73 +1,26 @@
 """Bad input: exit code 2, one line that names the culprit, and nothing half-written.
 
-A process of a binary takes seconds to start, so most cases go through one process of each, `serve` below, that calls
+A process of a binary takes seconds to start, so most cases go through one process of each, `binaries.serve`, that calls
 what the binary calls again and again. A few cases start the binary itself.
 """
 
 import dataclasses
-import importlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from binaries import ENVIRONMENT, Binary, check_refusal, contents
 from gguf_files import write_gguf
+from places import ROOT
 from tiny import GROUPS, rows, write_config, write_model, write_rows
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device
 ENVIRONMENT |= {"HF_HUB_OFFLINE": "1", "JAX_PLATFORMS": "cpu"}
-
-
-def serve(module: str) -> None:
-    """Runs command lines from stdin, a JSON list a line; answers each with [exit code, all of stderr]."""
-    from absl.testing import flagsaver
-
-    from survey_jax import cli
-
-    main = importlib.import_module(module).main
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    own_stderr = os.dup(2)
-    for line in sys.stdin:
-        sys.argv = [module, *json.loads(line)]
-        sys.modules.pop("config_config", None)  # the config file of the case before
-        flags = flagsaver.save_flag_values()
-        code = 0
-        with tempfile.TemporaryFile() as stderr:
-            os.dup2(stderr.fileno(), 2)
-            try:
-                cli.run(main)
-            except SystemExit as stop:
-                code = stop.code or 0
-            except BaseException:
-                traceback.print_exc()
-                code = 1
-            sys.stderr.flush()
-            os.dup2(own_stderr, 2)
-            stderr.seek(0)
-            print(json.dumps([code, stderr.read().decode()]), file=answers, flush=True)
-        flagsaver.restore_flag_values(flags)
-
-
-class Binary:
-    """A process of `serve`."""
-
-    def __init__(self, module: str):
-        command = [sys.executable, __file__, module]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **pipes)
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        print(json.dumps(arguments), file=self.process.stdin, flush=True)
-        code, stderr = json.loads(self.process.stdout.readline())
-        return code, stderr
 
 
 @pytest.fixture(scope="module")
@@ -122,21 +75,6 @@ def finished(world, train) -> Path:
     code, stderr = train(f"--config={world.config}", f"--workdir={workdir}")
     assert code == 0, stderr
     return workdir
-
-
-def contents(folder: Path) -> dict[Path, bytes | None]:
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-def check_refusal(result: tuple[int, str], *named: str) -> None:
-    code, stderr = result
-    assert code == 2, stderr
-    assert stderr.startswith("error: ")
-    assert stderr.endswith("\n")
-    assert stderr.count("\n") == 1, stderr
-    assert "Traceback" not in stderr
-    for name in named:
-        assert name in stderr
 
 
 def check_train_refuses(train: Binary, world: World, arguments: list[str], *named: str) -> None:
@@ -472,7 +410,3 @@ def test_run_whose_config_is_no_json(evaluate, finished, tmp_path):
     copy = shutil.copytree(finished, tmp_path / "copy")
     (copy / "config.json").write_text("{")
     check_refusal(evaluate(f"--workdir={copy}"), str(copy / "config.json"))
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-import tiny
 from scipy.spatial.distance import jensenshannon
 
-from survey_jax.survey.all_baselines import BASELINES
+import tiny
+from survey_jax.survey.baselines.registry import BASELINES
 
 SPLITS = ("valid", "unseen_question", "unseen_group", "unseen_both")
 EVIL = "<script>alert(1)</script> thing"

@@ -11,27 +11,29 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
-from test_errors import Binary, check_refusal, contents
 
-from survey_jax.assemble import Model, batch_shape, read_answers
+import tiny
+from binaries import Binary, check_refusal, contents
+from survey_jax.common.errors import UserError
 from survey_jax.config import BatchConfig, Config, DataConfig
-from survey_jax.errors import UserError
-from survey_jax.model import export
+from survey_jax.inference.parity import our_logits, spread, their_logits
+from survey_jax.inputs.personas import someone
+from survey_jax.inputs.prompts import Prompter
+from survey_jax.inputs.task import batch_shape, read_answers
+from survey_jax.model.abstract import abstract_model
 from survey_jax.model.decoder import Numerics
-from survey_jax.model.families import NAMES, Tensor, decoder_config
 from survey_jax.model.lora import LoraParam
-from survey_jax.model.shards import ShardWriter
-from survey_jax.model.tensors import SafetensorsDirectory
-from survey_jax.model.weights import Pretrained, abstract_model, load_model, open_pretrained
-from survey_jax.objective import Forward
-from survey_jax.parity import our_logits, spread, their_logits
-from survey_jax.prompts import Prompter
-from survey_jax.sharding import make_mesh
-from survey_jax.steering import someone
+from survey_jax.parallel.sharding import make_mesh
+from survey_jax.pretrained import export
+from survey_jax.pretrained.families import NAMES, Tensor, decoder_config
+from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, ShardWriter
+from survey_jax.training.build import Model
+from survey_jax.training.step import Forward
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

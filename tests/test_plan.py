@@ -11,15 +11,15 @@ from typing import Any
 import jax
 import pytest
 from flax import nnx
-from test_families import PUBLISHED
 
-from survey_jax.architectures import known_architectures, read_architecture
+from places import ROOT
+from published_models import PUBLISHED
+from survey_jax.common.errors import UserError
 from survey_jax.config import Config
-from survey_jax.errors import UserError
-from survey_jax.model.families import decoder_config
-from survey_jax.model.weights import abstract_model
+from survey_jax.model.abstract import abstract_model
+from survey_jax.planning.architectures import known_architectures, read_architecture
+from survey_jax.pretrained.families import decoder_config
 
-ROOT = Path(__file__).parents[1]
 SMALL = {
     "model_type": "llama",
     "vocab_size": 2048,

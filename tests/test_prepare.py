@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pyreadstat
 import pytest
-from command import Prepare
 
-from survey_jax.survey.sources import progress
+from command import Prepare
+from survey_jax.common import console
 from survey_jax.survey.table import read_table
 
 CSV = """id,country,gender,age,q1,q2,w
@@ -356,6 +356,6 @@ def test_a_draft_finds_the_encoding(command, files, tmp_path):
 
 
 def test_a_log_gets_plain_lines_of_progress(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "SECONDS", 0)
-    assert list(progress.track(iter("abc"), 3, "letters read")) == ["a", "b", "c"]
+    monkeypatch.setattr(console, "SECONDS", 0)
+    assert list(console.track(iter("abc"), 3, "letters read")) == ["a", "b", "c"]
     assert capsys.readouterr().out == "letters read: 1 of 3\nletters read: 2 of 3\nletters read: 3 of 3\n"

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-import tiny
-from processes import printed, start
 
+import tiny
 from benchmarks.chaos import PATIENCE, final_state, same_bits, storm, tiny_config
+from processes import printed, start
 
 RESUMABLE = 75
 

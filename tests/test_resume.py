@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from orbax.checkpoint import v1 as ocp
 
-from survey_jax.checkpoint import METRIC, Checkpoints
-from survey_jax.errors import UserError
-from survey_jax.runlog import is_timing
+import tiny
+from survey_jax.checkpointing.manager import METRIC, Checkpoints
+from survey_jax.common.errors import UserError
+from survey_jax.telemetry.run_log import is_timing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")  # final_state reads what is there
 STEPS, EVERY = 40, 20

@@ -45,8 +45,8 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    from survey_jax.model.families import decoder_config
-    from survey_jax.model.weights import abstract_model
+    from survey_jax.model.abstract import abstract_model
+    from survey_jax.pretrained.families import decoder_config
 
     directory.mkdir(parents=True, exist_ok=True)
     hf = {field: value for field, value in (SIZES | (FAMILIES | OTHERS)[family]).items() if value is not None}
@@ -107,7 +107,7 @@ def write_config(directory: Path, model: Path, table: Path, **overrides: str) ->
     file = directory / "tiny_config.py"
     file.write_text(f"""
 from survey_jax.config import *
-from survey_jax.survey.splits import SplitConfig
+from survey_jax.survey.splits.split import SplitConfig
 
 def get_config():
     c = Config(

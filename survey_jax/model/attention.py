@@ -17,16 +17,9 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from survey_jax.model.kernels import ATTENDED, attend_cudnn, attend_splash, splash_kernel
+from survey_jax.model.attention_kernels import ATTENDED, attend_cudnn, attend_splash, splash_kernel
+from survey_jax.model.attention_mask import TreeShape, and_before, in_blocks, visible, visible_blocks, visible_parts
 from survey_jax.model.rotary import Rotary, apply_rotary
-from survey_jax.model.visibility import (
-    TreeShape,
-    and_before,
-    in_blocks,
-    visible,
-    visible_blocks,
-    visible_parts,
-)
 
 _NEVER = -1e30  # finite, so that rows which see nothing (padding) stay free of NaN
 

@@ -15,11 +15,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
-from survey_jax.model.kernels import ATTENDED
-from survey_jax.model.products import low_rank
+from survey_jax.model.attention_kernels import ATTENDED
+from survey_jax.model.attention_mask import TreeShape
+from survey_jax.model.matmul import low_rank
 from survey_jax.model.quantize import project
-from survey_jax.model.visibility import TreeShape
-from survey_jax.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
+from survey_jax.parallel.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
 
 Batch = dict[str, Array]
 

@@ -7,8 +7,8 @@ loops). Counted are matrix products, two operations a multiply-add; everything e
 import dataclasses
 import math
 
+from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.decoder import PROJECTIONS, DecoderConfig
-from survey_jax.model.visibility import TreeShape
 
 
 @dataclasses.dataclass(frozen=True)

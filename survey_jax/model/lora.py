@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array
 
-from survey_jax.errors import UserError
+from survey_jax.common.errors import UserError
 from survey_jax.model.decoder import PROJECTIONS, Decoder, param
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from survey_jax.errors import UserError
-from survey_jax.model.products import dot, product
-from survey_jax.sharding import gathered
+from survey_jax.common.errors import UserError
+from survey_jax.model.matmul import dot, product
+from survey_jax.parallel.sharding import gathered
 
 Axes = tuple[str | None, ...]
 BLOCK = 64  # weights to a scale (nf4)

@@ -5,15 +5,18 @@ Libraries that know more spellings know them by patterns, and take "England" for
 Somalia and "Michael Jordan" for Jordan.
 """
 
+import csv
 import dataclasses
 import functools
+import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from importlib import resources
 
 import pycountry
 
-from survey_jax.errors import UserError, some
+from survey_jax.common.errors import UserError, some
 
 # Where ISO's name is not what English prose calls the country.
 NAMES = {
@@ -166,3 +169,30 @@ def _codes() -> dict[str, str]:
 @functools.cache
 def _parts() -> dict[str, str]:
     return {_fold(part): part for part in PARTS}
+
+
+_TYPICAL_INCOME = 20_000  # near the world's mean: log income is then 0 for a typical country, as for an unknown one
+
+
+def regions(label: str) -> frozenset[str]:
+    """The country's continent (America is one) and its region after the United Nations; empty if it is not known."""
+    row = _facts().get(code(label) or "", {})
+    return frozenset({row.get("continent", ""), row.get("un_region", "")} - {""})
+
+
+def features(label: str) -> dict[str, float]:
+    """Covariates of a country: regions, memberships and languages as 1, and log income; {} if the name is unknown."""
+    row = _facts().get(code(label) or "")
+    if row is None:
+        return {}
+    kinds = [*(f"region: {region}" for region in sorted(regions(label))), *row["memberships"].split()]
+    kinds += [f"language: {language}" for language in row["languages"].split()]
+    income = {"log income": math.log(float(row["gdp_per_capita"]) / _TYPICAL_INCOME)} if row["gdp_per_capita"] else {}
+    return dict.fromkeys(kinds, 1.0) | income
+
+
+@functools.cache
+def _facts() -> Mapping[str, Mapping[str, str]]:
+    """ISO 3166-1 alpha-3 code -> row of the table."""
+    text = (resources.files("survey_jax") / "data" / "countries.csv").read_text(encoding="utf-8")
+    return {row["iso3"]: row for row in csv.DictReader(text.splitlines())}

@@ -1,0 +1,247 @@
+"""One checkpoint on disk: written by Orbax, and read back only as what it was.
+
+A checkpoint is a folder of items: pytrees of arrays, and a `record`, JSON that says what belongs to them and holds a
+checksum of every array and of itself.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import absl.logging
+import jax
+import jax.numpy as jnp
+from etils import epath
+from jaxtyping import Array, UInt32
+from orbax.checkpoint import v1 as ocp
+
+from survey_jax.checkpointing.s3_staging import Upload, downloaded, needs_staging
+from survey_jax.common.errors import UserError, some
+from survey_jax.common.files import is_remote
+from survey_jax.parallel.distributed import everywhere
+
+_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # bytes of an element -> what its bits are read as
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """Path of a leaf -> checksum.
+
+    That is the sum, modulo 2^32, of every element's bits times an odd number that depends on the element's place. An
+    odd factor is invertible modulo 2^32, so a change of one element changes the sum for certain, and a change of
+    several does with a probability of about 1 - 2^-32. Integers add up to the same in any order, so that neither mesh
+    nor number of processes matters. It is computed where the arrays lie, in one pass (the CPU compiler takes scratch
+    memory for it, as much as the largest array); all processes call it.
+    """
+    return {name: int(total) for name, total in _named(jax.device_get(_sums(tree)))}
+
+
+def kinds(tree: Any) -> dict[str, str]:
+    """Path of a leaf -> its type and shape."""
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in _named(tree)}
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    """E.g. ("optimizer/mu/blocks/q_lora_a", array)."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), x) for path, x in leaves]
+
+
+@jax.jit
+def _sums(tree: Any) -> Any:
+    return jax.tree.map(_sum, tree)
+
+
+def _sum(x: Array) -> UInt32[Array, ""]:
+    bits = x if x.dtype == bool else jax.lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize])
+    strides = [math.prod(x.shape[axis + 1 :]) % 2**32 for axis in range(x.ndim)]
+    place = sum(
+        (jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) * jnp.uint32(s) for axis, s in enumerate(strides)),
+        jnp.zeros(x.shape, jnp.uint32),
+    )
+    return jnp.sum(bits.astype(jnp.uint32) * (_scramble(place) | 1), dtype=jnp.uint32)
+
+
+def _scramble(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """The last steps of MurmurHash3 (Appleby): neighbours get unrelated numbers."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+COMMIT = "commit_success.txt"  # the file that Orbax writes last
+_RECORD = "record/data.json"
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written
+
+# Trouble with reading that says nothing of what is stored; by tensorstore it is a ValueError with one of these words.
+_TROUBLE = (MemoryError, OSError, jax.errors.JaxRuntimeError)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # of OSError, those that are damage
+_WORDS = (
+    *("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"),
+    *("EMFILE", "Input/output error", "Stale file handle", "Connection timed out"),
+)
+
+T = TypeVar("T")
+
+# An error is raised once and explained in one line: that Orbax's threads print it as it passes them helps nobody, nor
+# does what asyncio prints of the other arrays that failed with it.
+absl.logging.get_absl_logger().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
+class Damaged(UserError):
+    """A checkpoint is not what was saved."""
+
+
+def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
+    """Starts writing; returns Orbax's handle once the arrays are copied. All processes call it.
+
+    Args:
+      arrays: item -> pytree of arrays.
+      facts: for the record; what JSON can hold.
+    """
+    record = {**facts, "kinds": kinds(arrays), "checksums": checksums(arrays)}
+    items = {**arrays, "record": record | {"digest": digest(record)}}
+    if not needs_staging(folder):
+        with _orbax(folder):
+            return ocp.save_checkpointables_async(folder, items)
+    made = epath.Path(tempfile.mkdtemp()) / folder.name
+    with _orbax(made):
+        return Upload(ocp.save_checkpointables_async(made, items), Path(made), folder, COMMIT)
+
+
+def read_record(folder: epath.Path) -> dict[str, Any]:
+    """What `write` was given as facts, and the arrays' kinds and checksums. Raises Damaged.
+
+    Not by Orbax, which counts what it does and hangs if processes come to differ: one process alone may call this.
+    """
+    file = folder / _RECORD
+    if not folder.exists():  # no damage: all processes must see the same folder
+        raise UserError(f"{folder}: process {jax.process_index()} sees no such folder")
+    try:
+        record = json.loads(file.read_text())
+        whole = record.pop("digest") == digest(record)
+    except (ValueError, TypeError, LookupError, AttributeError, *_ABSENT) as error:
+        raise Damaged(f"{file}: damaged: {one_line(error)}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read now: {one_line(error)}") from error
+    if not whole:
+        raise Damaged(f"{file}: damaged: it is not what was written")
+    return record
+
+
+def read_arrays(folder: epath.Path, like: Mapping[str, Any], partial: bool = False) -> dict[str, Any]:
+    """Items of a checkpoint, spread over devices as `like` is; all processes call it, with any mesh.
+
+    Args:
+      like: item -> pytree of `jax.ShapeDtypeStruct` with sharding.
+      partial: `like` has some of the arrays only; the others are not read.
+
+    Raises:
+      Damaged: on all processes, if it is for one.
+      UserError: the checkpoint holds other arrays.
+    """
+    record = together(read_record, folder)
+    there = {name: kind for name, kind in record["kinds"].items() if name.split("/")[0] in like}
+    wanted = kinds(like)
+    differing = {n for n in wanted.keys() | ({} if partial else there) if wanted.get(n) != there.get(n)}
+    if differing:
+        name = min(differing)
+        raise UserError(
+            f"{folder}: {name} is {there.get(name, 'absent')} there and {wanted.get(name, 'absent')} in this run; "
+            "it was saved with another configuration or by another version of this program"
+        )
+    arrays = together(_load, folder, like, partial)
+    found = checksums(arrays)
+    if changed := [name for name in found if found[name] != record["checksums"][name]]:
+        raise Damaged(f"{folder}: damaged: the checksum is another than when it was saved: {some(changed, 3)}")
+    return arrays
+
+
+def together(read: Callable[..., T], *args: Any) -> T:
+    """`read(*args)`, and Damaged on all processes if it is raised on one."""
+    if jax.process_count() == 1:
+        return read(*args)
+    result, problem = None, ""
+    try:
+        result = read(*args)
+    except Damaged as damage:
+        problem = str(damage)
+    if problems := [p for p in everywhere(problem) if p]:
+        raise Damaged(problems[0])
+    return result  # type: ignore[return-value]  # None only if `read` returns it
+
+
+def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[str, Any]:
+    with downloaded(folder) as here:
+        try:
+            with _orbax(here, alone=True, partial=partial):
+                return ocp.load_checkpointables(here, dict(like))
+        except Exception as error:  # a flipped bit can end in any
+            cause = root_cause(error)
+            text = one_line(cause)
+            passing = isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)
+            if passing or any(word in text for word in _WORDS):
+                raise UserError(f"{folder}: cannot be read now: {text}") from error
+            culprit = f"{_culprit(here, list(like), f'{error} {text}')}: damaged: {text}"
+            raise Damaged(culprit.replace(f"{here}", f"{folder}")) from error
+
+
+def digest(record: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _orbax(folder: epath.Path, alone: bool = False, partial: bool = False) -> Iterator[None]:
+    """Orbax's settings.
+
+    Args:
+      alone: this process does not wait for the others, which would wait in vain if it failed.
+      partial: a pytree may be read in part.
+    """
+    context = ocp.Context()
+    context.checkpointables.registry = ocp.handlers.local_registry().add(
+        ocp.handlers.JsonHandler, checkpointable_name="record"
+    )
+    context.pytree.loading.partial_load = partial
+    if is_remote(folder):
+        context.atomicity.mode = ocp.options.AtomicityMode.COMMIT_FILE
+    if alone:
+        context.multiprocessing.primary_host = jax.process_index()
+        context.multiprocessing.active_processes = {jax.process_index()}
+    with context:
+        yield
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What came first: Orbax wraps it several times."""
+    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        error = cause
+    return error
+
+
+def _culprit(folder: epath.Path, items: list[str], text: str) -> epath.Path:
+    """The file: the last that the message names, or one that is not the JSON it should be; else a folder."""
+    quoted = re.findall(r'"([^"]*)"', text)
+    if named := [path for path in quoted if path.startswith(f"{folder}/") and not path.endswith("/")]:
+        return epath.Path(named[-1])
+    small = [f"{item}/{name}" for item in items for name in ("_METADATA", "array_metadatas/process_0")]
+    for file in ("_CHECKPOINT_METADATA", *small):
+        try:
+            json.loads((folder / file).read_text())
+        except (ValueError, FileNotFoundError):
+            return folder / file
+    item = re.search("Failed to load checkpointable: ([a-z]+)", text)
+    return folder / item[1] if item else folder
+
+
+def one_line(error: BaseException) -> str:
+    """An error's own words."""
+    text = " ".join(f"{error}".partition("[tensorstore_spec")[0].split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

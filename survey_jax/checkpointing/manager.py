@@ -1,0 +1,314 @@
+"""The checkpoints of a run: the latest few and the best, saved in the background, checked when read.
+
+docs/checkpoints.md says what they hold and what is promised of them.
+"""
+
+import contextlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from survey_jax.checkpointing.files import (
+    COMMIT,
+    TEMPORARY,
+    Damaged,
+    digest,
+    one_line,
+    read_arrays,
+    read_record,
+    root_cause,
+    together,
+    write,
+)
+from survey_jax.checkpointing.s3_staging import move
+from survey_jax.common.console import is_first, say
+from survey_jax.common.errors import UserError
+from survey_jax.common.files import is_remote
+from survey_jax.parallel.distributed import everywhere
+
+# Scores on the validation split that are saved with a checkpoint.
+METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
+TRAINING_SET = "training set"  # in the identity: which rows were trained on
+TEMPERATURE = "temperature"  # of predictions, see survey/calibration.py
+
+_NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # of a checkpoint's folder
+_ASIDE = "damaged_"  # begins the name of a checkpoint that was set aside
+
+
+class Checkpoints:
+    """The checkpoints under WORKDIR/checkpoints, in a folder each, named by the step.
+
+    A checkpoint holds two pytrees of arrays, the trained `parameters` and the `optimizer` state, and says what they
+    belong to (its identity: fingerprints of the base model and of the data) and what they score. One without scores,
+    STEP-interim, serves to resume only, and goes when there is a later one. All processes call the same methods.
+
+    Args:
+      workdir: of the run: a folder, or gs://BUCKET/RUN.
+      keep: how many of the latest stay; the best one by METRIC stays as well. None: for reading only, beside a training
+        that may be writing.
+    """
+
+    def __init__(self, workdir: epath.PathLike, keep: int | None = None):
+        self.folder = _absolute(workdir) / "checkpoints"
+        self._keep = keep
+        self._saving: tuple[str, Any] | None = None  # name, and Orbax's handle
+
+    # ------------------------------------------------------------------ saving
+
+    def save(
+        self,
+        step: int,
+        parameters: Any,
+        optimizer: Any,
+        identity: Mapping[str, str],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts writing; returns once the arrays are copied, so that the caller may overwrite them.
+
+        Args:
+          metrics: scores on the validation split; None: an interim checkpoint.
+
+        Raises:
+          UserError: this save, or the one before, could not be written.
+        """
+        self.wait()
+        name = f"{step}" if metrics is not None else f"{step}-interim"
+        scores = None if metrics is None else {key: float(value) for key, value in metrics.items()}
+        facts = {"step": step, "identity": dict(identity), "metrics": scores}
+        with self._explained(name):
+            handle = write(self.folder / name, {"parameters": parameters, "optimizer": optimizer}, facts)
+        self._saving = name, handle
+
+    def check(self) -> None:
+        """Costs nothing; raises UserError if the save under way has failed."""
+        with contextlib.suppress(TimeoutError):
+            self._finish(timeout=0)
+
+    def wait(self) -> None:
+        """Waits for the save under way. Raises UserError if it has failed."""
+        self._finish(timeout=None)
+
+    def _finish(self, timeout: float | None) -> None:
+        if self._saving:
+            name, handle = self._saving
+            with self._explained(name):
+                handle.result(timeout=timeout)
+            self._saving = None
+            self._delete_old()
+
+    @contextlib.contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        """A save that the disk or the store refuses is a UserError, and no part of it stays."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            text = one_line(root_cause(error))
+            tensorstores = re.match("ValueError: [A-Z_]+: ", text)
+            if isinstance(error, TimeoutError) or not (isinstance(error, OSError) or tensorstores):
+                raise
+            self._saving = None
+            with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes what stays
+                self._clean()
+            reason = "no space is left" if re.search("No space left|Disk quota", text) else text
+            good = self._names()
+            intact = f"the checkpoint of step {_step(good[-1])} is intact" if good else "there is none before it"
+            raise UserError(
+                f"{self.folder / name}: cannot be saved: {reason}; {intact}. Mend that, as by making room or a lower "
+                "config.run.keep, and run the same command again"
+            ) from error
+
+    def _delete_old(self) -> None:
+        """All but the latest with scores, the best, and the newest."""
+        if is_first():
+            names = self._names()
+            scored = [name for name in names if name.isdecimal()]
+            best = min(scored, key=self._score, default=None)
+            for name in set(names) - {*scored[-(self._keep or 1) :], best, names[-1]}:
+                try:
+                    self._delete(name)
+                except OSError as error:  # as when someone reads it over NFS; the next save tries again
+                    say(f"warning: {self.folder / name}: cannot be removed now: {one_line(error)}")
+
+    def _delete(self, name: str) -> None:
+        if is_remote(self.folder):
+            (self.folder / name / COMMIT).unlink()
+            (self.folder / name).rmtree()
+        else:  # a kill in between leaves nothing that looks like a checkpoint
+            (self.folder / name).rename(self.folder / f"{name}{TEMPORARY}-old").rmtree()
+
+    def _clean(self) -> None:
+        """Removes what a killed or failed save has left."""
+        if is_first() and self.folder.exists():
+            for path in self.folder.iterdir():
+                cut_off = is_remote(path) and _NAME.fullmatch(path.name) and not (path / COMMIT).exists()
+                if TEMPORARY in path.name or cut_off:
+                    say(f"{path}: what is left of a save that was cut off; removed")
+                    path.rmtree()
+
+    # --------------------------------------------------------------- resuming
+
+    def restore_latest(
+        self, parameters: Any, optimizer: Any, identity: Mapping[str, str]
+    ) -> tuple[int, Any, Any] | None:
+        """The newest checkpoint that is what was saved; damaged ones are named and set aside.
+
+        Args:
+          parameters: arrays, or `jax.ShapeDtypeStruct`s with a sharding, on any mesh. If there is a checkpoint, arrays
+            are deleted: the state need not fit into memory twice.
+          optimizer: likewise.
+          identity: of this run.
+
+        Returns:
+          step, parameters, optimizer; None if nothing was ever saved.
+
+        Raises:
+          UserError: it belongs to something else, or there were checkpoints and none is whole.
+        """
+        self._clean()
+        names = self._names_of_first()
+        like = {"parameters": parameters, "optimizer": optimizer}
+        abstract = jax.tree.map(_abstract, like)
+        if names:
+            jax.tree.map(lambda x: x.delete() if isinstance(x, jax.Array) else None, like)
+        for name in reversed(names):
+            try:
+                check_identity(together(self._record, name)["identity"], identity, self.folder.parent)
+                found = read_arrays(self.folder / name, abstract)
+            except Damaged as damage:
+                say(f"warning: {damage}\nwarning: it is set aside as {self._set_aside(name)}")
+                continue
+            return _step(name), found["parameters"], found["optimizer"]
+        if aside := sorted(path.name for path in self.folder.glob(f"{_ASIDE}*")):
+            raise UserError(
+                f"{self.folder}: none of its checkpoints is whole ({', '.join(aside)}); to start over, choose another "
+                "--workdir or delete this one"
+            )
+        return None
+
+    def _set_aside(self, name: str) -> str:
+        """Under a name that is no checkpoint's."""
+        new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
+        if is_first():
+            move(self.folder / name, self.folder / new)
+        return everywhere(new)[0]
+
+    # ---------------------------------------------------------------- reading
+
+    def scored(self, step: int) -> bool:
+        """Whether the checkpoint of a step has scores."""
+        return str(step) in self._names_of_first()
+
+    def step(self, which: str) -> int:
+        """ "best", "last" or a number -> step. Raises UserError where there is no such checkpoint, or it is damaged."""
+        steps = [int(name) for name in self._names_of_first() if name.isdecimal()]
+        if not steps:
+            raise UserError(
+                f"{self.folder}: holds no checkpoint; train first, or evaluate the base model with --zero_shot"
+            )
+        if which == "best":
+            scores = {step: self._read(step)["metrics"][METRIC] for step in steps}
+            return min(steps, key=lambda step: scores[step])
+        if which == "last":
+            return steps[-1]
+        if which.isdecimal() and int(which) in steps:
+            return int(which)
+        raise UserError(f"--step={which}: {self.folder} has best, last and {', '.join(map(str, steps))}")
+
+    def identity(self, step: int) -> dict[str, str]:
+        """What a checkpoint belongs to, by name of the part: its fingerprint. Raises UserError if it is damaged."""
+        return self._read(step)["identity"]
+
+    def digest(self, step: int) -> str:
+        """Hash of all that a checkpoint holds. Raises UserError if it is damaged."""
+        return digest(self._read(step))
+
+    def temperature(self, step: int) -> float:
+        """What the logits of a step are divided by. Raises UserError if it is damaged."""
+        return self._read(step)["metrics"][TEMPERATURE]
+
+    def restore_parameters(self, step: int, like: Any, partial: bool = False) -> Any:
+        """The trained parameters of a step, on whatever mesh `like` lies on.
+
+        Args:
+          like: arrays, or `jax.ShapeDtypeStruct`s with a sharding.
+          partial: `like` has some of them only; the others are not read.
+
+        Raises:
+          UserError: they are damaged, or others.
+        """
+        abstract = {"parameters": jax.tree.map(_abstract, like)}
+        with self._refusing(step):
+            return read_arrays(self.folder / f"{step}", abstract, partial)["parameters"]
+
+    def _names_of_first(self) -> list[str]:
+        """As process 0 sees them: others may see a folder late."""
+        return json.loads(everywhere(json.dumps(self._names()))[0])
+
+    def _names(self) -> list[str]:
+        """The complete checkpoints, newest last; of one step, the one with scores."""
+        if not self.folder.exists():
+            return []
+        found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        if is_remote(self.folder):  # elsewhere a folder has its name only when it is complete
+            found = [name for name in found if (self.folder / name / COMMIT).exists()]
+        return sorted(found, key=lambda name: (_step(name), name.isdecimal()))
+
+    def _record(self, name: str) -> dict[str, Any]:
+        record = read_record(self.folder / name)
+        if record["step"] != _step(name):
+            raise Damaged(f"{self.folder / name}: damaged: holds the checkpoint of step {record['step']}")
+        return record
+
+    def _read(self, step: int) -> dict[str, Any]:
+        with self._refusing(step):
+            return self._record(f"{step}")
+
+    @contextlib.contextmanager
+    def _refusing(self, step: int) -> Iterator[None]:
+        """A damaged checkpoint is refused, and others that are there are named."""
+        try:
+            yield
+        except Damaged as damage:
+            others = [f"--step={name}" for name in self._names() if name.isdecimal() and name != f"{step}"]
+            raise UserError(f"{damage}; others that are there: {', '.join(others) or 'none'}") from damage
+
+    def _score(self, name: str) -> float:
+        """By METRIC; a damaged checkpoint is not the best."""
+        with contextlib.suppress(Damaged):
+            return self._record(name)["metrics"].get(METRIC, np.inf)
+        return np.inf
+
+
+def check_identity(found: Mapping[str, str], expected: Mapping[str, str], workdir: os.PathLike[str]) -> None:
+    """A checkpoint must belong to this model and this data.
+
+    Raises:
+      UserError: naming what differs.
+    """
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise UserError(
+                f"{workdir}: its checkpoint was made with another {name} (fingerprint {found.get(name)}, now {value}); "
+                f"use the {name} of that run, or another --workdir"
+            )
+
+
+def _step(name: str) -> int:
+    return int(name.split("-")[0])
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _absolute(workdir: epath.PathLike) -> epath.Path:
+    """As Orbax needs it."""
+    path = epath.Path(workdir)
+    return path if is_remote(path) else path.expanduser().resolve()

@@ -1,0 +1,169 @@
+"""Batches as a pure function of (seed, step): nothing to checkpoint but the step number.
+
+Every process packs all rows, which is cheap, and lays out those that its devices hold.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from survey_jax.inputs.prompts import Prompt
+from survey_jax.inputs.trees import Batch, BatchShape, Question, Tree, cut, group_questions, pack, to_batch
+from survey_jax.parallel.sharding import ROWS
+
+
+class Batches:
+    """Training batches in a seeded order; every prompt at most once an epoch, questions mixed within a step.
+
+    Args:
+      prompts: the training rows.
+      shape: fixed sizes of one microbatch.
+      groups: how many groups of one question sit in one tree; fewer mixes more questions into a step, more shares more.
+      question_answers: at most so many answers to one question an epoch, drawn anew for each; 0 = all.
+      microbatches: of one step.
+      seed: of the order.
+      here: which rows of a microbatch this process lays out, see `local_rows`; None: all.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        shape: BatchShape,
+        *,
+        groups: int,
+        question_answers: int = 0,
+        microbatches: int = 1,
+        seed: int = 0,
+        here: Sequence[int] | None = None,
+    ):
+        self.here = range(shape.rows) if here is None else here
+        self.prompts, self.shape, self.groups, self.microbatches, self.seed = prompts, shape, groups, microbatches, seed
+        self.question_answers = question_answers or len(prompts)
+        self.questions = group_questions(prompts)
+        self._epochs: dict[int, list[list[Tree]]] = {}
+        self._first_step = [0]  # of each epoch; packing differs a little between epochs, and so does their length
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: arrays of `trees.empty_batch` with a leading microbatch axis [M, rows here, ...]."""
+        epoch = 0
+        while step >= self.first_step(epoch + 1):
+            epoch += 1
+        size = self.shape.rows * self.microbatches
+        start = (step - self.first_step(epoch)) * size
+        rows = self._rows(epoch)[start : start + size]
+        # Strided, so that a short last batch leaves padding in all microbatches alike.
+        parts = [
+            _lay_out(rows[m :: self.microbatches], self.here, self.prompts, self.shape)
+            for m in range(self.microbatches)
+        ]
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+    def first_step(self, epoch: int) -> int:
+        """The step at which an epoch begins."""
+        while len(self._first_step) <= epoch:
+            rows = len(self._rows(len(self._first_step) - 1))
+            self._first_step.append(self._first_step[-1] + -(-rows // (self.shape.rows * self.microbatches)))
+        return self._first_step[epoch]
+
+    def _rows(self, epoch: int) -> list[list[Tree]]:
+        if epoch not in self._epochs:
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            trees = [
+                tree
+                for question in self.questions
+                for tree in cut(question, self._draw(question, rng), self.groups, self.shape)
+            ]
+            rows = pack([trees[i] for i in rng.permutation(len(trees))], self.shape)
+            self._epochs = {epoch: [rows[i] for i in rng.permutation(len(rows))]}
+        return self._epochs[epoch]
+
+    def _draw(self, question: Question, rng: np.random.Generator) -> np.ndarray:
+        """The members of a question that an epoch uses, in its order."""
+        return rng.permutation(len(question.members))[: self.question_answers]
+
+    def fingerprint(self) -> str:
+        """Hash of everything that decides a batch: tokens, targets, packing, seed."""
+        packing = (self.shape, self.groups, self.question_answers, self.microbatches, self.seed)
+        digest = hashlib.sha256(repr(packing).encode())
+        for prompt in self.prompts:
+            digest.update(prompt.tokens.tobytes())
+            digest.update(np.array(prompt.target).tobytes())
+        return digest.hexdigest()[:16]
+
+    def report(self) -> str:
+        """One line: how full rows are, and what sharing saves in the first epoch."""
+        rows = self._rows(0)
+        trees = [tree for row in rows for tree in row]
+        used = [self.prompts[tree.question.members[i]] for tree in trees for i in tree.picks]
+        computed = sum(map(len, trees))
+        separate = sum(len(prompt.tokens) for prompt in used)
+        steps = self.first_step(1)
+        return (
+            f"{len(used)} of {len(self.prompts)} answers to {len(self.questions)} questions in {steps} steps an epoch "
+            f"({len(used) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.tokens):.1%} "
+            f"full; sharing computes {computed} of {separate} tokens ({1 - computed / separate:.1%} saved)"
+        )
+
+
+def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Sequence[int] | None = None) -> list[Batch]:
+    """Each prompt once, trees as large as rows allow, [rows here, ...]; the last batch is padded with weight 0."""
+    trees = [
+        tree
+        for question in group_questions(prompts)
+        for tree in cut(question, range(len(question.members)), shape.answers, shape)
+    ]
+    rows = pack(trees, shape)
+    here = range(shape.rows) if here is None else here
+    return [_lay_out(rows[i : i + shape.rows], here, prompts, shape) for i in range(0, len(rows), shape.rows)]
+
+
+def _lay_out(rows: list[list[Tree]], here: Sequence[int], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
+    """Arrays of some of a batch's rows; the batch may be short of rows."""
+    mine = [rows[i] if i < len(rows) else [] for i in here]
+    return to_batch(mine, prompts, dataclasses.replace(shape, rows=len(here)))
+
+
+def local_rows(mesh: Mesh, rows: int) -> list[int]:
+    """Which rows of a batch the devices of this process hold, in order."""
+    places = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,)).values()
+    return sorted({row for place in places if place for row in range(rows)[place[0]]})
+
+
+def to_device(batch: Batch, mesh: Mesh, rows: int, microbatched: bool) -> dict[str, jax.Array]:
+    """Puts a batch on the mesh, rows split over its data axes.
+
+    Args:
+      batch: of this process's `local_rows`.
+      rows: of the whole batch.
+      microbatched: whether there is an axis before that of rows.
+    """
+    sharding = NamedSharding(mesh, P(None, *ROWS) if microbatched else ROWS)
+    axis, here = int(microbatched), local_rows(mesh, rows)
+
+    def place(array: np.ndarray) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            first, last, _ = index[axis].indices(rows)
+            start = here.index(first)  # a device's rows follow one another here too
+            return array[(slice(None),) * axis + (slice(start, start + last - first),)]
+
+        shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: place(array) for name, array in batch.items()}
+
+
+def prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) for first <= step < last, the next one made in a thread while the caller works."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(batches.batch, first)
+        for step in range(first, last):
+            batch = coming.result()
+            coming = pool.submit(batches.batch, step + 1)
+            yield step, batch

@@ -1,0 +1,297 @@
+"""Survey rows to prompts: templates and their languages, chat formats, and the letter-token contract."""
+
+import dataclasses
+import re
+import string
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from survey_jax.common.errors import UserError
+from survey_jax.inputs import personas
+from survey_jax.inputs.token_cache import CachedTokenizer, Tokens
+from survey_jax.survey.table import MAX_OPTIONS, Answer, Group
+
+if TYPE_CHECKING:
+    import transformers
+
+LETTERS = string.ascii_uppercase
+_CONTEXT = 48  # characters before the letter that can matter to how a tokenizer splits it off
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """How a question becomes text.
+
+    Attributes:
+      body: the question, with {group}, {question}, {options} and {choices}; the user's turn in a chat.
+      stem: the start of the answer, ending right before the letter (or before its `lead`); may hold {group}.
+      option: one option, with {letter} and {text}.
+      separator: between options.
+      choice: one of {choices}, with {letter}; they are joined by commas.
+      lead: what comes between stem and letter, in one token with the letter.
+      describe: the group in words.
+    """
+
+    body: str
+    stem: str
+    option: str = "({letter}) {text}"
+    separator: str = "\n"
+    choice: str = "{letter}."
+    lead: str = ""
+    describe: Callable[[Group], str] = personas.someone
+
+
+# Suh et al. 2025 (SubPOP): the question as their published code writes it, after what steers the model.
+_SUBPOP = Template(
+    body="{group}Question: {question}\n{options}\nAnswer as a choice between {choices}\n\n",
+    stem="Answer:",
+    option="{letter}. {text}",
+    lead=" ",
+)
+
+_PAPER_STEM = " If had to select one of the options, my answer would be ("
+
+# Template -> language of its own words -> text. The language is that of a row, see `Prompter`.
+TEMPLATES: dict[str, dict[str, Template]] = {
+    # Cao et al. 2025, section 3.1, as their published code writes it: the group first, so prompts share little. Their
+    # Chinese prompts keep the English stem.
+    "paper": {
+        "en": Template(
+            body="How would {group} answer the following question:\n\n{question} \nHere are the options: \n{options}",
+            stem=_PAPER_STEM,
+            option="({letter}){text}",
+            separator=", ",
+        ),
+        "zh": Template(
+            body="{group}会如何回答以下问题：\n\n{question} \n以下是选项：\n{options}",
+            stem=_PAPER_STEM,
+            option="({letter}){text}",
+            separator=", ",
+            describe=personas.someone_zh,
+        ),
+    },
+    # The group last: all groups of a question share everything up to the stem.
+    "question_first": {
+        "en": Template(
+            body="{question}\n{options}",
+            stem="\nIf {group} had to select one of the options, their answer would be (",
+        ),
+        "zh": Template(
+            body="{question}\n{options}",
+            stem="\n如果必须从中选择一项，{group}的答案会是 (",
+            describe=personas.someone_zh,
+        ),
+    },
+    # The same with next to nothing after the group: a branch is about four tokens instead of fourteen.
+    "group_last": {
+        "en": Template(body="{question}\n{options}", stem="\nAnswer given by {group}: ("),
+        "zh": Template(body="{question}\n{options}", stem="\n回答者：{group}，答案： (", describe=personas.someone_zh),
+    },
+    "subpop_qa": {"en": dataclasses.replace(_SUBPOP, describe=personas.qa)},
+    "subpop_bio": {"en": dataclasses.replace(_SUBPOP, describe=personas.bio)},
+    "subpop_portray": {"en": dataclasses.replace(_SUBPOP, describe=personas.portray)},
+}
+
+ORDERS = ("listed", "reversed", "shuffled")
+
+
+def option_order(answer: Answer, order: str, seed: int) -> tuple[int, ...]:
+    """Which option stands under each letter; the same for all groups of a question.
+
+    Args:
+      order: one of ORDERS. "shuffled" draws an order for each question by the seed.
+    """
+    indices = range(len(answer.options))
+    if order == "reversed":
+        return tuple(reversed(indices))
+    if order == "shuffled":
+        key = zlib.crc32("\0".join([*answer.question_key, *answer.options]).encode())
+        return tuple(np.random.default_rng([seed, key]).permutation(len(indices)).tolist())
+    return tuple(indices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """A row, tokenised up to and including the last token before the letter.
+
+    Attributes:
+      tokens: int32 [t].
+      order: which of the row's options stands under each letter.
+    """
+
+    answer: Answer
+    tokens: np.ndarray
+    order: tuple[int, ...]
+
+    @property
+    def target(self) -> list[float]:
+        """The row's distribution, letter by letter."""
+        return [self.answer.probs[option] for option in self.order]
+
+
+def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list[Prompt]:
+    """Prompts of at most so many tokens.
+
+    Args:
+      drop_long: leave longer ones out, and say how many, instead of stopping.
+
+    Raises:
+      UserError: a prompt is too long; names the row.
+    """
+    long = [p for p in prompts if len(p.tokens) > max_tokens]
+    if long and not drop_long:
+        raise UserError(
+            f"{long[0].answer.describe()}: the prompt has {len(long[0].tokens)} tokens, over the {max_tokens} of "
+            f"batch.row_tokens ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
+        )
+    if long:
+        print(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens", flush=True)
+    return [p for p in prompts if len(p.tokens) <= max_tokens]
+
+
+class Prompter:
+    """A tokenizer and a template that keep the letter-token contract.
+
+    Args:
+      tokenizer: any Hugging Face tokenizer; a cached one need not be built for prompts that it has on disk.
+      template: a key of TEMPLATES.
+      chat: wrap the body as a user's turn by the tokenizer's own chat template, and start the reply with the stem.
+      language: of the template's own words ("zh"); "" = of each row's `language`, English where it has none.
+      order: of the options, one of ORDERS; `seed` is that of "shuffled".
+
+    Raises:
+      UserError: unknown template or order; a language that the template does not have; chat without a chat template.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer",
+        template: str,
+        chat: bool = False,
+        *,
+        language: str = "",
+        order: str = "listed",
+        seed: int = 0,
+    ):
+        if template not in TEMPLATES:
+            raise UserError(f"data.template: {template!r} is unknown; choose from {', '.join(TEMPLATES)}")
+        if language and language not in TEMPLATES[template]:
+            raise UserError(f"data.language: {template!r} has no {language!r}, only {', '.join(TEMPLATES[template])}")
+        if chat and not tokenizer.chat_template:
+            raise UserError("data.chat: this tokenizer has no chat template; set it to False or use an instruct model")
+        self.tokenizer, self.name, self.chat = tokenizer, template, chat
+        self.language, self.order, self.seed = language, order, seed
+        self.lead = next(iter(TEMPLATES[template].values())).lead
+
+    def text(self, answer: Answer) -> str:
+        """The prompt as text."""
+        t = self._template(answer)
+        shown = [(x, answer.options[i]) for x, i in zip(LETTERS, self.option_order(answer), strict=False)]
+        parts = {
+            "group": t.describe(answer.group),
+            "question": answer.question,
+            "options": t.separator.join(t.option.format(letter=letter, text=text) for letter, text in shown),
+            "choices": ",".join(t.choice.format(letter=letter) for letter, _ in shown),
+        }
+        body, stem = t.body.format(**parts), t.stem.format(**parts)
+        if not self.chat:
+            return body + stem
+        turn = [{"role": "user", "content": body}]
+        start = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return str(start) + stem.lstrip()
+
+    def option_order(self, answer: Answer) -> tuple[int, ...]:
+        """Which of the row's options stands under each letter."""
+        return option_order(answer, self.order, self.seed)
+
+    def words(self, answer: Answer) -> str:
+        """The language of the template's own words for a row."""
+        return self.language or re.split("[-_]", answer.language or "en")[0].lower()
+
+    def _template(self, answer: Answer) -> Template:
+        languages, language = TEMPLATES[self.name], self.words(answer)
+        if language not in languages:
+            raise UserError(
+                f"{answer.describe()}: language {answer.language!r}, but the template {self.name!r} has only "
+                f"{', '.join(languages)}; set data.language to one of them"
+            )
+        return languages[language]
+
+    def encode(self, answers: Sequence[Answer], max_tokens: int, drop_long: bool = False) -> list[Prompt]:
+        """Tokenises rows.
+
+        Args:
+          max_tokens: the longest prompt allowed.
+          drop_long: leave longer ones out, and say how many, instead of stopping.
+
+        Raises:
+          UserError: a prompt is too long (names the row), or a letter breaks the contract.
+        """
+        return limited(self.tokenise(answers)[0], max_tokens, drop_long) if answers else []
+
+    def tokenise(self, answers: Sequence[Answer], options: int = 0) -> tuple[list[Prompt], np.ndarray]:
+        """Prompts of any length, and the token id of each letter: int32 [K].
+
+        Args:
+          answers: at least one.
+          options: K, unless a row has more.
+
+        Raises:
+          UserError: a letter breaks the contract.
+        """
+        texts = [self.text(a) for a in answers]
+        count = max(options, *(len(a.options) for a in answers))
+
+        def make() -> Tokens:
+            letters = self.letters(texts, count)
+            return Tokens([np.array(ids, np.int32) for ids in self._ids(texts)], letters)
+
+        if isinstance(self.tokenizer, CachedTokenizer):
+            ids, letters = self.tokenizer.kept([self.lead, f"chat {self.chat}", f"{count} letters"], texts, make)
+        else:
+            ids, letters = make()
+        prompts = [Prompt(a, tokens, self.option_order(a)) for a, tokens in zip(answers, ids, strict=True)]
+        return prompts, letters
+
+    def letters(self, texts: Sequence[str], count: int) -> np.ndarray:
+        """Token id of each letter (with its lead) in its context, int32 [count].
+
+        Checks the letter-token contract on every distinct ending of the texts: adding the letter adds exactly one token
+        and leaves the prompt's own tokens alone, and letters' tokens differ, everywhere the same.
+
+        Raises:
+          UserError: naming tokenizer, template and letter.
+        """
+        if count > MAX_OPTIONS:
+            raise UserError(f"{count} options: at most {MAX_OPTIONS} can have a letter")
+        found: list[int] | None = None
+        for text in {t[-_CONTEXT:]: t for t in texts}.values():
+            plain, *extended = self._ids([text, *(text + self.lead + letter for letter in LETTERS[:count])])
+            for letter, ids in zip(LETTERS, extended, strict=False):
+                if ids[:-1] != plain:
+                    shown = self.tokenizer.convert_ids_to_tokens(ids[len(plain) - 1 :])
+                    self._breach(letter, f"is not one token of its own after the stem (tokens end {shown})")
+            ids = [extended_ids[-1] for extended_ids in extended]
+            if len(set(ids)) < len(ids):
+                second = next(i for i, token in enumerate(ids) if token in ids[:i])
+                self._breach(LETTERS[second], f"shares its token with {LETTERS[ids.index(ids[second])]}")
+            if found is not None and ids != found:
+                self._breach(
+                    LETTERS[[a == b for a, b in zip(ids, found, strict=True)].index(False)], "varies by prompt"
+                )
+            found = ids
+        return np.array(found, np.int32)
+
+    def _breach(self, letter: str, what: str) -> None:
+        name = self.tokenizer.name_or_path or type(self.tokenizer).__name__
+        raise UserError(
+            f"letter-token contract: tokenizer {name}, template {self.name!r}: letter {letter} {what}; "
+            "use another template"
+        )
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        # A chat template writes its own special tokens, beginning-of-sequence included.
+        return self.tokenizer(list(texts), add_special_tokens=not self.chat)["input_ids"]

@@ -1,0 +1,106 @@
+"""The device mesh, and the one table from logical axis names to mesh axes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from survey_jax.common.errors import UserError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# A parameter's logical axis -> the mesh axis that splits it. Axes not named here, and dimensions that the mesh axis
+# does not divide, stay whole on every device.
+RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
+
+ROWS = P(("data", "fsdp"))  # of a batch
+LOOKUP_TOKENS = P("data")  # while the embedding is looked up
+LOOKUP = P("data", None, "fsdp")  # and what is found, [B, T, D]: columns where the table has them
+
+
+def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
+    """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit.
+
+    It becomes the current mesh, which `constrain` goes by.
+    """
+    mesh = arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
+    jax.set_mesh(mesh)
+    return mesh
+
+
+def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, int, int]:
+    """Sizes that cover so many devices; one may be -1, "the rest". UserError if they cannot."""
+    sizes = [data, fsdp, tensor]
+    if sizes.count(-1) == 1:
+        known = math.prod(s for s in sizes if s != -1)
+        sizes[sizes.index(-1)] = devices // known if known > 0 else 0
+    if min(sizes) < 1 or math.prod(sizes) != devices:
+        asked = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, (data, fsdp, tensor), strict=True))
+        raise UserError(f"mesh: {asked} does not cover the {devices} devices here; set config.mesh to sizes that do")
+    return sizes[0], sizes[1], sizes[2]
+
+
+def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
+    """Puts devices into a mesh, neighbours side by side.
+
+    Where they form several slices (TPU slices, machines of GPUs), joined by a slower network, the outer axes cross it:
+    data as far as it can, then fsdp, and tensor only if it must.
+    """
+    types = (AxisType.Auto,) * 3
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=types, devices=devices)
+    across, rest = [], slices
+    for size in sizes:
+        across.append(math.gcd(size, rest))
+        rest //= across[-1]
+    if rest > 1:
+        raise UserError(f"mesh: {' x '.join(map(str, sizes))} cannot be split over {slices} slices of devices evenly")
+    within = [size // outer for size, outer in zip(sizes, across, strict=True)]
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, across, devices), MESH_AXES, axis_types=types)
+
+
+def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The layout of one parameter by RULES."""
+    names = [RULES.get(axis) if axis else None for axis in axes]
+    fits = [n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape, strict=True)]
+    return NamedSharding(mesh, P(*fits))
+
+
+def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
+    """A state's layouts, leaf by leaf, from the axes that `decoder.param` recorded."""
+
+    def one(variable: Any) -> Any:
+        return variable.replace(partition(variable.shape, variable.get_metadata()["axes"], mesh))
+
+    return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+
+
+def optimizer_shardings(opt_state: Any, train: nnx.State, shardings: nnx.State, mesh: Mesh) -> Any:
+    """Layouts of an optax state: what mirrors the parameters lies as they do, the rest (counters) on every device."""
+    structure = jax.tree.structure(train)
+
+    def mirrors(node: Any) -> bool:
+        return structure == jax.tree.structure(node)  # type: ignore[operator]  # jax types it as optional
+
+    whole = NamedSharding(mesh, P())
+    return jax.tree.map(lambda node: shardings if mirrors(node) else whole, opt_state, is_leaf=mirrors)
+
+
+def constrain(x: jax.Array, spec: P) -> jax.Array:
+    """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
+    return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
+
+
+def gathered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """A parameter of these logical axes as matrix products want it: whole along `fsdp`, inside jit."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not axes:
+        return x
+    spec = partition(x.shape, axes, mesh).spec
+    return jax.lax.with_sharding_constraint(x, P(*(None if name == "fsdp" else name for name in spec)))

@@ -1,0 +1,42 @@
+"""Architectures without weights: a known model's, or any config.json's."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from survey_jax.common.errors import UserError
+from survey_jax.model.decoder import DecoderConfig
+from survey_jax.pretrained.families import decoder_config
+from survey_jax.pretrained.gguf_files import GGUF
+
+
+def known_architectures() -> list[dict[str, Any]]:
+    """Of published models: `ids` at the hub, `parameters` as published, and what `config` (config.json) says of shapes.
+
+    They are facts about models that others published; fields that change no shape may be left out.
+    """
+    text = (resources.files("survey_jax") / "data" / "architectures.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def read_architecture(model: str) -> DecoderConfig:
+    """The architecture of a known model (its hub id, or the part after the slash), a config.json, a folder or a GGUF.
+
+    Raises:
+      UserError: no such file and no such model, or one that is not supported.
+    """
+    path = Path(model).expanduser()
+    if path.is_file() and path.suffix == ".gguf":
+        return decoder_config(GGUF(path).config(), model)[0]
+    file = path / "config.json" if path.is_dir() else path
+    if path.is_dir() or path.is_file():
+        try:
+            return decoder_config(json.loads(file.read_text(encoding="utf-8")), str(file))[0]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: cannot be read as JSON ({error})") from error
+    for entry in known_architectures():
+        if any(model.lower() in (name.lower(), name.split("/")[-1].lower()) for name in entry["ids"]):
+            return decoder_config(entry["config"], model)[0]
+    known = ", ".join(entry["ids"][0].split("/")[-1] for entry in known_architectures())
+    raise UserError(f"{model}: neither a file nor a known model; give its config.json as --model, or one of {known}")

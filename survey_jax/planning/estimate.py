@@ -1,0 +1,209 @@
+"""What a training step will need on devices that are not here: the real step, compiled without data or weights."""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from survey_jax.config import Config
+from survey_jax.inputs.trees import BatchShape, empty_batch
+from survey_jax.model.abstract import abstract_model, laid_out
+from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.flops import Flops, step_bytes, step_flops
+from survey_jax.parallel.accelerators import Accelerator
+from survey_jax.parallel.sharding import ROWS
+from survey_jax.parallel.sharding_table import bytes_per_device
+from survey_jax.planning.hlo_traffic import Traffic, traffic
+from survey_jax.training.build import check_rows, trainable, training_forward
+from survey_jax.training.optimizer import abstract_optimizer, make_optimizer
+from survey_jax.training.step import compiled_train_step
+
+MARGIN = 0.1  # of a device's memory, for what no plan sees: the runtime, communication buffers, fragmentation
+_REMATERIALIZED = "Involuntary full rematerialization"  # in XLA's own warnings
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A step's arrays as `jax.ShapeDtypeStruct`s with shardings."""
+
+    graphdef: Any
+    train: nnx.State
+    opt_state: Any
+    frozen: nnx.State
+    batch: dict[str, jax.ShapeDtypeStruct]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a step needs of each device, in bytes and seconds.
+
+    Attributes:
+      memory: bytes by what they hold.
+      capacity: bytes of a device.
+      flops: of all devices.
+      sent: what a device sends.
+      seconds: the least that "compute", "memory" (reading and writing it) and "collectives" take, each at full speed.
+      warnings: how often XLA found no good way to go from one layout to another.
+      compiled_in: seconds.
+    """
+
+    memory: dict[str, int]
+    capacity: float
+    flops: Flops
+    sent: Traffic
+    seconds: dict[str, float]
+    warnings: int
+    compiled_in: float
+
+    @property
+    def total(self) -> int:
+        """Bytes of a device."""
+        return sum(self.memory.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.total <= self.capacity * (1 - MARGIN)
+
+    @property
+    def fastest(self) -> float:
+        """Seconds, if computing, memory and network never wait for one another."""
+        return max(self.seconds.values())
+
+    @property
+    def slowest(self) -> float:
+        """Seconds, if a device never sends while it computes; at full speed otherwise."""
+        return max(self.seconds["compute"], self.seconds["memory"]) + self.seconds["collectives"]
+
+
+def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: int) -> State:
+    """The arrays of `train.py`, in the layouts that it gives them."""
+    check_rows(config.batch.rows, mesh)
+    b, kind = config.batch, trainable(config)
+    model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
+    graphdef, state = nnx.split(model)
+    model = nnx.merge(graphdef, laid_out(state, mesh, config.model.dtype, kind))
+    graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
+    rows = NamedSharding(mesh, P(None, *ROWS))
+    arrays = empty_batch(BatchShape(b.rows, b.row_tokens, b.row_answers, b.row_tokens, options))
+    batch = {
+        name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
+        for name, array in arrays.items()
+    }
+    return State(graphdef, train, abstract_optimizer(make_optimizer(config.optim), train, mesh), frozen, batch)
+
+
+def plan(
+    config: Config, decoder: DecoderConfig, mesh: Mesh, chip: Accelerator, options: int = 10, domain: int = 0
+) -> Plan:
+    """Compiles the train step for a mesh, and reads off what it needs.
+
+    Attention is planned as the dense form; the sizes of the other one come from data.
+
+    Args:
+      mesh: of devices that compile: virtual CPU devices, or a topology of TPUs.
+      options: letters K.
+      domain: how many neighbours fast links join; 0: as many as the chip's can.
+    """
+    virtual = mesh.devices.flat[0].platform == "cpu"
+    if virtual and config.model.dtype == "bfloat16":
+        # CPUs turn bfloat16 into float32 and keep copies; float16 has the same size and is left as it is.
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float16"))
+    state = abstract_state(config, decoder, mesh, options)
+    step = compiled_train_step(
+        training_forward(config, decoder), make_optimizer(config.optim), state.train, state.opt_state
+    )
+    letters = jax.ShapeDtypeStruct((options,), np.int32)
+    begin = time.perf_counter()
+    with _stderr() as stderr:
+        lowered = step.lower(state.graphdef, state.train, state.opt_state, state.frozen, state.batch, letters)
+        compiled = lowered.compile()
+    seconds = time.perf_counter() - begin
+    sent = traffic(compiled.as_text(), domain or chip.domain)
+    flops = _flops(config, decoder, options)
+    devices, reads = mesh.size, _step_bytes(config, decoder, mesh, state)
+    return Plan(
+        memory=_memory(compiled.memory_analysis(), state),
+        capacity=chip.memory,
+        flops=flops,
+        sent=sent,
+        seconds={
+            "compute": flops.total / devices / chip.flops,
+            "memory": reads / chip.memory_bandwidth,
+            "collectives": max(
+                sum(sent.total.values()) / chip.fast_bandwidth, sum(sent.leaving.values()) / chip.slow_bandwidth
+            ),
+        },
+        warnings=stderr[0].count(_REMATERIALIZED),
+        compiled_in=seconds,
+    )
+
+
+def _memory(analysis: Any, state: State) -> dict[str, int]:
+    """Bytes of a device by what they hold. Gradients are among XLA's temporary arrays; they are as large as `train`."""
+    known = {
+        "frozen parameters": bytes_per_device(state.frozen),
+        "trained parameters": bytes_per_device(state.train),
+        "optimizer state": bytes_per_device(state.opt_state),
+        "batch": bytes_per_device(state.batch),
+    }
+    fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes  # results that take no argument's place
+    gradients = min(known["trained parameters"], analysis.temp_size_in_bytes)
+    rest = analysis.temp_size_in_bytes + max(0, fresh) - gradients
+    return known | {"gradients": gradients, "activations and other temporaries": rest}
+
+
+def _flops(config: Config, decoder: DecoderConfig, options: int) -> Flops:
+    b = config.batch
+    return step_flops(
+        decoder,
+        rows=b.rows * b.microbatches,
+        tokens=b.row_tokens,
+        answers=b.row_answers,
+        options=options,
+        lora_rank=config.lora.rank,
+        projections=config.lora.projections,
+        remat=config.model.remat,
+    )
+
+
+def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: State) -> float:
+    """What a device reads and writes: what its matrix products do, and the update of what is trained."""
+    b = config.batch
+    products = step_bytes(
+        decoder,
+        rows=b.rows // (mesh.shape["data"] * mesh.shape["fsdp"]),
+        microbatches=b.microbatches,
+        tokens=b.row_tokens,
+        itemsize=np.dtype(config.model.dtype if config.model.dtype != "bfloat16" else "float16").itemsize,
+        lora_rank=config.lora.rank,
+        remat=config.model.remat,
+    )
+    update = 2 * bytes_per_device((state.train, state.opt_state)) + bytes_per_device(state.train)
+    return products / mesh.shape["tensor"] + update
+
+
+@contextlib.contextmanager
+def _stderr() -> Iterator[list[str]]:
+    """What C++ code writes to stderr meanwhile; passed on, but for the warnings that are counted."""
+    text = [""]
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield text
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            text[0] = file.read().decode(errors="replace")
+            other = [line for line in text[0].splitlines() if _REMATERIALIZED not in line]
+            os.write(2, "".join(f"{line}\n" for line in other).encode())

@@ -1,0 +1,235 @@
+"""Reading a Hugging Face config.json so that no setting of it is passed over."""
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from types import MappingProxyType
+from typing import Any
+
+from survey_jax.common.errors import UserError, plural
+from survey_jax.model.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Yarn
+
+# Fields that never change a logit of a given prompt: names and versions, token ids, training (initial values, dropout),
+# caches, memory layout (pretraining_tp cuts matrix products into parts), and generation defaults that transformers used
+# to keep here. So do those that begin with "_", which are transformers' notes to itself.
+_HARMLESS = """
+    architectures attn_implementation auto_map cache_implementation dtype id2label label2id max_position_embeddings
+    model_type name_or_path problem_type return_dict task_specific_params tokenizer_class torch_dtype
+    transformers_version unsloth_fixed unsloth_version use_cache
+
+    bos_token_id decoder_start_token_id eos_token_id mask_token_id pad_token_id sep_token_id unk_token_id
+
+    attention_dropout attn_pdrop embd_pdrop embedding_dropout hidden_dropout initializer_range pretraining_tp
+    resid_pdrop residual_dropout
+
+    bad_words_ids begin_suppress_tokens chunk_size_feed_forward diversity_penalty do_sample early_stopping
+    encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
+    length_penalty max_length max_new_tokens min_length no_repeat_ngram_size num_beam_groups num_beams
+    num_return_sequences output_attentions output_hidden_states output_scores prefix remove_invalid_values
+    repetition_penalty return_dict_in_generate suppress_tokens temperature top_k top_p typical_p
+"""
+HARMLESS = frozenset(_HARMLESS.split())
+
+_NEEDED: Any = object()  # a default that says there is none
+
+
+class Fields:
+    """The fields of a config.json, or of a section of it, and a record of those that were asked for.
+
+    Args:
+      where: the file's name, for messages.
+      section: "" or the section's name and a dot, for messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], where: str, section: str = ""):
+        self._values, self.where, self._section = values, where, section
+        self._known: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        """A field's value. UserError if it is missing or null."""
+        value = self.get(name)
+        if value is None:
+            raise UserError(f"{self.where}: field {self._section + name!r} is missing")
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A field's value, or `default` where it is missing or null."""
+        self._known.add(name)
+        value = self._values.get(name)
+        return default if value is None else value
+
+    def count(self, name: str, default: Any = _NEEDED, least: int = 1) -> Any:
+        """A whole number, or `default` where it is missing or null. UserError if it is none, or below `least`."""
+        value = self[name] if default is _NEEDED else self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise self.refused(name, f"it must be a whole number, {least} or more")
+        return value
+
+    def number(self, name: str, default: Any = _NEEDED, zero: bool = False) -> Any:
+        """A number above zero (or zero), or `default` where it is missing or null. UserError if it is none."""
+        value = self[name] if default is _NEEDED else self.get(name)
+        if value is not None and not (_is_number(value) and (value > 0 or (zero and value == 0))):
+            raise self.refused(name, f"it must be a number{', zero or' * zero} above zero")
+        return default if value is None else value
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of numbers above zero. UserError if it is missing or none."""
+        values = self[name]
+        if not isinstance(values, list | tuple) or not all(_is_number(v) and v > 0 for v in values):
+            raise self.refused(name, "it must be a list of numbers above zero")
+        return tuple(values)
+
+    def window(self, absent: int | None) -> int | None:
+        """`sliding_window`, in which null means that there is none; `absent` where the field is missing."""
+        return self.count("sliding_window", None) if "sliding_window" in self._values else absent
+
+    def only(self, name: str, *supported: Any) -> None:
+        """Refuses a field whose value is none of these, null or absent: others change logits in a way not covered."""
+        value = self.get(name)
+        if value is not None and value not in supported:
+            raise self.refused(name, f"supported: {', '.join(map(str, supported))}")
+
+    def section(self, name: str) -> "Fields | None":
+        """A section, or None where it is missing or null."""
+        return None if self.get(name) is None else self.needed_section(name)
+
+    def needed_section(self, name: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> "Fields":
+        """A section and what it leaves out. UserError if it is missing or none."""
+        value = self[name]
+        if not isinstance(value, Mapping):
+            raise self.refused(name, "it must be an object")
+        return Fields({**defaults, **value}, self.where, f"{self._section}{name}.")
+
+    def finish(self) -> None:
+        """Refuses the first field that nobody asked for, unless it is HARMLESS or says nothing (null, false, empty)."""
+        for name in sorted(set(self._values) - self._known - HARMLESS):
+            value = self._values[name]
+            says_nothing = value is None or value is False or value in ([], {})  # 0 may well say something
+            if not says_nothing and not name.startswith("_"):
+                raise self.refused(name, "the field is unknown and might change the model's logits")
+
+    def refused(self, name: str, reason: str) -> UserError:
+        """The error that names a field and its value."""
+        return UserError(f"{self.where}: {self._section}{name} = {self._values[name]!r} is not supported ({reason})")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def rotary(
+    f: Fields, rope: Fields | None, theta: float = 1e4, share: float | None = None, interleaved: bool = False
+) -> Rotary:
+    """The rotary embedding of a section of rotary settings; read as transformers reads it.
+
+    Args:
+      f: the config around it; transformers 4 kept the base and the original length there.
+      rope: the section.
+      theta: the family's default base.
+      share: the family's default share of a head that is rotated; None: it rotates whole heads only.
+      interleaved: of `Rotary`.
+
+    Raises:
+      UserError: an unknown scaling or setting of it, or one missing.
+    """
+    rope = rope or Fields({}, f.where)
+    asked = rope.number("partial_rotary_factor", f.number("partial_rotary_factor", None))
+    if share is None and asked not in (None, 1):
+        raise UserError(f"{f.where}: partial_rotary_factor = {asked!r} is not supported (by this architecture)")
+    common = {
+        "theta": rope.number("rope_theta", f.number("rope_theta", theta)),
+        "share": asked or share or 1.0,
+        "interleaved": interleaved,
+    }
+    kind = rope.get("rope_type", rope.get("type", "default"))  # its new and its old name
+    rope.get("finetuned")  # a note on how the model came about
+    if not isinstance(kind, str) or kind not in _SCALINGS:
+        raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
+    result = _SCALINGS[kind](f, rope, common)
+    rope.get("original_max_position_embeddings"), f.get("original_max_position_embeddings")  # not all scalings ask
+    rope.finish()
+    return result
+
+
+def _original_length(f: Fields, rope: Fields) -> int:
+    """For how many positions the model was made before its rotary embedding was stretched."""
+    inner, outer = (section.number("original_max_position_embeddings", None) for section in (rope, f))
+    return outer or inner or f.number("max_position_embeddings")
+
+
+def _default(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    rope.get("factor"), rope.get("attention_factor")  # which nothing applies
+    return Rotary(**common)
+
+
+def _linear(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    return Linear(**common, factor=rope.number("factor"))
+
+
+def _dynamic(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    return Dynamic(**common, factor=rope.number("factor"), original_length=f.number("max_position_embeddings"))
+
+
+def _llama3(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    low, high, length = rope.number("low_freq_factor"), rope.number("high_freq_factor"), _original_length(f, rope)
+    if low >= high:
+        raise rope.refused("high_freq_factor", f"it must be above low_freq_factor = {low!r}")
+    return Llama3(**common, factor=rope.number("factor"), low=low, high=high, original_length=length)
+
+
+def _yarn(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    length = _original_length(f, rope)
+    factor = rope.number("factor", None) or f.number("max_position_embeddings") / length
+
+    def mscale(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    over, under = (rope.number(name, None, zero=True) for name in ("mscale", "mscale_all_dim"))
+    inferred = mscale(over) / mscale(under) if over and under else mscale(1.0)
+    return Yarn(
+        **common,
+        attention_factor=rope.number("attention_factor", inferred),
+        factor=factor,
+        slow=rope.number("beta_slow", 1),
+        fast=rope.number("beta_fast", 32),
+        original_length=length,
+        truncate=rope.get("truncate", True),
+    )
+
+
+def _longrope(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
+    length = _original_length(f, rope)
+    factor = rope.number("factor", None) or f.number("max_position_embeddings") / length
+    inferred = math.sqrt(1 + math.log(factor) / math.log(length)) if factor > 1 else 1.0
+    return LongRope(
+        **common,
+        attention_factor=rope.number("attention_factor", inferred),
+        short=rope.numbers("short_factor"),
+        long=rope.numbers("long_factor"),
+        original_length=length,
+    )
+
+
+_SCALINGS = {
+    "default": _default,
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+    "su": _longrope,  # its name in Phi-3's first release
+}
+
+
+def check_turned(f: Fields, rope: Rotary, head_width: int) -> None:
+    """UserError unless a rotary embedding turns pairs of a head's channels, and has a divisor for each pair."""
+    turned = int(head_width * rope.share)
+    if turned % 2 or not 0 < turned <= head_width:
+        heads = f"each head's {head_width} (head_dim, or hidden_size / num_attention_heads)"
+        raise UserError(f"{f.where}: rotary embeddings turn {turned} channels of {heads}; it must be an even number")
+    for name, divisors in (("short", rope.short), ("long", rope.long)) if isinstance(rope, LongRope) else ():
+        if len(divisors) != turned // 2:
+            found = f"{name}_factor has {plural(len(divisors), 'number')}, not {turned // 2}"
+            raise UserError(f"{f.where}: {found}: one for each pair of channels that rotary embeddings turn")

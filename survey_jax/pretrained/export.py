@@ -1,0 +1,254 @@
+"""Weights out: a trained model as a Hugging Face directory, or its adapters as PEFT reads them."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  # so that numpy knows bfloat16 by name
+import numpy as np
+from flax import nnx
+from rich.progress import track
+from safetensors.numpy import save
+
+from survey_jax.model.abstract import abstract_model
+from survey_jax.pretrained.families import Tensor
+from survey_jax.pretrained.gguf_files import GGUF
+from survey_jax.pretrained.open import Pretrained
+from survey_jax.pretrained.safetensors_files import SHARD_BYTES, ShardWriter
+
+# Trained parameters by our names ("blocks.q", "blocks.q_lora_a", ...), stacked over layers, in our layouts. A mapping,
+# since it may read them only when they are asked for.
+Trained = Mapping[str, np.ndarray]
+
+# Of a Hugging Face directory, besides weights: configs, tokenizers, chat templates, and what a licence wants passed on.
+_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "LICENSE*", "NOTICE*", "USE_POLICY*")
+
+_BLOCK = 1 << 24  # numbers read at once
+
+
+def write_merged(
+    pretrained: Pretrained,
+    trained: Trained,
+    lora_scale: float,
+    folder: Path,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[str]:
+    """Writes the whole model: the base's tensors with what was trained put in their place or added to them.
+
+    A projection W with an adapter becomes W + lora_scale * A B, computed in float32. Beyond the parameter that
+    `trained` gives, some rows of one tensor are in memory at a time.
+
+    Args:
+      trained: adapters, or (full fine-tuning) the parameters themselves.
+      lora_scale: alpha / rank.
+      dtype: of all tensors; None: each as the base stores it (a GGUF file's become float32).
+
+    Returns:
+      Names of the weight files.
+    """
+    _check_names(pretrained, trained)
+    source = pretrained.source
+    tensors = {name: (source.shape(name), _target_dtype(source.dtype(name), dtype)) for name in source.names}
+    rest = set(tensors)
+    with ShardWriter(folder, tensors, shard_bytes) as writer:
+        parameters = _parameters(pretrained)
+        for parameter, stored in track(parameters, "merging", transient=True, disable=not sys.stdout.isatty()):
+            change = _Change(trained, parameter, stored.transposed, lora_scale)
+            for layer, name in enumerate(_tensor_names(pretrained, stored.name)):
+                shape = source.shape(name)
+                first, last = stored.rows or (0, shape[0])
+                for rows in _blocks((last - first, *shape[1:])):
+                    there = slice(first + rows.start, first + rows.stop)
+                    base = source.read(name, (there,))
+                    writer.write(name, change(base, layer if "{}" in stored.name else None, rows), there.start)
+                rest.discard(name)
+        for name in rest:
+            for rows in _blocks(shape := source.shape(name)):
+                writer.write(name, source.read(name, (rows,)[: len(shape)]), rows.start)
+    return writer.files
+
+
+class _Change:
+    """What training did to a parameter: (the base's rows, layer, which rows) -> new rows, as Hugging Face has them."""
+
+    def __init__(self, trained: Trained, parameter: str, transposed: bool, lora_scale: float):
+        self._whole = trained.get(parameter)
+        self._a, self._b = trained.get(f"{parameter}_lora_a"), trained.get(f"{parameter}_lora_b")
+        self._transposed, self._scale = transposed, np.float32(lora_scale)
+
+    def __call__(self, base: np.ndarray, layer: int | None, rows: slice) -> np.ndarray:
+        at = ... if layer is None else layer
+        if self._whole is not None:
+            whole = self._whole[at]
+            return (whole.T if self._transposed else whole)[rows]
+        if self._a is None or self._b is None:
+            return base
+        update = self._scale * (self._a[at] @ self._b[at][:, rows])  # [in, rows]: adapted projections are transposed
+        return base.astype(np.float32) + update.T
+
+
+def write_adapter(
+    pretrained: Pretrained,
+    trained: Trained,
+    lora_scale: float,
+    folder: Path,
+    base: str,
+    revision: str | None,
+    dtype: str | None = None,
+) -> None:
+    """Writes adapters as PEFT's LoraConfig has them: adapter_config.json and adapter_model.safetensors.
+
+    Args:
+      trained: adapters only.
+      lora_scale: alpha / rank.
+      base: where PEFT finds the base model; revision: of a hub id.
+      dtype: None: float32, as trained.
+    """
+    _check_names(pretrained, trained)
+    modules = _adapted_modules(pretrained, trained)
+    tensors: dict[str, np.ndarray] = {}
+    for module in modules:
+        for layer, name in enumerate(_tensor_names(pretrained, module.name)):
+            a, b = module.adapter(layer, pretrained.source.shape(name)[0])
+            prefix = f"base_model.model.{_module(name)}"
+            tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a, np.dtype(dtype or "float32"))
+            tensors[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(b, np.dtype(dtype or "float32"))
+    rank = max(module.rank for module in modules)
+    smaller = {_last_name(module.name): module.rank for module in modules if module.rank != rank}
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "revision": revision,
+        "r": rank,
+        "lora_alpha": lora_scale * rank,
+        "rank_pattern": smaller,
+        "alpha_pattern": {module: lora_scale * r for module, r in smaller.items()},
+        "target_modules": _target_modules(pretrained, [module.name for module in modules]),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
+
+
+@dataclasses.dataclass
+class _Adapted:
+    """A module with adapters: of one projection, or of several that the family fuses into it (Phi-3's qkv_proj).
+
+    Attributes:
+      name: of its weight, with "{}" for the layer.
+      parts: A [L, i, R], B [L, R, o] and the rows of the module's output that they change; None: all.
+    """
+
+    name: str
+    parts: list[tuple[np.ndarray, np.ndarray, tuple[int, int] | None]]
+
+    @property
+    def rank(self) -> int:
+        return sum(a.shape[-1] for a, _, _ in self.parts)
+
+    def adapter(self, layer: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """One adapter for all parts: their As below one another, [rank, i], and their Bs apart, [rows, rank]."""
+        together, at = np.zeros((rows, self.rank), np.float32), 0
+        for _, b, span in self.parts:
+            columns = slice(at, at := at + b.shape[1])
+            together[slice(*(span or (0, rows))), columns] = b[layer].T
+        return np.concatenate([a[layer].T for a, _, _ in self.parts]), together
+
+
+def _adapted_modules(pretrained: Pretrained, trained: Trained) -> list[_Adapted]:
+    names = set(trained)
+    found: dict[str, _Adapted] = {}
+    for parameter, stored in _parameters(pretrained):
+        if f"{parameter}_lora_a" in names:
+            part = (trained[f"{parameter}_lora_a"], trained[f"{parameter}_lora_b"], stored.rows)
+            found.setdefault(stored.name, _Adapted(stored.name, [])).parts.append(part)
+    return list(found.values())
+
+
+def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str]:
+    """Which modules PEFT adapts: by their last names, or in full where another module (of a vision part) shares one."""
+    ours = {name for pattern in patterns for name in _tensor_names(pretrained, pattern)}
+    last = {_last_name(name) for name in ours}
+    others = {_last_name(name) for name in pretrained.source.names if name not in ours}
+    return sorted(map(_module, ours)) if last & others else sorted(last)
+
+
+def _module(tensor: str) -> str:
+    """Where transformers' model has the module of a weight; a model with vision keeps its text part one level down."""
+    return re.sub(r"^(model\.)?language_model\.(model\.)?", "model.language_model.", tensor.removesuffix(".weight"))
+
+
+def _last_name(tensor: str) -> str:
+    """ "q_proj" for "model.layers.0.self_attn.q_proj.weight"."""
+    return _module(tensor).rpartition(".")[2]
+
+
+def write_papers(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
+    """Puts config, tokenizer, chat template and licence beside merged weights.
+
+    From a Hugging Face directory they are copied byte for byte, but for the type in config.json if it is another. A
+    GGUF file has none: config and tokenizer are those that we read out of it.
+    """
+    config_file = folder / "config.json"
+    if isinstance(pretrained.source, GGUF):
+        config = pretrained.source.config() | {"dtype": dtype or "float32"}
+        config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        pretrained.tokenizer().save_pretrained(folder)
+        return
+    for file in sorted({file for pattern in _FILES for file in pretrained.path.glob(pattern)}):
+        if file.is_file() and not file.name.endswith(".index.json"):
+            shutil.copyfile(file, folder / file.name)
+    if dtype:
+        config = _with_dtype(json.loads(config_file.read_text(encoding="utf-8")), dtype)
+        config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """A config.json, or a part of it, that says `dtype`: transformers 5 calls the field so, 4 "torch_dtype"."""
+    names = [name for name in ("dtype", "torch_dtype") if name in config] or ["dtype"]
+    inner = {name: _with_dtype(part, dtype) for name, part in config.items() if name == "text_config"}
+    return config | inner | dict.fromkeys(names, dtype)
+
+
+def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor]]:
+    """The model's parameters and where they are stored: a tied head, where a file holds it too, is the embedding."""
+    model = nnx.to_flat_state(nnx.state(abstract_model(pretrained.config, 0, ())))
+    names = [".".join(map(str, path)) for path, _ in model]
+    found = [(name, pretrained.names[name]) for name in names]
+    return found + ([("embedding", pretrained.names["head"])] if pretrained.config.tied_head else [])
+
+
+def _check_names(pretrained: Pretrained, trained: Trained) -> None:
+    """Nothing that was trained may be left out."""
+    bases = {name.removesuffix("_lora_a").removesuffix("_lora_b") for name in trained}
+    if unknown := bases - {name for name, _ in _parameters(pretrained)}:
+        raise ValueError(f"{sorted(unknown)}: trained, but not of this model")
+
+
+def _blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Rows of a tensor, some at a time: of an embedding, a copy or two take gigabytes."""
+    count, *inner = shape or (1,)
+    step = max(1, _BLOCK // max(1, math.prod(inner)))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def _target_dtype(stored: np.dtype, dtype: str | None) -> np.dtype:
+    """Integers stay integers."""
+    return np.dtype(dtype) if dtype and stored.kind not in "iu" else stored
+
+
+def _tensor_names(pretrained: Pretrained, pattern: str) -> list[str]:
+    """The tensors that hold a parameter, layer by layer; none if the model lacks it."""
+    names = [pattern.format(layer) for layer in range(pretrained.config.layers if "{}" in pattern else 1)]
+    return [name for name in names if name in pretrained.source.names]

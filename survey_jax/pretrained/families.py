@@ -1,0 +1,373 @@
+"""Hugging Face config.json and weight names <-> ours, a short function a family."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from survey_jax.common.errors import UserError
+from survey_jax.model.attention import LayerKind
+from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.rotary import Rotary
+from survey_jax.pretrained.config_json import Fields, check_turned, rotary
+from survey_jax.pretrained.weight_names import GEMMA2_NAMES, NAMES, POST_NORM_NAMES, Names, Tensor, layer, projection
+
+Family = tuple[DecoderConfig, Names]
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def decoder_config(hf: Mapping[str, Any], where: str) -> Family:
+    """A config.json (of transformers 4 or 5) -> our config and its table of weight names.
+
+    Args:
+      where: the file's name, for messages.
+
+    Raises:
+      UserError: an architecture that is not supported; a field that is missing, that has a value which is not
+        supported, or that is unknown and not plainly harmless.
+    """
+    if not isinstance(hf, Mapping):
+        raise UserError(f"{where}: expected a JSON object, not {hf!r:.40}")
+    family = hf.get("model_type")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise UserError(f"{where}: architecture {family!r} is not supported; choose one of {', '.join(FAMILIES)}")
+    if hf.get("quantization_config"):
+        raise UserError(f"{where}: quantization_config: weights that are stored quantised are not supported; use the "
+                        "model's bfloat16 weights, or a GGUF file")  # fmt: skip
+    fields = Fields(hf, where)
+    fields.only("is_causal", True)
+    try:
+        result = FAMILIES[family](fields)
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        raise UserError(f"{where}: a field has a value of the wrong kind ({error})") from error
+    fields.finish()
+    return result
+
+
+def _llama(f: Fields) -> Family:
+    return _decoder(f, _uniform(f), biases=_biases(f)), NAMES
+
+
+def _qwen2(f: Fields) -> Family:
+    return _decoder(f, _qwen_kinds(f), biases=("q", "k", "v")), NAMES
+
+
+def _qwen3(f: Fields) -> Family:
+    head_width = f.count("head_dim", 128)
+    return _decoder(f, _qwen_kinds(f), biases=_biases(f), qk_norm="head", head_width=head_width), NAMES
+
+
+def _qwen_kinds(f: Fields) -> list[LayerKind]:
+    """Layers from max_window_layers on slide, if any do."""
+    rope, first = rotary(f, _rope(f)), f.count("max_window_layers", 28, least=0)
+    window = f.window(absent=4096)
+    window = window if f.get("use_sliding_window") else None
+    slides = _slides(f, lambda layer: window is not None and layer >= first)
+    return [LayerKind(rope, window if slide else None) for slide in slides]
+
+
+def _mistral(f: Fields) -> Family:
+    """Ministral too: with layer_types, some layers slide; without, all do where there is a window."""
+    rope, window = rotary(f, _rope(f)), f.window(absent=4096)
+    slides = _slides(f, lambda layer: window is not None)
+    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), NAMES
+
+
+def _cwm(f: Fields) -> Family:
+    """Code World Model: a Llama 3 whose layers slide but for every fourth."""
+    rope, window = rotary(f, _rope(f) or f["rope_scaling"], theta=1e6), f.count("sliding_window")
+    slides = _slides(f, lambda layer: layer % 4 != 0)
+    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), NAMES
+
+
+def _seed_oss(f: Fields) -> Family:
+    qkv = ("q", "k", "v") if f.get("attention_bias", True) else ()
+    o = ("o",) if f.get("attention_out_bias") else ()
+    return _decoder(f, _uniform(f), biases=qkv + o + _mlp_biases(f), head_width=f.count("head_dim", 128)), NAMES
+
+
+def _smollm3(f: Fields) -> Family:
+    """Every fourth layer knows no positions, and slides if anything does."""
+    rope, every = rotary(f, _rope(f), theta=2e6), f.count("no_rope_layer_interval", 4)
+    layers = range(f.count("num_hidden_layers"))
+    turned = f.get("no_rope_layers") or [(layer + 1) % every != 0 for layer in layers]  # 1 = has positions
+    if not isinstance(turned, list) or len(turned) < len(layers) or not all(t in (0, 1) for t in turned):
+        raise f.refused("no_rope_layers", f"{len(layers)} times 1 or 0")
+    window = f.window(absent=None)
+    window = window if f.get("use_sliding_window") else None
+    f.get("max_window_layers")  # of no effect
+    slides = _slides(f, lambda layer: window is not None and not turned[layer])
+    kinds = [LayerKind(rope if turned[layer] else None, window if slides[layer] else None) for layer in layers]
+    return _decoder(f, kinds, biases=_biases(f), tied_head=f.get("tie_word_embeddings", True)), NAMES
+
+
+def _phi3(f: Fields) -> Family:
+    """Phi-3 and 4: queries, keys and values fused, gate and up fused."""
+    f.only("full_attn_mod", 1)
+    f.only("interpolate_factor", 1)
+    for field in ("attention_bias", "mlp_bias", "lm_head_bias"):
+        f.only(field, False)
+    window = f.window(absent=None)
+    c = _decoder(f, _same(f, LayerKind(rotary(f, _rope(f), share=1.0), window)))
+    q, k, ff = c.heads * c.head_width, c.kv_heads * c.head_width, c.ff_width
+    fused = {
+        "blocks.q": projection("self_attn.qkv_proj", (0, q)),
+        "blocks.k": projection("self_attn.qkv_proj", (q, q + k)),
+        "blocks.v": projection("self_attn.qkv_proj", (q + k, q + 2 * k)),
+    }
+    return c, Names(NAMES | fused | _fused_gate(ff))
+
+
+def _glm4(f: Fields) -> Family:
+    """GLM-4-0414: norms before and after, gate and up fused, half of each head rotated in interleaved pairs."""
+    rope = rotary(f, _rope(f), share=0.5, interleaved=True)
+    biases = ("q", "k", "v") if f.get("attention_bias", True) else ()
+    head_width = f.count("head_dim", 128)
+    c = _decoder(f, _same(f, LayerKind(rope)), biases=biases, post_norms=True, head_width=head_width)
+    norms = {
+        "blocks.attention_post_norm": layer("post_self_attn_layernorm"),
+        "blocks.ff_post_norm": layer("post_mlp_layernorm"),
+    }
+    return c, Names(NAMES | norms | _fused_gate(c.ff_width))
+
+
+def _fused_gate(ff: int) -> dict[str, Tensor]:
+    return {
+        "blocks.gate": projection("mlp.gate_up_proj", (0, ff)),
+        "blocks.up": projection("mlp.gate_up_proj", (ff, 2 * ff)),
+    }
+
+
+def _olmo2(f: Fields) -> Family:
+    return _decoder(f, _uniform(f), **_olmo(f)), POST_NORM_NAMES
+
+
+def _olmo3(f: Fields) -> Family:
+    """Layers slide but for every fourth; scaled rotary settings are for those that do not."""
+    full, local = _two_rotaries(f, 5e5, 5e5, "rope_theta")
+    slides = _slides(f, lambda layer: (layer + 1) % 4 != 0)
+    return _decoder(f, _alternating(slides, full, local, f.count("sliding_window", 4096)), **_olmo(f)), POST_NORM_NAMES
+
+
+def _olmo(f: Fields) -> dict[str, Any]:
+    return {"biases": _biases(f), "qk_norm": "projection", "pre_norms": False, "post_norms": True}
+
+
+def _exaone4(f: Fields) -> Family:
+    """With a window, layers slide but for every n-th, and those know no positions."""
+    rope, window = rotary(f, _rope(f)), f.window(absent=4096)
+    every = f.get("sliding_window_pattern", 4)
+    if isinstance(every, str):
+        every = len(every)  # "LLLG"
+    elif window is not None:
+        every = f.count("sliding_window_pattern", 4)
+    slides = _slides(f, lambda layer: window is not None and (layer + 1) % every != 0)
+    kinds = [LayerKind(rope if slide or window is None else None, window if slide else None) for slide in slides]
+    return _decoder(f, kinds, qk_norm="head", pre_norms=False, post_norms=True), POST_NORM_NAMES
+
+
+def _granite(f: Fields) -> Family:
+    c, names = _llama(f)
+    scales = {
+        "query_scale": f.number("attention_multiplier", 1.0),
+        "embed_scale": f.number("embedding_multiplier", 1.0),
+        "residual_scale": f.number("residual_multiplier", 1.0),
+        "logit_scale": 1 / f.number("logits_scaling", 1.0),
+    }
+    return dataclasses.replace(c, **scales), names
+
+
+def _gemma(f: Fields) -> Family:
+    return _decoder(f, _uniform(f), **_gemmas(f)), NAMES
+
+
+def _gemma2(f: Fields) -> Family:
+    rope = rotary(f, _rope(f))
+    window = f.count("sliding_window")
+    f.only("sliding_window_size", window)
+    kinds = _alternating(_slides(f, lambda layer: (layer + 1) % 2 != 0), rope, rope, window)
+    caps = {"attention_softcap": f.number("attn_logit_softcapping", None)}
+    caps["logit_softcap"] = f.number("final_logit_softcapping", None)
+    scale = f.number("query_pre_attn_scalar", 256) ** -0.5
+    return _decoder(f, kinds, **_gemmas(f), **caps, query_scale=scale, post_norms=True), GEMMA2_NAMES
+
+
+def _gemma3(f: Fields) -> Family:
+    # transformers reads attn_logit_softcapping but does not apply it; no released Gemma 3 sets it.
+    f.only("attn_logit_softcapping")
+    full, local = _two_rotaries(f, 1e6, 1e4, "rope_local_base_freq")
+    every = f.count("sliding_window_pattern", f.count("_sliding_window_pattern", 6))
+    kinds = _alternating(_slides(f, lambda layer: (layer + 1) % every != 0), full, local, f.count("sliding_window"))
+    scale = f.number("query_pre_attn_scalar", 256) ** -0.5
+    settings = {"query_scale": scale, "post_norms": True, "qk_norm": "head"}
+    settings["logit_softcap"] = f.number("final_logit_softcapping", None)
+    return _decoder(f, kinds, **_gemmas(f), **settings), GEMMA2_NAMES
+
+
+def _gemmas(f: Fields) -> dict[str, Any]:
+    """What all Gemmas share."""
+    f.only("attention_bias", False)
+    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")  # the first was meant as the second; so transformers reads it
+    f.only("hidden_activation", "gelu_pytorch_tanh")
+    f.only("use_bidirectional_attention", False)
+    return {
+        "activation": "gelu_tanh",
+        "head_width": f.count("head_dim", 256),
+        "tied_head": f.get("tie_word_embeddings", True),
+        "norm_offset": 1.0,
+        "embed_scale": math.sqrt(f.count("hidden_size")),
+    }
+
+
+_SPELLINGS = (
+    {"model": "language_model.model", "lm_head": "language_model.lm_head"},  # on the hub
+    {"model": "model.language_model", "lm_head": "lm_head"},  # inside transformers
+)
+_VISION = ("vision_tower.", "multi_modal_projector.")
+_GEMMA3_TEXT = {  # transformers leaves out of a text_config what has its default value
+    "vocab_size": 262_208,
+    "hidden_size": 2304,
+    "intermediate_size": 9216,
+    "num_hidden_layers": 26,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-6,
+    "sliding_window": 4096,
+}
+_MISTRAL_TEXT = {
+    "vocab_size": 32_000,
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-6,
+}
+
+
+def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str) -> Callable[[Fields], Family]:
+    """The text decoder of a checkpoint that also reads images; its other tensors are left alone."""
+
+    def family(f: Fields) -> Family:
+        for field in ("vision_config", "image_token_index", "image_token_id", *image_fields):
+            f.get(field)
+        text = f.needed_section("text_config", defaults)
+        text.only("is_causal", True)
+        text.only("model_type", model_type)
+        config, names = FAMILIES[model_type](text)
+        text.finish()
+        config = dataclasses.replace(config, tied_head=f.get("tie_word_embeddings", config.tied_head))
+        names = Names(names)
+        names.spellings = _SPELLINGS
+        names.not_text = (*_VISION, *(f"model.{prefix}" for prefix in _VISION))
+        return config, names
+
+    return family
+
+
+def _decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderConfig:
+    """A Llama, but for its layers' kinds and what is special."""
+    heads, width = f.count("num_attention_heads"), f.count("hidden_size")
+    if "activation" not in special:
+        f.only("hidden_act", "silu")
+    head_width = special.pop("head_width", None) or f.count("head_dim", width // heads)
+    kv_heads = f.count("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise f.refused("num_key_value_heads", f"it must divide num_attention_heads = {heads}")
+    distinct = tuple(dict.fromkeys(kinds))
+    for kind in distinct:
+        if kind.rotary is not None:
+            check_turned(f, kind.rotary, head_width)
+    settings = {
+        "vocab_size": f.count("vocab_size"),
+        "width": width,
+        "layers": f.count("num_hidden_layers"),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_width": head_width,
+        "ff_width": f.count("intermediate_size"),
+        "norm_eps": f.number("rms_norm_eps", zero=True),
+        "query_scale": head_width**-0.5,
+        "tied_head": f.get("tie_word_embeddings", False),
+        "kinds": distinct,
+        "layer_kinds": tuple(distinct.index(kind) for kind in kinds),
+    }
+    return DecoderConfig(**settings | special)
+
+
+def _biases(f: Fields) -> tuple[str, ...]:
+    return (("q", "k", "v", "o") if f.get("attention_bias") else ()) + _mlp_biases(f)
+
+
+def _mlp_biases(f: Fields) -> tuple[str, ...]:
+    return ("gate", "up", "down") if f.get("mlp_bias") else ()
+
+
+def _rope(f: Fields) -> Fields | None:
+    """Rotary settings: `rope_scaling` of transformers 4, `rope_parameters` of 5."""
+    new = f.section("rope_parameters")
+    return f.section("rope_scaling") or new
+
+
+def _two_rotaries(f: Fields, theta: float, local_theta: float, local_field: str) -> tuple[Rotary, Rotary]:
+    """Of layers that see everything, and of sliding ones."""
+    new, old = f.section("rope_parameters"), f.section("rope_scaling")
+    if new is not None:
+        f.get(local_field)  # each section has a base of its own
+        sections = [new.needed_section(kind) for kind in _LAYER_TYPES]
+        full, local = (rotary(f, section, section.number("rope_theta")) for section in sections)
+        new.finish()
+        return full, local
+    return rotary(f, old, theta), Rotary(theta=f.number(local_field, local_theta))
+
+
+def _same(f: Fields, kind: LayerKind) -> list[LayerKind]:
+    return [kind] * f.count("num_hidden_layers")
+
+
+def _uniform(f: Fields) -> list[LayerKind]:
+    """All layers see everything."""
+    return _same(f, LayerKind(rotary(f, _rope(f))))
+
+
+def _alternating(slides: list[bool], full: Rotary, local: Rotary, window: int) -> list[LayerKind]:
+    return [LayerKind(local, window) if slide else LayerKind(full) for slide in slides]
+
+
+def _slides(f: Fields, default: Callable[[int], bool]) -> list[bool]:
+    """Which layers slide: as the file lists them, or by the family's rule."""
+    layers, listed = f.count("num_hidden_layers"), f.get("layer_types")
+    if listed is None:
+        return [bool(default(layer)) for layer in range(layers)]
+    if not isinstance(listed, list) or len(listed) != layers or not all(kind in _LAYER_TYPES for kind in listed):
+        raise f.refused("layer_types", f"{layers} times {' or '.join(_LAYER_TYPES)}")
+    return [kind == "sliding_attention" for kind in listed]
+
+
+FAMILIES: dict[str, Callable[[Fields], Family]] = {
+    "llama": _llama,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "mistral": _mistral,
+    "ministral": _mistral,
+    "mistral3": _text_part(
+        "mistral", _MISTRAL_TEXT, "projector_hidden_act", "vision_feature_layer", "multimodal_projector_bias",
+        "spatial_merge_size",
+    ),
+    "gemma": _gemma,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma3,
+    "gemma3": _text_part(
+        "gemma3_text", _GEMMA3_TEXT, "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "boi_token_id",
+        "eoi_token_id",
+    ),
+    "smollm3": _smollm3,
+    "phi3": _phi3,
+    "olmo2": _olmo2,
+    "olmo3": _olmo3,
+    "granite": _granite,
+    "glm4": _glm4,
+    "exaone4": _exaone4,
+    "seed_oss": _seed_oss,
+    "cwm": _cwm,
+}  # fmt: skip

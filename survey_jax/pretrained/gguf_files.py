@@ -1,0 +1,272 @@
+"""GGUF files seen as Hugging Face models: the config, and float32 tensors under Hugging Face names and layouts."""
+
+import math
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from survey_jax.common.errors import UserError
+from survey_jax.pretrained.gguf_header import Stored, map_file, read_header, unsupported
+
+_LAYER = {
+    "attn_norm.weight": "input_layernorm.weight",
+    "attn_q.weight": "self_attn.q_proj.weight",
+    "attn_k.weight": "self_attn.k_proj.weight",
+    "attn_v.weight": "self_attn.v_proj.weight",
+    "attn_output.weight": "self_attn.o_proj.weight",
+    "ffn_norm.weight": "post_attention_layernorm.weight",
+    "ffn_gate.weight": "mlp.gate_proj.weight",
+    "ffn_up.weight": "mlp.up_proj.weight",
+    "ffn_down.weight": "mlp.down_proj.weight",
+}
+_BIASES = {f"attn_{part}.bias": f"self_attn.{part}_proj.bias" for part in "qkv"}
+_QK_NORMS = {f"attn_{part}_norm.weight": f"self_attn.{part}_norm.weight" for part in "qk"}
+_GEMMA2_LAYER = _LAYER | {
+    "post_attention_norm.weight": "post_attention_layernorm.weight",
+    "ffn_norm.weight": "pre_feedforward_layernorm.weight",
+    "post_ffw_norm.weight": "post_feedforward_layernorm.weight",
+}
+_OUTSIDE = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_LAYERS = {
+    "llama": _LAYER,
+    "qwen2": _LAYER | _BIASES,
+    "qwen3": _LAYER | _QK_NORMS,
+    "gemma2": _GEMMA2_LAYER,
+    "gemma3": _GEMMA2_LAYER | _QK_NORMS,
+}
+_ROPE_FACTORS = "rope_freqs.weight"
+
+
+class GGUF:
+    """A GGUF file of a supported architecture (a key of _LAYERS). Opening reads the header; tensors are read on demand.
+
+    Attributes:
+      path: the file.
+      metadata: its key-value pairs; arrays of numbers are numpy arrays, arrays of strings are lists.
+      names: Hugging Face names of its tensors.
+
+    Raises:
+      UserError: missing, truncated or not a GGUF file; an unknown architecture, tensor or quantisation.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        with map_file(self.path) as data:
+            self.metadata, stored = read_header(self.path, data)
+        architecture = self.metadata.get("general.architecture")
+        if architecture not in _LAYERS:
+            raise UserError(
+                f"{path}: architecture {architecture!r} is not supported; use a GGUF file of {', '.join(_LAYERS)}"
+            )
+        self.architecture: str = architecture
+        _check_kinds(self.path, stored)
+        self._rope_factors = next((s for s in stored if s.name == _ROPE_FACTORS), None)
+        self._tensors = {self._hf_name(s.name): s for s in stored if s is not self._rope_factors}
+
+    def header(self) -> bytes:
+        """The file up to its first tensor: all metadata, the tokenizer's vocabulary included."""
+        with self.path.open("rb") as file:
+            return file.read(min((s.offset for s in self._tensors.values()), default=-1))
+
+    @property
+    def names(self) -> Collection[str]:
+        return self._tensors.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """float32, whatever the file stores."""
+        self._tensors[name]
+        return np.dtype(np.float32)
+
+    def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
+        """A tensor, or a part of it, in Hugging Face's layout: float32, perhaps read-only.
+
+        Only the rows asked for are dequantised. Llama's query and key rows, which GGUF interleaves for its rotary
+        embedding, are put back in order; the one that GGUF adds to Gemma's norm weights is taken off.
+        """
+        stored = self._tensors[name]
+        rows, *columns = index or (slice(None),)
+        order = self._row_order(stored)
+        if len(stored.shape) == 1:
+            values = self._dequantise(stored)[rows]
+        else:
+            values = self._dequantise(stored, rows if order is None else order[rows])[:, *columns]
+        if self.architecture.startswith("gemma") and name.endswith("norm.weight"):
+            return values - np.float32(1)
+        return values
+
+    def config(self) -> dict[str, Any]:
+        """The model's config in the form of a Hugging Face config.json (transformers 4 spelling of the rotary fields).
+
+        Raises:
+          UserError: a field is missing, or says something that changes logits and is not supported.
+        """
+        width, heads = self._integer("embedding_length"), self._integer("attention.head_count")
+        head_width = self._integer("attention.key_length", width // heads)
+        config: dict[str, Any] = {
+            "hidden_size": width,
+            "num_hidden_layers": self._integer("block_count"),
+            "num_attention_heads": heads,
+            "num_key_value_heads": self._integer("attention.head_count_kv", heads),
+            "head_dim": head_width,
+            "intermediate_size": self._integer("feed_forward_length"),
+            "vocab_size": self._vocabulary(),
+            "rms_norm_eps": self._field("attention.layer_norm_rms_epsilon"),
+            "max_position_embeddings": self._integer("context_length"),
+            "tie_word_embeddings": "lm_head.weight" not in self._tensors,
+            "attention_bias": False,
+        }
+        for ours, theirs in {"bos": "bos", "eos": "eos", "pad": "padding"}.items():
+            config[f"{ours}_token_id"] = self.metadata.get(f"tokenizer.ggml.{theirs}_token_id")
+        for key, expected in {"rope.dimension_count": head_width, "attention.value_length": head_width}.items():
+            if self._field(key, expected) != expected:
+                raise UserError(f"{self.path}: {key} is not the head width ({expected}), which is not supported")
+        families = {"qwen2": self._qwen, "qwen3": self._qwen, "gemma2": self._gemma2, "gemma3": self._gemma3}
+        return config | families.get(self.architecture, self._llama)(config)
+
+    def _llama(self, config: dict[str, Any]) -> dict[str, Any]:
+        base = self._field("rope.freq_base", 1e4)
+        return {
+            "model_type": "llama",
+            "architectures": ["LlamaForCausalLM"],
+            "hidden_act": "silu",
+            "mlp_bias": False,
+            "rope_theta": base,
+            "rope_scaling": self._rope_scaling(base, config["head_dim"]),
+        }
+
+    def _qwen(self, config: dict[str, Any]) -> dict[str, Any]:
+        kind = {"model_type": self.architecture, "architectures": [f"Qwen{self.architecture[-1]}ForCausalLM"]}
+        return self._llama(config) | kind | {"use_sliding_window": False}
+
+    def _gemma2(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Every other layer slides, which the file does not tell."""
+        layers, base = config["num_hidden_layers"], self._field("rope.freq_base", 1e4)
+        return {
+            "model_type": "gemma2",
+            "architectures": ["Gemma2ForCausalLM"],
+            "hidden_activation": "gelu_pytorch_tanh",
+            # The 27B model alone (46 layers) scales queries by width / heads instead of by its head width.
+            "query_pre_attn_scalar": self._query_scalar(config, layers == 46),
+            "rope_theta": base,
+            "rope_scaling": self._rope_scaling(base, config["head_dim"]),
+            "sliding_window": self._integer("attention.sliding_window"),
+            "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)],
+            "attn_logit_softcapping": self._field("attn_logit_softcapping", 50.0),
+            "final_logit_softcapping": self._field("final_logit_softcapping", 30.0),
+        }
+
+    @staticmethod
+    def _query_scalar(config: dict[str, Any], by_width: bool) -> int:
+        return config["hidden_size"] // config["num_attention_heads"] if by_width else config["head_dim"]
+
+    def _gemma3(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The file tells neither the layer pattern nor the local rotary base: they are Gemma 3's."""
+        layers, pattern = config["num_hidden_layers"], self._integer("attention.sliding_window_pattern", 6)
+        base = self._field("rope.freq_base", 1e6)
+        # The 27B model alone (62 layers) scales queries by width / heads instead of by its head width.
+        scalar = self._query_scalar(config, layers == 62)
+        return {
+            "model_type": "gemma3_text",
+            "architectures": ["Gemma3ForCausalLM"],
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": scalar,
+            "rope_theta": base,
+            "rope_scaling": self._rope_scaling(base, config["head_dim"]),
+            "rope_local_base_freq": self._field("rope.freq_base_swa", 1e4),
+            "sliding_window": self._integer("attention.sliding_window"),
+            "sliding_window_pattern": pattern,
+            "layer_types": ["sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)],
+            "attn_logit_softcapping": self._field("attn_logit_softcapping", None),
+            "final_logit_softcapping": self._field("final_logit_softcapping", None),
+        }
+
+    def _rope_scaling(self, base: float, head_width: int) -> dict[str, Any] | None:
+        if self._rope_factors is not None:
+            return self._llama3_scaling(self._dequantise(self._rope_factors), base, head_width)
+        kind = self._field("rope.scaling.type", "linear")  # llama.cpp's own default, with factor 1
+        factor = self._field("rope.scaling.factor", self._field("rope.scale_linear", 1.0))
+        if kind == "none" or (kind == "linear" and factor in (0, 1)):
+            return None
+        if kind != "linear":
+            raise UserError(f"{self.path}: rotary scaling {kind!r} is not supported; supported: none, linear, llama3")
+        return {"rope_type": "linear", "factor": factor}
+
+    def _llama3_scaling(self, factors: np.ndarray, base: float, head_width: int) -> dict[str, Any]:
+        """Llama 3.1's scaling is stored as a divisor per frequency [head_width / 2]; tells its parameters from them."""
+        factor, low, high, length = float(factors.max()), 1.0, 4.0, 8192
+        turns = length * base ** (-np.arange(0, head_width, 2) / head_width) / (2 * math.pi)
+        smooth = np.clip((turns - low) / (high - low), 0, 1)
+        expected = 1 / ((1 - smooth) / factor + smooth)
+        if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-3):
+            raise UserError(f"{self.path}: {_ROPE_FACTORS} is not Llama 3's rotary scaling, the only one supported")
+        return {
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low,
+            "high_freq_factor": high,
+            "original_max_position_embeddings": length,
+        }
+
+    def _row_order(self, stored: Stored) -> np.ndarray | None:
+        """Stored rows in Hugging Face's order, where they differ: [head, pair, half] -> [head, half, pair]."""
+        part = stored.name.rpartition("attn_")[2]
+        if self.architecture != "llama" or part not in ("q.weight", "k.weight"):
+            return None
+        heads = self._integer("attention.head_count")
+        if part == "k.weight":
+            heads = self._integer("attention.head_count_kv", heads)
+        return np.arange(stored.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
+
+    def _dequantise(self, stored: Stored, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
+        # Mapped only while it is read: what is mapped counts as memory of the process.
+        data: np.ndarray = np.memmap(self.path, np.uint8, "r", stored.offset, stored.size)
+        if len(stored.shape) > 1:
+            data = data.reshape(stored.shape[0], -1)[rows]
+            if not len(data):
+                return np.zeros((0, *stored.shape[1:]), np.float32)
+        return gguf.quants.dequantize(data, stored.kind).astype(np.float32, copy=False)
+
+    def _hf_name(self, name: str) -> str:
+        block = re.fullmatch(r"blk\.(\d+)\.(.+)", name)
+        if block and (inner := _LAYERS[self.architecture].get(block[2])):
+            return f"model.layers.{block[1]}.{inner}"
+        if name in _OUTSIDE:
+            return _OUTSIDE[name]
+        raise UserError(f"{self.path}: tensor {name} is not supported in a {self.architecture} model")
+
+    def _vocabulary(self) -> int:
+        if "model.embed_tokens.weight" not in self._tensors:
+            raise UserError(f"{self.path}: tensor token_embd.weight is missing")
+        return self.shape("model.embed_tokens.weight")[0]
+
+    def _field(self, key: str, *default: Any) -> Any:
+        value = self.metadata.get(f"{self.architecture}.{key}", *default)
+        if value is None and not default:
+            raise UserError(f"{self.path}: metadata field {self.architecture}.{key} is missing")
+        return value
+
+    def _integer(self, key: str, *default: int) -> int:
+        value = self._field(key, *default)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{self.path}: {self.architecture}.{key} must be one positive integer")
+        return value
+
+
+def _check_kinds(path: Path, stored: list[Stored]) -> None:
+    """Tries each quantisation on one zero block, so that an unsupported one is refused before any work is done."""
+    for kind, name in {s.kind: s.name for s in reversed(stored)}.items():
+        try:
+            gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+        except NotImplementedError as error:
+            raise UserError(unsupported(path, name, kind.name)) from error

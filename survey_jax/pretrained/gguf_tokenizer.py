@@ -1,0 +1,198 @@
+"""The tokenizer that a GGUF file describes, built with the tokenizers package alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import transformers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+
+from survey_jax.common.errors import UserError
+from survey_jax.pretrained.gguf_files import GGUF
+
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4  # token types
+_SPACE = "\u2581"
+_SPECIAL = {"bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "pad": "padding_token_id"}
+_LLAMA3 = ("llama-bpe", "llama3", "llama-v3")  # names of the same pre-tokenizer
+
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def gguf_tokenizer(file: GGUF) -> transformers.PreTrainedTokenizerFast:
+    """Builds the tokenizer; `tokenizer(text)` adds the beginning-of-text token iff the file says so.
+
+    Raises:
+      UserError: no vocabulary, a duplicate in it, or a kind of tokenizer that is not supported.
+    """
+    tokens = _field(file, "tokens")
+    if len(set(tokens)) != len(tokens):
+        raise UserError(f"{file.path}: the vocabulary has duplicate tokens; use another conversion of this model")
+    kind = _field(file, "model")
+    if kind not in ("gpt2", "llama"):
+        raise UserError(f"{file.path}: tokenizer {kind!r} is not supported; supported: gpt2, llama (SentencePiece BPE)")
+    tokenizer = _byte_level(file, tokens) if kind == "gpt2" else _sentencepiece(file, tokens)
+    special = {f"{name}_token": _special(file, tokens, key) for name, key in _SPECIAL.items()}
+    _add_tokens(file, tokens, tokenizer, {token for token in special.values() if token})
+    tokenizer.post_processor = _post_processor(file, tokenizer, special, default_bos=_wants_bos(file, kind))
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        chat_template=file.metadata.get("tokenizer.chat_template"),
+        clean_up_tokenization_spaces=False,
+        model_max_length=file.config()["max_position_embeddings"],
+        **{name: token for name, token in special.items() if token},
+    )
+
+
+def _byte_level(file: GGUF, tokens: list[str]) -> Tokenizer:
+    """Byte-level BPE with the merges in the file; `tokenizer.ggml.pre` names how text is cut into words first."""
+    pre = file.metadata.get("tokenizer.ggml.pre", "default")
+    whole_words = pre in _LLAMA3
+    by_regex = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    words: pre_tokenizers.PreTokenizer
+    if pre == "smollm":
+        words = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_regex])
+    elif pre == "gpt-2":
+        words = by_regex
+    elif pre == "qwen2" or whole_words:
+        digits = "{1,3}" if whole_words else ""
+        words = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_SPLIT.replace("DIGITS", digits)), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+    else:
+        raise UserError(
+            f"{file.path}: pre-tokenizer {pre!r} is not supported; supported: smollm, gpt-2, llama-bpe, qwen2"
+        )
+    merges = [tuple(merge.split(" ")) for merge in _field(file, "merges")]
+    try:
+        tokenizer = Tokenizer(models.BPE(_ids(tokens), merges, ignore_merges=whole_words))
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise UserError(f"{file.path}: tokenizer.ggml.merges is broken ({error}); fetch the file again") from error
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = words
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece(file: GGUF, tokens: list[str]) -> Tokenizer:
+    """SentencePiece BPE: spaces become U+2581, unknown characters bytes, and merges follow from the pieces' scores."""
+    types = _types(file, tokens)
+    pieces = [token if types[i] != _USER_DEFINED else _spaces(token) for i, token in enumerate(tokens)]
+    merges = merges_from_scores(pieces, _per_token(file, tokens, "scores", _field(file, "scores")), types)
+    unknown = _special(file, tokens, "unknown_token_id")
+    tokenizer = Tokenizer(models.BPE(_ids(pieces), merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    replace = normalizers.Replace(" ", _SPACE)
+    decode = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if file.metadata.get("tokenizer.ggml.add_space_prefix", True):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), replace])
+        tokenizer.decoder = decoders.Sequence([*decode, decoders.Strip(" ", 1, 0)])
+    else:
+        tokenizer.normalizer = replace
+        tokenizer.decoder = decoders.Sequence(decode)
+    return tokenizer
+
+
+def merges_from_scores(pieces: Sequence[str], scores: np.ndarray, types: np.ndarray) -> list[tuple[str, str]]:
+    """Every way to join two normal pieces into a third, the best-scored result first.
+
+    SentencePiece joins whichever neighbours make the best piece; a ranked list of merges does the same. Ways to make
+    the same piece are ranked by the length of their left part, longest first, as Hugging Face's converter does.
+    """
+    normal = [i for i in np.argsort(-scores, kind="stable") if types[i] == _NORMAL]
+    known = {pieces[i] for i in normal}
+    merges = []
+    for i in normal:
+        piece = pieces[i]
+        for cut in range(len(piece) - 1, 0, -1):
+            if (left := piece[:cut]) in known and (right := piece[cut:]) in known:
+                merges.append((left, right))
+    return merges
+
+
+def _add_tokens(file: GGUF, tokens: list[str], tokenizer: Tokenizer, special: set[str]) -> None:
+    """Control and unknown tokens, and those that users defined, are found whole in a text and never taken apart."""
+    types = _types(file, tokens)
+    sentencepiece = _field(file, "model") == "llama"
+    added = []
+    for i in np.flatnonzero(np.isin(types, (_UNKNOWN, _CONTROL, _USER_DEFINED))):
+        if types[i] == _USER_DEFINED and tokens[i] not in special:
+            # Runs of spaces are such tokens in Gemma: they must be looked for after spaces became U+2581.
+            runs = sentencepiece and " " in tokens[i]
+            added.append(AddedToken(_spaces(tokens[i]) if runs else tokens[i], normalized=runs, special=False))
+        else:
+            added.append(AddedToken(tokens[i], normalized=False, special=True))
+    tokenizer.add_tokens(added)
+    if tokenizer.get_vocab_size() != len(tokens):
+        raise UserError(f"{file.path}: special tokens are missing from the vocabulary; use another conversion")
+
+
+def _wants_bos(file: GGUF, kind: str) -> bool:
+    """llama.cpp's defaults for files that do not say."""
+    return kind == "llama" or file.metadata.get("tokenizer.ggml.pre") in _LLAMA3
+
+
+def _post_processor(
+    file: GGUF, tokenizer: Tokenizer, special: dict[str, str | None], default_bos: bool
+) -> processors.PostProcessor:
+    """Adds the tokens of beginning and end, as the file says."""
+    parts = {"bos_token": default_bos, "eos_token": False}
+    wanted = {
+        name: token
+        for name, default in parts.items()
+        if (token := special[name]) and file.metadata.get(f"tokenizer.ggml.add_{name}", default)
+    }
+    bos, eos = wanted.get("bos_token", ""), wanted.get("eos_token", "")
+    single = f"{bos} $A {eos}".split()
+    return processors.TemplateProcessing(
+        single=single,
+        pair=single + [f"{part}:1" for part in f"{bos} $B {eos}".split()],
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in set(wanted.values())],
+    )
+
+
+def _types(file: GGUF, tokens: list[str]) -> np.ndarray:
+    types = file.metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+    return _per_token(file, tokens, "token_type", types)
+
+
+def _per_token(file: GGUF, tokens: list[str], key: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    if len(values) != len(tokens):
+        raise UserError(f"{file.path}: tokenizer.ggml.{key} has {len(values)} values for {len(tokens)} tokens")
+    return np.asarray(values)
+
+
+def _special(file: GGUF, tokens: list[str], key: str) -> str | None:
+    index = file.metadata.get(f"tokenizer.ggml.{key}")
+    if index is None:
+        return None
+    if not 0 <= index < len(tokens):
+        raise UserError(f"{file.path}: tokenizer.ggml.{key} = {index} is outside the vocabulary of {len(tokens)}")
+    return tokens[index]
+
+
+def _field(file: GGUF, key: str):
+    if (value := file.metadata.get(f"tokenizer.ggml.{key}")) is None:
+        raise UserError(f"{file.path}: metadata field tokenizer.ggml.{key} is missing")
+    return value
+
+
+def _ids(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: i for i, token in enumerate(tokens)}
+
+
+def _spaces(token: str) -> str:
+    return token.replace(" ", _SPACE)

@@ -1,0 +1,208 @@
+"""Weights in: a Hugging Face directory, a hub id or a GGUF file becomes a sharded model."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Sharding
+
+from survey_jax.common.errors import UserError
+from survey_jax.model.abstract import _by_name, _name, abstract_model, laid_out
+from survey_jax.model.decoder import Decoder
+from survey_jax.model.lora import LoraParam, initial_adapter
+from survey_jax.model.quantize import kind_of
+from survey_jax.pretrained.open import Pretrained
+from survey_jax.pretrained.safetensors_files import TensorSource
+
+CHUNK = 1 << 20  # numbers read and converted at a time: what loading needs besides the arrays' own parts
+_ALIGNMENT = 64  # bytes
+
+Range = tuple[int, int]  # first, last + 1
+Box = tuple[Range, ...]  # part of an array: a range an axis
+Encode = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """An array to make."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    sharding: Sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What it is made from.
+
+    Attributes:
+      tensors: names; several are layers, stacked along a first axis of the targets.
+      rows: of each tensor, those that belong to the targets.
+      stacked: whether the targets have the layer axis.
+      transposed: whether the targets have a tensor's rows as their last axis, not as the first after the layers'.
+    """
+
+    tensors: Sequence[str]
+    rows: Range
+    stacked: bool
+    transposed: bool
+
+
+def load(
+    source: TensorSource, origin: Origin, targets: Sequence[Target], encode: Encode, block: int = 1
+) -> list[jax.Array]:
+    """Reads tensors into the targets; of each, only what this process's devices hold.
+
+    Args:
+      encode: rows of a tensor, [r, ...], -> for each target the part made from them, its first axis again the rows.
+      block: how many columns of a tensor make one of a target; 0: `encode` needs whole rows.
+    """
+    parts = [
+        {box: _empty([last - first for first, last in box], target.dtype) for box in _places(target)}
+        for target in targets
+    ]
+    rows, columns = _extent(origin, [box for buffers in parts for box in buffers])
+    if not block:
+        block, columns = 1, (0, source.shape(origin.tensors[0])[1])
+    index = [slice(columns[0] * block, columns[1] * block)] if len(source.shape(origin.tensors[0])) > 1 else []
+    step = max(1, CHUNK // ((columns[1] - columns[0]) * block))
+    for layer, tensor in enumerate(origin.tensors):
+        for first in range(rows[0], rows[1], step):
+            last = min(first + step, rows[1])
+            read = source.read(tensor, (slice(origin.rows[0] + first, origin.rows[0] + last), *index))
+            for made, buffers in zip(encode(read), parts, strict=True):
+                value, where = _placed(origin, made, layer, first, columns[0])
+                for box, buffer in buffers.items():
+                    _paste(value, where, buffer, box)
+    return [_on_devices(target, buffers) for target, buffers in zip(targets, parts, strict=True)]
+
+
+def _empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array that begins at a multiple of 64 bytes: such a one jax's CPU devices take as it is, without a copy."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+def _places(target: Target) -> dict[Box, list[jax.Device]]:
+    """The parts that this process's devices hold, and which hold each."""
+    places: dict[Box, list[jax.Device]] = {}
+    for device, index in target.sharding.addressable_devices_indices_map(target.shape).items():
+        assert index is not None
+        ends = [part.indices(size) for part, size in zip(index, target.shape, strict=True)]
+        places.setdefault(tuple((first, last) for first, last, _ in ends), []).append(device)
+    return places
+
+
+def _extent(origin: Origin, boxes: Sequence[Box]) -> tuple[Range, Range]:
+    """The rows and columns of a tensor that cover some parts of targets."""
+    inner = [box[1:] if origin.stacked else box for box in boxes]
+    inner = [box[-1:] + box[:-1] if origin.transposed else box for box in inner]  # as stored: rows first
+    columns = [box[1] for box in inner if len(box) > 1] or [(0, 1)]
+    rows = [box[0] for box in inner]
+    return (min(a for a, _ in rows), max(b for _, b in rows)), (min(a for a, _ in columns), max(b for _, b in columns))
+
+
+def _placed(origin: Origin, made: np.ndarray, layer: int, row: int, column: int) -> tuple[np.ndarray, Box]:
+    """What was made of a tensor from a row and a column on: in the target's layout, and where it lies there."""
+    start = (row, column, 0)
+    where = tuple((a, a + n) for a, n in zip(start, made.shape, strict=False))
+    if origin.transposed:
+        made, where = np.moveaxis(made, 0, -1), where[1:] + where[:1]
+    return (made[None], ((layer, layer + 1), *where)) if origin.stacked else (made, where)
+
+
+def _paste(value: np.ndarray, where: Box, buffer: np.ndarray, box: Box) -> None:
+    """Copies what `value`, which lies at `where` in the whole array, shares with `buffer`, which lies at `box`."""
+    shared = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(where, box, strict=True)]
+    if all(a < b for a, b in shared):
+        target = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(shared, box, strict=True))
+        origin = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(shared, where, strict=True))
+        buffer[target] = value[origin]
+
+
+def _on_devices(target: Target, buffers: dict[Box, np.ndarray]) -> jax.Array:
+    """Hands the parts over, and waits for each so that it can be let go of."""
+    singles = []
+    for box, devices in _places(target).items():
+        part = buffers.pop(box)
+        singles += jax.block_until_ready([jax.device_put(part, device) for device in devices])
+        del part
+    return jax.make_array_from_single_device_arrays(target.shape, target.sharding, singles)
+
+
+def load_model(
+    pretrained: Pretrained, abstract: Decoder, mesh: jax.sharding.Mesh, *, frozen_dtype: str, trainable: type, seed: int
+) -> Decoder:
+    """Fills an abstract model: each device's part is read from the file straight into its shard.
+
+    Args:
+      frozen_dtype: of parameters that are neither trained nor quantised.
+      trainable: the Variable type that training updates; those are float32.
+      seed: of adapters' initial values.
+
+    Raises:
+      UserError: a tensor missing, of another shape, or one that the architecture does not account for.
+    """
+    graphdef, state = nnx.split(abstract)
+    variables, arrays = _by_name(state), _by_name(laid_out(state, mesh, frozen_dtype, trainable))
+    base = _by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
+    _check_names(pretrained, list(base))
+    origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
+
+    def target(name: str) -> Target:
+        array = arrays[name].get_value()
+        return Target(array.shape, array.dtype, array.sharding)
+
+    values: dict[str, jax.Array] = {}
+    adapters = {name for name, variable in variables.items() if isinstance(variable, LoraParam)}
+    for number, name in enumerate(name for name in variables if name in adapters or name in base):
+        scale = f"{name}_scale"
+        if name in adapters:
+            key, where = jax.random.fold_in(jax.random.key(seed), number), target(name)
+            init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=where.sharding)
+            values[name] = init(name, key, where.shape)
+        elif scale in variables:
+            kind = kind_of(variables[name])
+            pair = [target(name), target(scale)]
+            values[name], values[scale] = load(pretrained.source, origins[name], pair, kind.encode, kind.columns)
+        else:
+            [values[name]] = load(pretrained.source, origins[name], [target(name)], lambda x: (x,))
+    filled = [(path, v.replace(values[_name(path)])) for path, v in nnx.to_flat_state(state)]
+    return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
+    """Every tensor of the file must be used: one that is not (a bias, say) would change the logits."""
+    used = set()
+    for parameter in parameters:
+        if (entry := pretrained.names.get(parameter)) is not None:
+            used |= {entry.name.format(i) for i in range(pretrained.config.layers)}
+    used |= {pretrained.names["head"].name} if pretrained.config.tied_head else set()
+    other = pretrained.names.not_text
+    unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(other)]
+    unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases stored it in vain
+    if unknown:
+        raise UserError(f"{pretrained.path}: tensor {sorted(unknown)[0]} ({len(unknown)} in all) is not supported")
+
+
+def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin:
+    """Where a parameter of this shape is stored, after a check that it is there as it should be."""
+    entry = pretrained.names[name]
+    stacked = "{}" in entry.name
+    inner = shape[1:] if stacked else shape
+    inner = inner[::-1] if entry.transposed else inner  # as Hugging Face has it
+    first, last = entry.rows or (0, inner[0])
+    tensors = [entry.name.format(i) for i in range(shape[0])] if stacked else [entry.name]
+    for tensor in tensors:
+        if tensor not in pretrained.source.names:
+            raise UserError(f"{pretrained.path}: tensor {tensor} is missing")
+        found = pretrained.source.shape(tensor)
+        if found[1:] != inner[1:] or (found[0] < last if entry.rows else found[0] != last):
+            raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {inner}")
+        pretrained.source.dtype(tensor)  # refuses what is no plain number
+    return Origin(tensors, (first, last), stacked, entry.transposed)

@@ -1,0 +1,145 @@
+"""Opens a pretrained model from the hub, a folder or a GGUF file, without reading its weights yet."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from survey_jax.common.errors import UserError
+from survey_jax.model.decoder import DecoderConfig
+from survey_jax.pretrained.families import Names, decoder_config
+from survey_jax.pretrained.gguf_files import GGUF
+from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, TensorSource
+
+if TYPE_CHECKING:
+    import transformers  # takes half a second: only where a tokenizer is built
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
+_HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own form
+_ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --config.model.weights=DIR"
+_TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # the config, too: it names the tokenizer's kind
+_SAMPLE = 1 << 20  # bytes hashed at each end of a weight file
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """An opened model: what it is, and where its tensors are; nothing is read yet."""
+
+    path: Path
+    config: DecoderConfig
+    names: Names
+    source: TensorSource
+
+    def tokenizer(self) -> "transformers.PreTrainedTokenizerBase":
+        """The model's own tokenizer."""
+        if isinstance(self.source, GGUF):
+            from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
+
+            return gguf_tokenizer(self.source)
+        import transformers
+
+        try:
+            # A repository's own code is never run.
+            return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.path}: has no tokenizer that transformers can load ({_first_line(error)})"
+            ) from error
+
+    def tokenizer_fingerprint(self) -> str:
+        """Hash of all that decides what the tokenizer makes of a text: what it is built from, and by which versions."""
+        versions = [importlib.metadata.version(name) for name in ("survey_jax", "tokenizers", "transformers")]
+        digest = hashlib.sha256(repr(versions).encode())
+        if isinstance(self.source, GGUF):
+            digest.update(self.source.header() + Path(__file__).with_name("gguf_tokenizer.py").read_bytes())
+            return digest.hexdigest()
+        for file in sorted([*self.path.glob("*"), *self.path.glob("additional_chat_templates/*")]):
+            if file.suffix in _TOKENIZER_FILES and file.is_file():
+                content = file.read_bytes()
+                digest.update(f"{file.relative_to(self.path)} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
+    @property
+    def commit(self) -> str | None:
+        """Of a model from the hub: the commit that its revision stands for."""
+        return self.path.name if self.path.parent.name == "snapshots" else None
+
+    def fingerprint(self, quantize: str = "") -> str:
+        """Hash of the config and each weight file's name, size, head and tail: tells models apart in a blink.
+
+        With it, how the model is quantised: adapters trained on one base belong to no other.
+        """
+        digest = hashlib.sha256()
+        files = [self.path]
+        if self.path.is_dir():
+            digest.update((self.path / "config.json").read_bytes())
+            files = sorted(self.path.glob("*.safetensors"))
+        for file in files:
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}".encode())
+            with file.open("rb") as stream:
+                digest.update(stream.read(_SAMPLE))
+                stream.seek(max(0, size - _SAMPLE))
+                digest.update(stream.read(_SAMPLE))
+        return digest.hexdigest()[:16] + (f" {quantize}" if quantize else "")
+
+
+def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
+    """Finds a model: a .gguf file, a Hugging Face directory, or a hub id (downloaded into the hub's own cache).
+
+    Raises:
+      UserError: nothing there (says how to get it), an unsupported architecture, a broken file.
+    """
+    path = locate(weights, revision)
+    if path.suffix == ".gguf":
+        gguf = GGUF(path)
+        config, names = decoder_config(gguf.config(), str(path))
+        return Pretrained(path, config, names, gguf)
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(f"{path}: has no config.json; expected a Hugging Face model directory")
+    try:
+        hf = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{file}: not JSON ({error})") from error
+    config, names = decoder_config(hf, str(file))
+    source = SafetensorsDirectory(path)
+    return Pretrained(path, config, names.found_in(source.names), source)
+
+
+def locate(weights: str, revision: str) -> Path:
+    """The local path of a model, downloading a hub id if need be. Raises UserError with a remedy."""
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if path.suffix == ".gguf" or weights.count("/") != 1 or weights.startswith((".", "/", "~")):
+        raise UserError(
+            f"{weights}: no such weights; set --config.model.weights to a .gguf file, a Hugging Face directory or a "
+            "hub id (`python -m survey_jax.fetch` gets two small models)"
+        )
+    import huggingface_hub
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                weights, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_DOUBLES
+            )
+        )
+    except huggingface_hub.errors.GatedRepoError as error:
+        raise UserError(
+            f"{weights}: is gated; accept its licence on its page at the hub and run `hf auth login`, {_ELSEWHERE}"
+        ) from error
+    except huggingface_hub.errors.RevisionNotFoundError as error:
+        raise UserError(f"{weights}: has no revision {revision!r} at the hub; set --config.model.revision") from error
+    except huggingface_hub.errors.RepositoryNotFoundError as error:
+        raise UserError(f"{weights}: is not at the hub, or private; check the id, or run `hf auth login`") from error
+    except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"{weights}: cannot be fetched from the hub ({_first_line(error)}); check the network, {_ELSEWHERE}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,82 @@
+"""Reads a published table, from a local file or from the Hugging Face hub, as plain dictionaries."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pyarrow.parquet
+
+from survey_jax.common.errors import UserError
+
+SPLIT = "published_split"  # extra key of rows from the hub: the split that they are published under
+SUFFIXES = (".csv", ".parquet", ".jsonl", ".json")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def read_rows(source: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a CSV (cells stay text; empty ones are ""), Parquet, JSONL or JSON file, or of a hub data set.
+
+    Args:
+      source: a path, or where there is no such file a hub id, all of whose splits are taken.
+      columns: columns that must be there.
+
+    Raises:
+      UserError: there is no such file or data set, it cannot be read, or lacks rows or a column.
+    """
+    path = Path(source)
+    if path.is_file():
+        rows = _local(path)
+    elif path.exists() or not _HUB_ID.fullmatch(source) or path.suffix in SUFFIXES:
+        raise UserError(f"{source}: no such file; give a file ({', '.join(SUFFIXES)}) or a Hugging Face data set id")
+    else:
+        rows = _hub(source)
+    if not rows:
+        raise UserError(f"{source}: has no rows")
+    if missing := [c for c in columns if c not in rows[0]]:
+        raise UserError(f"{source}: has no column {missing[0]!r}; it has {', '.join(map(str, rows[0]))}")
+    return rows
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV file as text. Raises UserError."""
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise _unreadable(path, error) from error
+
+
+def _local(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".csv":
+        return [{str(k): v for k, v in row.items()} for row in read_csv(path).to_dict("records")]
+    try:
+        if path.suffix == ".parquet":
+            return list(pyarrow.parquet.read_table(path).to_pylist())
+        if path.suffix in (".jsonl", ".json"):
+            text = path.read_text(encoding="utf-8-sig")
+            found = json.loads(text) if path.suffix == ".json" else [json.loads(x) for x in text.splitlines() if x]
+            if isinstance(found, list) and all(isinstance(row, dict) for row in found):
+                return found
+            raise ValueError("expected a list of objects")
+    except (OSError, ValueError) as error:  # pyarrow's and json's own errors are ValueErrors
+        raise _unreadable(path, error) from error
+    raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}")
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: cannot be read: {' '.join(str(error).split())}")
+
+
+def _hub(source: str) -> list[dict[str, Any]]:
+    try:
+        splits = datasets.load_dataset(source)
+    except Exception as error:  # datasets raises many kinds: no network, no such id, a gate, a loading script
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{source}: is no file here, and the Hugging Face hub did not give it: {reason[:200]}; "
+            "download it and give the file's path (docs/data.md says from where)"
+        ) from error
+    return [{**row, SPLIT: str(name)} for name, rows in splits.items() for row in rows]

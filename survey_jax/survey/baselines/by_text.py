@@ -1,0 +1,178 @@
+"""Baselines for a new question: which questions of train read like it?
+
+Texts (question and options) become TF-IDF vectors; only questions with the same number of options are compared, and the
+distributions are the questions' means over groups, each question counting once. The group plays no part.
+
+Sizes and penalties are chosen by cross-validation over the questions of train, for each number of options. For a
+question whose options train has, one question at a time is left out. For one with new options, all questions that have
+the same options are left out together: a battery's items predict each other, but nothing like them is there to help.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from jaxtyping import Float, Int
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import PredefinedSplit
+
+from survey_jax.common.errors import UserError
+from survey_jax.survey.baselines.by_group import as_shares
+from survey_jax.survey.baselines.seen_groups import (
+    SAME_QUESTION,
+    Filled,
+    fill_in,
+    folded_options,
+    means,
+    question_of,
+)
+from survey_jax.survey.table import Answer
+
+
+class Embeddings:
+    """A unit vector for each question. Stands in for a fitted TF-IDF vectorizer, of which `transform` is used."""
+
+    def __init__(self, path: Path, questions: Iterable[str]):
+        """Reads a Parquet file of the columns `question` (text, as in the survey table) and `embedding` (numbers).
+
+        Raises:
+          UserError: unreadable, an embedding is zero or not finite, a question has two, or one of `questions` none.
+        """
+        try:
+            table = pyarrow.parquet.read_table(path, columns=["question", "embedding"]).to_pydict()
+            rows = np.array(table["embedding"], float)
+            if rows.ndim != 2:
+                raise ValueError("no lists of numbers")
+        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+            cause = " ".join(str(error).split())
+            need = "expected the columns question (text) and embedding (as many numbers in each row)"
+            raise UserError(f"{path}: cannot be read as embeddings: {cause}; {need}") from error
+        length = np.linalg.norm(rows, axis=1)
+        self._rows: dict[str, np.ndarray] = {}
+        for row, question in enumerate(table["question"]):
+            if not (np.isfinite(length[row]) and length[row] > 0):
+                raise UserError(f"{path}: row {row + 1}: the embedding of {question!r} is zero or not finite")
+            vector = rows[row] / length[row]
+            if not np.array_equal(self._rows.setdefault(question, vector), vector):
+                raise UserError(
+                    f"{path}: row {row + 1}: {question!r} has another embedding further up; keep one of them"
+                )
+        absent = sorted({q for q in questions if q not in self._rows})
+        if absent:
+            raise UserError(f"{path}: has no embedding of {len(absent):,} questions, such as {absent[0]!r}; add them")
+
+    def transform(self, questions: Sequence[str]) -> sparse.csr_matrix:
+        """Float[n d]."""
+        return sparse.csr_matrix(np.array([self._rows[q] for q in questions]))
+
+
+SIMILAR_TEXT = "similar questions"
+TEXT_RIDGE = "regression on text"
+
+_NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30)
+_ALPHAS = tuple(np.logspace(-2, 3, 11))
+_LEAST_QUESTIONS = 5  # with as many options; fewer cannot be cross-validated
+_MOST_FOLDS = 10  # of lists of options; hundreds of lists each left out alone would take hours
+
+Model = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
+# Texts' vectors, distributions, and to which part each question belongs that is left out together -> model
+Fit = Callable[[sparse.csr_matrix, Float[np.ndarray, "m k"], Int[np.ndarray, " m"]], Model]
+
+
+def text_neighbours(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
+    """A question of train: its mean. Another: the mean of the k most similar questions, weighted by cosine similarity.
+
+    k is the one with the least mean total variation distance on questions left out. Fewer than 5 questions with as many
+    options: the seen-group mean. With `embeddings`, similarity is that of the questions' embeddings.
+    """
+    return _by_text(train, answers, _fit_neighbours, SIMILAR_TEXT, embeddings)
+
+
+def text_ridge(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
+    """A question of train: its mean. Another: ridge regression of the distribution on the text.
+
+    The penalty is the one with the least squared error on questions left out. Fewer than 5 questions with as many
+    options: the seen-group mean. With `embeddings`, the regression is on the questions' embeddings.
+    """
+    return _by_text(train, answers, _fit_ridge, TEXT_RIDGE, embeddings)
+
+
+def text_of(answer: Answer) -> str:
+    """What of a question is compared."""
+    return " ".join([answer.question, *answer.options])
+
+
+def vectorizer(texts: Sequence[str]) -> TfidfVectorizer:
+    """TF-IDF of character n-grams within words: small survey vocabularies gain from sharing word stems."""
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit(texts)
+
+
+def _by_text(
+    train: Sequence[Answer], answers: Sequence[Answer], fit: Fit, source: str, embeddings: Embeddings | None
+) -> Filled:
+    known = means([(question_of(a), np.array(a.probs)) for a in train])
+    examples: dict[Hashable, Answer] = {}
+    for answer in train:
+        examples.setdefault(question_of(answer), answer)
+    read = text_of if embeddings is None else operator.attrgetter("question")
+    vectors = embeddings or (vectorizer([text_of(a) for a in examples.values()]) if examples else None)
+    lists = [folded_options(a) for a in examples.values()]
+    known_lists = set(lists)
+
+    @functools.cache
+    def model(options: int, new_list: bool) -> Model | None:
+        chosen = [
+            (q, options_list) for q, options_list in zip(examples, lists, strict=True) if len(known[q]) == options
+        ]
+        if len(chosen) < _LEAST_QUESTIONS or vectors is None:
+            return None
+        texts = vectors.transform([read(examples[q]) for q, _ in chosen])
+        parts = np.unique([str(options_list) for _, options_list in chosen], return_inverse=True)[1]
+        if not new_list or parts.max() == 0:
+            parts = np.arange(len(chosen))
+        return fit(texts, np.array([known[q] for q, _ in chosen]), parts)
+
+    @functools.cache
+    def guess(text: str, options: int, new_list: bool) -> Float[np.ndarray, " k"] | None:
+        fitted = model(options, new_list)
+        return None if fitted is None or vectors is None else fitted(vectors.transform([text]))[0]
+
+    def predict(answer: Answer) -> tuple[np.ndarray, str] | None:
+        if question_of(answer) in known:
+            return known[question_of(answer)], SAME_QUESTION
+        shares = guess(read(answer), len(answer.options), folded_options(answer) not in known_lists)
+        return None if shares is None else (shares, source)
+
+    return fill_in(train, answers, predict)
+
+
+def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
+    def mean(similarity: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+        # Nothing in common at all: equal weights. Embeddings can have negative cosines.
+        weights = np.maximum(np.take_along_axis(similarity, nearest, 1), 0) + 1e-9
+        return np.einsum("nj,njk->nk", weights / weights.sum(1, keepdims=True), shares[nearest])
+
+    left_out = parts[:, None] == parts
+    among = np.where(left_out, -2, (texts @ texts.T).toarray())  # what is left out with it comes last
+    sizes = [k for k in _NEIGHBOURS if k <= (~left_out).sum(1).min()]
+    losses = [np.abs(mean(among, k) - shares).sum() for k in sizes]
+    best = sizes[int(np.argmin(losses))]
+    return lambda new: mean((new @ texts.T).toarray(), best)
+
+
+def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
+    one_each = len(np.unique(parts)) == len(parts)  # then scikit-learn has a closed form
+    folds = None if one_each else PredefinedSplit(parts % _MOST_FOLDS)
+    # In the axes that the texts span, of which there are far fewer than n-grams, the same regression is fast.
+    squares, left = np.linalg.eigh((texts @ texts.T).toarray())
+    used = squares > 1e-9 * squares.max()
+    size, axes = np.sqrt(squares[used]), left[:, used]
+    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(axes * size, shares)
+    return lambda new: np.array([as_shares(p) for p in ridge.predict((new @ texts.T) @ (axes / size))])

@@ -1,0 +1,34 @@
+"""One temperature for all predictions, fitted on the validation split.
+
+Training on few questions makes a model too sure of itself on new ones. Dividing its logits by one number, chosen where
+nothing was trained on, mends that and changes no ranking of options (Guo et al. 2017, arXiv 1706.04599, section 4.2).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, special
+
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.table import Answer
+
+BOUNDS = (0.2, 5.0)  # a model that needs more than this has learned nothing, or memorised
+
+
+def with_temperature(predictions: Float[np.ndarray, "n k"], temperature: float) -> Float[np.ndarray, "n k"]:
+    """The distributions of the logits divided by `temperature`: above 1 flatter, 1 as they are. Zeros stay zero."""
+    with np.errstate(divide="ignore"):
+        return special.softmax(np.log(predictions) / temperature, axis=-1)
+
+
+def fit_temperature(answers: Sequence[Answer], predictions: Float[np.ndarray, "n k"]) -> float:
+    """The temperature within BOUNDS of least KL(human || prediction), questions counting alike."""
+
+    def loss(log_temperature: float) -> float:
+        rows = metrics.row_metrics(answers, with_temperature(predictions, math.exp(log_temperature)))
+        return metrics.summarise(answers, {"kl": rows["kl"]}, samples=0)["kl" + metrics.BY_QUESTION]["value"]
+
+    low, high = map(math.log, BOUNDS)
+    return math.exp(optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x)

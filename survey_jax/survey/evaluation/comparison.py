@@ -1,0 +1,187 @@
+"""Runs side by side on the rows that all of them predicted: paired differences, corrected for their number."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from rich.console import Console
+from rich.table import Table
+
+from survey_jax.common.errors import UserError
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.evaluation.paired import difference, holm
+from survey_jax.survey.evaluation.scoring import HEADLINE
+from survey_jax.survey.table import Answer, Group
+
+_FILE = "predictions.parquet"
+_SAME = 1e-6  # targets of two evaluations of one table
+
+Key = tuple[str, str, str | None, str, Group]  # split, survey, wave, question id, group
+Rows = dict[Key, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two or more runs on one split; the first is what the others are compared with.
+
+    Attributes:
+      n: rows that all runs have; left_out: rows that only some have.
+      scores: run -> metric -> value, low, high.
+      differences: run (but for the first) -> metric -> value, low, high, p, and p_holm, corrected for all comparisons.
+    """
+
+    split: str
+    n: int
+    left_out: int
+    scores: dict[str, dict[str, metrics.Interval]]
+    differences: dict[str, dict[str, metrics.Interval]]
+
+
+def find_predictions(place: Path) -> Path:
+    """The predictions of an evaluation's folder, or of a run's newest evaluation. UserError where there is none."""
+    if (place / _FILE).is_file():
+        return place / _FILE
+    found = sorted(place.glob(f"eval/*/{_FILE}"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise UserError(f"{place}: no {_FILE} here or under eval/; evaluate the run first")
+    return found[-1]
+
+
+def read_predictions(file: Path) -> Rows:
+    """Rows of a predictions.parquet by what identifies them. UserError where it is none."""
+    try:
+        table = pa.parquet.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file}: cannot be read ({error}); evaluate the run again") from error
+    needed = {"split", "survey", "wave", "question_id", "question", "options", "group", "target", *metrics.METRICS}
+    if missing := needed - set(table.column_names):
+        raise UserError(f"{file}: has no column {sorted(missing)[0]!r}; evaluate the run again")
+    rows: Rows = {}
+    for number, row in enumerate(table.to_pylist(), start=1):
+        try:
+            group = tuple(sorted((k, v) for k, v in row["group"].items() if v is not None))
+            row |= {"target": np.array(row["target"], float)} | {
+                m: np.nan if row[m] is None else float(row[m]) for m in metrics.METRICS
+            }
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"{file} row {number}: not as an evaluation writes it ({error})") from error
+        key = (row["split"], row["survey"], row["wave"], row["question_id"], group)
+        if key in rows:
+            raise UserError(f"{file} row {number}: stands there twice; evaluate the run again")
+        rows[key] = row
+    return rows
+
+
+def compare(runs: Mapping[str, Rows], seed: int = 0) -> list[Comparison]:
+    """Compares the runs with the first of them, split by split.
+
+    Args:
+      runs: name -> rows, as from `read_predictions`; two or more.
+
+    Raises:
+      UserError: no split in common, or the runs were scored against different answers.
+    """
+    names = list(runs)
+    splits = [
+        s for s in dict.fromkeys(key[0] for key in runs[names[0]]) if all(s in {k[0] for k in runs[n]} for n in names)
+    ]
+    if not splits:
+        raise UserError(f"{names[0]} and {', '.join(names[1:])} have no split in common")
+    found = [_compare_split(split, runs, seed) for split in splits]
+    return _corrected(found)
+
+
+def _compare_split(split: str, runs: Mapping[str, Rows], seed: int) -> Comparison:
+    mine = {name: {key for key in rows if key[0] == split} for name, rows in runs.items()}
+    common = [key for key in next(iter(runs.values())) if all(key in keys for keys in mine.values())]
+    if not common:
+        raise UserError(f"split {split}: {', '.join(runs)} have no row in common; were they trained on other splits?")
+    answers = _answers(common, runs)
+    values = {name: {m: _column(rows, common, m) for m in HEADLINE} for name, rows in runs.items()}
+    for m in HEADLINE:  # a row that one run has no score for is left out for all
+        unknown = np.isnan([by_metric[m] for by_metric in values.values()]).any(axis=0)
+        for by_metric in values.values():
+            by_metric[m][unknown] = np.nan
+    scores = {name: metrics.summarise(answers, by_metric, seed) for name, by_metric in values.items()}
+    first, *others = runs
+    differences = {
+        name: {m: difference(answers, values[name], values[first], m, seed) for m in HEADLINE} for name in others
+    }
+    return Comparison(split, len(common), len(set().union(*mine.values())) - len(common), scores, differences)
+
+
+def _answers(common: Sequence[Key], runs: Mapping[str, Rows]) -> list[Answer]:
+    """The rows as answers; all runs must have scored against the same ones."""
+    (first, rows), *others = runs.items()
+    answers = []
+    for key in common:
+        row = rows[key]
+        answer = Answer(
+            key[1], key[3], row["question"], tuple(row["options"]), key[4], tuple(row["target"]), wave=key[2]
+        )
+        for name, theirs in others:
+            other = theirs[key]
+            same_options = other["options"] == row["options"] and len(other["target"]) == len(row["target"])
+            if not same_options or not np.allclose(other["target"], row["target"], atol=_SAME):
+                raise UserError(
+                    f"{answer.describe()}: {first} and {name} were scored against different answers; evaluate both on "
+                    "one table"
+                )
+        answers.append(answer)
+    return answers
+
+
+def _column(rows: Rows, keys: Sequence[Key], metric: str) -> np.ndarray:
+    return np.array([rows[key][metric] for key in keys])
+
+
+def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
+    """With p-values corrected by Holm over all splits, runs and metrics together."""
+    p_values = {
+        f"{i}\0{name}\0{m}": entry["p"]
+        for i, c in enumerate(comparisons)
+        for name, by_metric in c.differences.items()
+        for m, entry in by_metric.items()
+    }
+    for place, p in holm(p_values).items():
+        i, name, m = place.split("\0")
+        comparisons[int(i)].differences[name][m]["p_holm"] = p
+    return comparisons
+
+
+def print_comparison(comparisons: Sequence[Comparison]) -> None:
+    """A table of scores, and of differences from the first run."""
+    table = Table(title="Paired on common rows; differences from the first run, 95 % intervals, p by Holm")
+    for column in ("split", "run", *HEADLINE.values()):
+        table.add_column(column, no_wrap=True)
+    for title in HEADLINE.values():
+        table.add_column(f"difference in {title}", no_wrap=True)
+    for c in comparisons:
+        for number, (name, scores) in enumerate(c.scores.items()):
+            head = {0: c.split, 1: f"n = {c.n}" + (f" ({c.left_out} left out)" if c.left_out else "")}.get(number, "")
+            shown = [f"{scores[m]['value']:.3f}" for m in HEADLINE]
+            table.add_row(head, name, *shown, *(_cell(c.differences.get(name, {}).get(m)) for m in HEADLINE))
+        table.add_section()
+    Console(width=160).print(table)
+
+
+def _cell(entry: metrics.Interval | None) -> str:
+    if entry is None:
+        return ""
+    if np.isnan(entry["low"]):
+        return f"{entry['value']:+.3f} (one question: no interval)"
+    return f"{entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}] p = {entry['p_holm']:.3f}"
+
+
+def to_json(comparisons: Sequence[Comparison], files: Mapping[str, Path]) -> dict[str, Any]:
+    """Everything, as JSON can hold it; NaN becomes null."""
+    value = {
+        "runs": {n: str(f) for n, f in files.items()},
+        "splits": {c.split: dataclasses.asdict(c) for c in comparisons},
+    }
+    return json.loads(json.dumps(value), parse_constant=lambda _: None)

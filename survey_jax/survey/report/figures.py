@@ -1,0 +1,185 @@
+"""Figures of the report, as SVG to stand inside an HTML page: no scripts, no links, text as text, the same every time.
+
+Human shares are dark and predicted ones light, so that a print in grey can be read.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from survey_jax.survey.evaluation.metrics import Shares
+from survey_jax.survey.table import Answer
+
+HUMAN, PREDICTED = "#1b4f72", "#f0a83c"
+_INK, _FAINT = "#1a1a1a", "#999999"
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
+    "text.parse_math": False,  # a dollar sign in a question is no formula
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 12,  # figures are shown at about nine tenths of their size
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": _FAINT,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "savefig.dpi": 150,  # of the points that are drawn as an image
+}
+_styled = matplotlib.rc_context(_STYLE)  # a decorator: the settings hold while the function runs
+_Z = 1.959964  # of a 95 % interval
+_LABEL = 30  # characters of an option's text
+
+
+def sampling_error(answer: Answer) -> Float[np.ndarray, "2 k"] | None:
+    """95 % interval of each human share from the number of respondents (Wilson 1927); None where that is not known."""
+    n = answer.n_effective or answer.n
+    if n is None:
+        return None
+    p = np.array(answer.probs)
+    middle = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(p * (1 - p) / n + (_Z / (2 * n)) ** 2)
+    return np.stack([np.minimum(middle - half, p), np.maximum(middle + half, p)])  # no rounding past a share of 0 or 1
+
+
+@_styled
+def bars(answer: Answer, prediction: Float[np.ndarray, " k"], title: str) -> Markup:
+    """One question put to one group: what people answered, with sampling error, and what was predicted."""
+    count = len(answer.options)
+    figure = Figure(figsize=(4.6, 1.0 + 0.44 * count), layout="constrained")
+    axes = figure.subplots()
+    place = np.arange(count)
+    human = np.array(answer.probs)
+    error = sampling_error(answer)
+    spread = None if error is None else np.abs(error - human)
+    axes.barh(place - 0.2, human, 0.38, color=HUMAN, label="people")
+    if spread is not None:
+        axes.errorbar(human, place - 0.2, xerr=spread, fmt="none", ecolor=_INK, elinewidth=1, capsize=2)
+    axes.barh(place + 0.2, prediction[:count], 0.38, color=PREDICTED, label="predicted")
+    axes.set_yticks(place, [shorten(option, _LABEL) for option in answer.options])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    _percent(axes, "x")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=11)
+    return _svg(figure, title)
+
+
+@_styled
+def reliability(calibration: Mapping[str, Any], title: str) -> Markup:
+    """Predicted shares against the human ones that came with them, by bin; `calibration` as `diagnostics` gives it."""
+    figure, axes = _panel("predicted share of an option", "human share, mean of the bin")
+    axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1, zorder=0)
+    table = calibration["table"]
+    x, n = (np.array([b[key] for b in table]) for key in ("predicted", "n"))
+    y = np.array([b["human"]["value"] for b in table])
+    low, high = (np.array([_or(b["human"][edge], b["human"]["value"]) for b in table]) for edge in ("low", "high"))
+    axes.errorbar(x, y, yerr=[y - low, high - y], fmt="none", ecolor=HUMAN, elinewidth=1)
+    axes.scatter(x, y, s=20 + 120 * n / n.max(), color=HUMAN, edgecolor="white")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    _percent(axes, "x")
+    _percent(axes, "y")
+    return _svg(figure, title)
+
+
+@_styled
+def departures(true: Shares, predicted: Shares, slope: float | None, title: str) -> Markup:
+    """How groups depart from their question's mean, in truth against in prediction, and the slope of the former."""
+    figure, axes = _panel("predicted departure", "true departure")
+    moved = (true != 0) | (predicted != 0)
+    x, y = predicted[moved], true[moved]
+    reach = 1.05 * max([np.abs(x).max(), np.abs(y).max()] if len(x) else [0.1])
+    axes.plot([-reach, reach], [-reach, reach], color=_FAINT, linewidth=1, zorder=0)
+    axes.scatter(x, y, s=5, alpha=0.3, color=HUMAN, linewidth=0, rasterized=True)  # thousands: an image is smaller
+    if slope is not None and len(x):
+        ends = np.array([x.min(), x.max()])
+        axes.plot(ends, slope * ends, color=PREDICTED, linewidth=2)
+        axes.text(0.03, 0.97, f"slope {slope:.2f}", transform=axes.transAxes, va="top")
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach))
+    _percent(axes, "x")
+    _percent(axes, "y")
+    return _svg(figure, title)
+
+
+@_styled
+def places(answers: Sequence[Answer], predictions: Shares, orders: Sequence[Sequence[int]], title: str) -> Markup:
+    """Mean share of the option shown at each place, of people and predicted; over the rows that have that place."""
+    count = max(len(a.options) for a in answers)
+    human, predicted = np.full((2, len(answers), count), np.nan)
+    for i, (answer, order) in enumerate(zip(answers, orders, strict=True)):
+        human[i, : len(order)] = np.array(answer.probs)[list(order)]
+        predicted[i, : len(order)] = predictions[i][list(order)]
+    figure, axes = _panel("place of the option in the list", "mean share")
+    place = np.arange(1, count + 1)
+    axes.bar(place - 0.2, np.nanmean(human, 0), 0.38, color=HUMAN, label="people")
+    axes.bar(place + 0.2, np.nanmean(predicted, 0), 0.38, color=PREDICTED, label="predicted")
+    axes.set_xticks(place)
+    _percent(axes, "y")
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=11)
+    return _svg(figure, title)
+
+
+@_styled
+def skills(values: Mapping[str, Mapping[str, float | None]], title: str) -> Markup:
+    """Skill by split with its interval: 0 is the best baseline, 1 the sampling ceiling."""
+    figure = Figure(figsize=(6.5, 0.9 + 0.3 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    for edge in (0, 1):
+        axes.axvline(edge, color=_FAINT, linewidth=1, zorder=0)
+    for place, entry in enumerate(values.values()):
+        value = entry["value"]
+        if value is not None:
+            axes.plot([_or(entry["low"], value), _or(entry["high"], value)], [place] * 2, color=HUMAN, linewidth=1.5)
+            axes.plot([value], [place], "o", color=HUMAN)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, -3), min(max(high, 1.05), 3))
+    axes.set_xlabel("skill: 0 = best baseline, 1 = knowing the population")
+    return _svg(figure, title)
+
+
+def shorten(text: str, width: int) -> str:
+    """In one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def _panel(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel=x, ylabel=y)
+    return figure, axes
+
+
+def _percent(axes: Axes, which: str) -> None:
+    (axes.xaxis if which == "x" else axes.yaxis).set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    """The figure as an element of an HTML page, with `title` for those who cannot see it."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has more fonts
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    drawing = text[text.index(">", text.index("<svg")) + 1 :]
+    for useless in (r"<metadata>.*?</metadata>", r"<style .*?</style>", r"<!--.*?-->"):
+        drawing = re.sub(useless, "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # the same in every figure; what is referred to is not on a <g>
+    drawing = re.sub(r">\s+<", "><", drawing)
+    found = re.search(r'viewBox="([^"]*)"', text)
+    assert found, "matplotlib writes a viewBox"
+    label = escape(title)
+    return Markup(f'<svg class="plot" role="img" aria-label="{label}" viewBox="{found[1]}">{drawing.strip()}')

@@ -1,0 +1,260 @@
+"""report.html: what an evaluation says, as one self-contained page. The template is `data/report.html.jinja`."""
+
+import dataclasses
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from survey_jax.survey import countries
+from survey_jax.survey.evaluation.breakdowns import BREAKDOWNS, NO_LABEL, TOPIC, breakdown, cross_table, worst_questions
+from survey_jax.survey.evaluation.metrics import deviations
+from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
+from survey_jax.survey.report import figures, world_map
+from survey_jax.survey.report.disclosure import Sections
+from survey_jax.survey.report.tables import (
+    LEVEL,
+    SHOWN,
+    TITLES,
+    baselines_of,
+    cell,
+    gain,
+    sources_of,
+    systems_of,
+    verdicts,
+)
+from survey_jax.survey.table import Answer, group_name
+from survey_jax.survey.text import is_country
+
+READING = "tv"  # what the pictures show: the share of people whose answer would have to change
+EXAMPLES = 3  # questions shown of each kind
+WORST = 5  # parts shown of a breakdown
+CELLS = (30, 12)  # rows and columns of a heat map, at most
+_MIN_COUNTRIES = 3  # fewer make no map
+_BREAKDOWNS = {"topic": "topics", "group": "groups", "region": "regions", "attributes": "kinds of group",
+               "options": "numbers of options", "scale": "scales"}  # fmt: skip
+
+# Cao et al. 2025 (NAACL, arXiv 2502.07068): "1 - JSD" of Llama-3-8B-Instruct on the splits of the preset "paper".
+PUBLISHED_PRESET = "paper"
+PUBLISHED: Mapping[str, Mapping[str, float]] = {
+    "zero-shot": {"C1Q3": 0.585, "C2Q1": 0.650, "C3Q1": 0.657, "C2Q3": 0.589, "C3Q3": 0.584},
+    "fine-tuned": {"C1Q3": 0.777, "C2Q1": 0.881, "C3Q1": 0.890, "C2Q3": 0.783, "C3Q3": 0.784},
+    "fine-tuned, country swapped": {"C1Q3": 0.756, "C2Q1": 0.826, "C3Q1": 0.833, "C2Q3": 0.751, "C3Q3": 0.764},
+    "fine-tuned, options shuffled": {"C1Q3": 0.753, "C2Q1": 0.820, "C3Q1": 0.815, "C2Q3": 0.761, "C3Q3": 0.761},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A question put to one group."""
+
+    question: str
+    source: str
+    group: str
+    groups: int
+    distance: float
+    mean: float
+    figure: Markup
+
+
+@dataclasses.dataclass(frozen=True)
+class Details:
+    """What the page has of a split besides its numbers.
+
+    Attributes:
+      heat: heading, labels of columns, and rows of a label and (value, colour); empty without two dimensions.
+      breakdowns: heading -> worst parts, and how many there are.
+    """
+
+    departures: Markup
+    reliability: Markup
+    places: Markup
+    heat: dict[str, Any]
+    map: dict[str, Any]
+    breakdowns: dict[str, tuple[dict[str, Any], int]]
+    worst: list[Example]
+    typical: list[Example]
+
+
+def write_html(
+    splits: Mapping[str, SplitScore],
+    subsets: Sequence[str],
+    preset: str,
+    surveys: Sequence[Mapping[str, str]],
+    card: Sections,
+    path: Path,
+) -> None:
+    """Writes the page; every text from outside is escaped.
+
+    Args:
+      subsets: those of the splits that are part of another one; they get tables and no pictures.
+      preset: of the splits, "" if none; published numbers stand beside the splits of the paper's.
+      surveys, card: as `report_card` gives them; the card with the model's sections after the data's.
+    """
+    loader = jinja2.FunctionLoader(lambda name: (resources.files("survey_jax") / "data" / name).read_text("utf-8"))
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    details = {name: _details(split) for name, split in splits.items() if name not in subsets}
+    skill = {n: s.summary["skill"]["paper_1_minus_jsd"] for n, s in splits.items() if s.summary["skill"]}
+    said = {name: verdicts(split.summary) for name, split in splits.items()}
+    page = environment.get_template("report.html.jinja").render(
+        splits=splits, details=details, surveys=surveys, card=card, shown=SHOWN, titles=TITLES, headline=list(HEADLINE),
+        verdicts=said,
+        cell=cell, systems_of=systems_of, baselines_of=baselines_of, sources_of=sources_of, comparisons=comparisons,
+        published={name: published(name, preset) for name in splits}, level=LEVEL,
+        skills=figures.skills(skill, "Skill by split, with 95 % intervals") if skill else "",
+        outlines=world_map.outlines() if any(d.map for d in details.values()) else "",
+        beaten=[n for n, s in splits.items() if said[n][0].startswith("beats") and ";" not in said[n][0]],
+    )  # fmt: skip
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def published(split: str, preset: str) -> dict[str, dict[str, Any]]:
+    """Published scores of a split as lines of its table; empty where nobody published any."""
+    if preset != PUBLISHED_PRESET:
+        return {}
+    return {
+        f"Cao et al. 2025, {system}": {"paper_1_minus_jsd": {"value": scores[split], "low": None, "high": None}}
+        for system, scores in PUBLISHED.items()
+        if split in scores
+    }
+
+
+def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Lines of the table of paired differences."""
+    lines = []
+    for rival, by_metric in summary["differences"].items():
+        for metric, entry in by_metric.items():
+            known = {k: np.nan if v is None else v for k, v in entry.items()}
+            value, low, high = gain(metric, known)
+            interval = {metric: {"value": value, "low": low, "high": high}}
+            p = "-" if entry["p_holm"] is None else f"{entry['p_holm']:.3f}"
+            lines.append({"rival": rival, "metric": TITLES[metric], "gain": cell(interval, metric, True), "p": p,
+                          "n": f"{entry['n']:,}"})  # fmt: skip
+    return lines
+
+
+def _details(split: SplitScore) -> Details:
+    answers, predictions, values = split.answers, split.predictions, split.rows[READING]
+    found = split.summary["diagnostics"]
+    true, predicted = deviations(answers, predictions)
+    worst, typical = _examples(split)
+    titles = (f"{what}, {split.name}" for what in (
+        "Predicted against true departures of groups", "Predicted against human shares by bin",
+        "Mean share by place in the list"))  # fmt: skip
+    return Details(
+        departures=figures.departures(true, predicted, found["collapse"]["slope"]["value"], next(titles)),
+        reliability=figures.reliability(found["calibration"], next(titles)),
+        places=figures.places(answers, predictions, split.orders, next(titles)),
+        heat=_heat(answers, values),
+        map=_map(split),
+        breakdowns=_breakdowns(answers, values),
+        worst=worst,
+        typical=typical,
+    )
+
+
+def _breakdowns(answers: Sequence[Answer], values: np.ndarray) -> dict[str, tuple[dict[str, Any], int]]:
+    """The worst parts, of those with more than one question: a question's difficulty is not the part's."""
+    found = {}
+    for by, heading in _BREAKDOWNS.items():
+        parts = breakdown(answers, values, READING, by)
+        several = {label: part for label, part in parts.items() if part["questions"] > 1}
+        if len(parts) > 1 and several:
+            found[heading] = (dict(list(several.items())[:WORST]), len(several))
+    return found
+
+
+def _heat(answers: Sequence[Answer], values: np.ndarray) -> dict[str, Any]:
+    """Topics (else numbers of options) by group (else attribute): those with most rows, the worst groups on top."""
+    topics = any(TOPIC in a.extra for a in answers)
+    down, across = ("group", "topic") if topics else ("attribute", "options")
+    labels = (*cross_table(answers, values, down, across),)
+    rows, columns = (_frequent(answers, by, most) for by, most in zip((down, across), CELLS, strict=True))
+    if len(rows) < 2 or len(columns) < 2:
+        return {}
+    columns.sort(key=lambda label: (int(label) if label.isdigit() else 0, label))
+    mean = labels[2][np.ix_([labels[0].index(r) for r in rows], [labels[1].index(c) for c in columns])]
+    known = ~np.isnan(mean)
+    order = np.argsort(-np.where(known, mean, 0).sum(1) / np.maximum(known.sum(1), 1), kind="stable")
+    top = np.nanmax(mean)
+    lines = [
+        (rows[r], [("", "#fff") if np.isnan(v) else (f"{v:.2f}", _shade(v / top)) for v in mean[r]]) for r in order
+    ]
+    left_out = (len(labels[0]) - len(rows), len(labels[1]) - len(columns))
+    return {"heading": f"{across} by {down}", "columns": columns, "rows": lines, "left_out": left_out}
+
+
+def _frequent(answers: Sequence[Answer], by: str, most: int) -> list[str]:
+    """The labels that most rows have."""
+    counts = Counter(label for answer in answers for label in BREAKDOWNS[by](answer) or [NO_LABEL])
+    return [label for label, _ in counts.most_common(most)]
+
+
+def _shade(strength: float) -> str:
+    """White to orange; dark text can be read on all of it."""
+    low, high = np.array([255, 255, 255]), np.array([240, 140, 60])
+    return "#" + "".join(f"{round(c):02x}" for c in low + (high - low) * float(strength))
+
+
+def _map(split: SplitScore) -> dict[str, Any]:
+    """The map where groups are countries, what it shows and what it cannot."""
+    members: dict[str, list[int]] = defaultdict(list)
+    missing = set()
+    for i, answer in enumerate(split.answers):
+        for label in [value for attribute, value in answer.group if is_country(attribute)]:
+            code = countries.code(label)
+            if code and world_map.drawn(code):
+                members[code].append(i)
+            else:
+                missing.add(label)
+    if len(members) < _MIN_COUNTRIES:
+        return {}
+    values = {code: float(split.rows[READING][rows].mean()) for code, rows in members.items()}
+    names = {code: countries.name(code) for code in values}
+    edges = world_map.classes(values)
+    bounds = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
+    legend = [*zip(world_map.COLOURS, bounds, strict=True), (world_map.NO_DATA, "no data")]
+    title = f"World map of the mean total variation distance by country, {split.name}"
+    return {"figure": world_map.world_map(values, names, title), "legend": legend, "missing": sorted(missing),
+            "countries": len(values)}  # fmt: skip
+
+
+def _examples(split: SplitScore) -> tuple[list[Example], list[Example]]:
+    """The worst questions, and those in the middle of the order from worst to best."""
+    values = split.rows[READING]
+    order = list(worst_questions(split.answers, values, READING, k=len(values)))
+    rows: dict[str, list[int]] = defaultdict(list)
+    for i, answer in enumerate(split.answers):
+        rows[BREAKDOWNS["question"](answer)[0]].append(i)
+    worst = order[:EXAMPLES]
+    begin = max(len(worst), (len(order) - EXAMPLES) // 2)
+    chosen = (worst, order[begin : begin + EXAMPLES])
+    return tuple([_example(split, rows[label]) for label in labels] for labels in chosen)  # type: ignore[return-value]
+
+
+def _example(split: SplitScore, rows: Sequence[int]) -> Example:
+    """A question as put to the group in the middle of its groups."""
+    values = split.rows[READING]
+    i = sorted(rows, key=lambda row: values[row])[len(rows) // 2]
+    answer = split.answers[i]
+    group = group_name(answer.group)
+    title = f"People's and predicted answers of {group} to {answer.question_id}, {split.name}"
+    return Example(
+        question=figures.shorten(answer.question, 400),
+        source=f"{answer.survey}, {answer.question_id}",
+        group=group,
+        groups=len(rows),
+        distance=float(values[i]),
+        mean=float(values[list(rows)].mean()),
+        figure=figures.bars(answer, split.predictions[i], title),
+    )

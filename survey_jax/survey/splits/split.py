@@ -1,0 +1,231 @@
+"""Who is seen and who is not: declarative, seeded splits of a survey table, and the audit that proves them.
+
+split            groups      questions    what it measures
+train            seen        seen         -
+valid            seen        either       model selection
+unseen_question  seen        held out     a new question put to known groups
+unseen_group     held out    of train     a new group answering known questions
+unseen_both      held out    held out     both at once
+unseen_wave      any         any          a later (or earlier) round of a survey that training knows
+unseen_survey    any         of a survey that training never saw
+few_shot_...     with so many answers in train, else as unseen_group and unseen_both
+
+Presets and `group_sets` x `question_sets` name their test splits themselves, e.g. C2Q1; docs/splits.md has it all.
+"""
+
+import dataclasses
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from survey_jax.common.errors import UserError, plural
+from survey_jax.survey.splits import presets
+from survey_jax.survey.splits.assign import draw, known, plan
+from survey_jax.survey.splits.config import (
+    PROMISES,
+    SPLITS,
+    TRAIN,
+    UNSEEN_BOTH,
+    UNSEEN_GROUP,
+    UNSEEN_QUESTION,
+    UNSEEN_SURVEY,
+    UNSEEN_WAVE,
+    VALID,
+    Promise,
+    SplitConfig,
+    few_shot_name,
+)
+from survey_jax.survey.table import Answer
+from survey_jax.survey.text import fold, same_group, wording
+
+__all__ = [
+    "PROMISES", "SPLITS", "TRAIN", "UNSEEN_BOTH", "UNSEEN_GROUP", "UNSEEN_QUESTION", "UNSEEN_SURVEY", "UNSEEN_WAVE",
+    "VALID", "Promise", "SplitConfig", "Splits", "audit", "counts_table", "split",
+]  # fmt: skip
+
+SAME_AS_TRAIN = "same question as in train"  # reason in `Splits.left_out`
+NEAR_DUPLICATE = "near-duplicate of a question of train"  # the other
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Rows per split (only splits that have rows; train is first), rows left out per reason, and remarks on both."""
+
+    rows: dict[str, list[Answer]]
+    left_out: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
+    """Assigns every row to one split, or to nowhere with a reason; the result has passed `audit`.
+
+    Only where `group_sets` overlap can a row be in two test splits. Rows of a split that promises new questions whose
+    wording and options also occur in train, under another id or survey, are left out (`SAME_AS_TRAIN`): trend questions
+    are asked in many surveys.
+
+    Raises:
+      UserError: a name that the table does not have, a fraction outside [0, 1), fields that exclude each other, a split
+        asked for that has no rows (train always is), or a failed audit.
+    """
+    config = presets.expand(config)
+    _check(answers, config)
+    planned = plan(answers, config)
+    rows: dict[str, list[Answer]] = {name: [] for name in planned.promises}
+    left_out: Counter[str] = Counter()
+    for answer, places in zip(answers, planned.places, strict=True):
+        for place in places:
+            if place in rows:
+                rows[place].append(answer)
+            else:
+                left_out[place] += 1
+    in_train = {wording(a) for a in rows[TRAIN]}
+    ids_in_train = {a.question_key for a in rows[TRAIN]}
+    for name, promise in planned.promises.items():
+        if promise.new_question:
+            # The same id in train is a mistake in the table, not a coincidence of wording: the audit refuses it.
+            fresh = [a for a in rows[name] if wording(a) not in in_train or a.question_key in ids_in_train]
+            left_out[f"{SAME_AS_TRAIN} ({name})"] += len(rows[name]) - len(fresh)
+            rows[name] = fresh
+    if config.remove_near_duplicates:
+        from survey_jax.survey.splits import near_duplicates  # here: it imports scikit-learn, which takes a second
+
+        for name in list(rows)[1:]:
+            leaked = near_duplicates.leaked_rows(rows[TRAIN], rows[name], config.remove_near_duplicates)
+            left_out[f"{NEAR_DUPLICATE} ({name})"] += int(leaked.sum())
+            rows[name] = [a for a, leak in zip(rows[name], leaked, strict=True) if not leak]
+    for name in _requested(config):
+        if not rows[name]:
+            why = f"left out: {dict(+left_out)}" if +left_out else "all rows are in other splits; hold out less"
+            raise UserError(f"split {name} has no rows; {why}")
+    if config.max_rows > 0:
+        for name in list(rows)[1:]:
+            kept = draw(rows[name], config.max_rows, lambda a: repr(a.key), config.seed, f"rows of {name}")
+            left_out[f"beyond max_rows={config.max_rows} ({name})"] += len(rows[name]) - len(kept)
+            rows[name] = kept
+    notes = planned.notes
+    if config.group_sets and (empty := [name for name, r in rows.items() if not r and name != UNSEEN_SURVEY]):
+        notes += (f"no rows for: {', '.join(empty)}",)
+    result = Splits({name: r for name, r in rows.items() if r}, dict(+left_out), notes)
+    audit(result.rows, planned.promises)
+    return result
+
+
+def audit(splits: Mapping[str, Sequence[Answer]], promises: Mapping[str, Promise] = PROMISES) -> None:
+    """Proves that the splits are what their names say, however they were made.
+
+    No row is in two splits, unless both promise that they may overlap; and each split keeps its promise about train
+    (`Promise`). Letter case and spacing are ignored, and a country's name is as good as its code. A group is its whole
+    set of attributes: {country: Kenya} and {country: Kenya, age: 18-29} are two groups.
+
+    Raises:
+      UserError: a split is unknown or a rule is broken; names the split and a first offender.
+    """
+    if unknown := [name for name in splits if name not in promises]:
+        raise UserError(f"unknown split {unknown[0]!r}; one of: {', '.join(promises)}")
+    owner: dict[object, str] = {}
+    for name, rows in splits.items():
+        for answer in rows:
+            other = owner.setdefault(answer.key, name)
+            if other != name and not (promises[other].may_overlap and promises[name].may_overlap):
+                raise UserError(f"leak: the row {answer.describe()} is in both {other} and {name}")
+    train = splits.get(TRAIN, ())
+    rules: list[tuple[str, Callable[[Promise], bool], Callable[[Answer], object]]] = [
+        ("question id", lambda p: p.new_question, lambda a: a.question_key),
+        ("question wording and options", lambda p: p.new_question, wording),
+        ("group", lambda p: p.known_answers == 0, lambda a: same_group(a.group)),
+        ("survey", lambda p: p.new_survey, lambda a: fold(a.survey)),
+        ("wave", lambda p: p.new_wave, lambda a: (fold(a.survey), a.wave)),
+    ]
+    for what, applies, key in rules:
+        seen = {key(a) for a in train}
+        for name, rows in splits.items():
+            if applies(promises[name]) and (leak := next((a for a in rows if key(a) in seen), None)):
+                raise UserError(f"leak: {name} shares a {what} with train: {leak.describe()}")
+    answered: dict[object, set[object]] = defaultdict(set)
+    for answer in train:
+        answered[same_group(answer.group)].add(answer.question_key)
+    for name, rows in splits.items():
+        limit = promises[name].known_answers or 0
+        for answer in rows if limit else ():
+            if len(answered[same_group(answer.group)]) > limit:
+                raise UserError(f"leak: train has more than {limit} answers of a group of {name}: {answer.describe()}")
+
+
+def counts_table(splits: Splits) -> str:
+    """Plain text: rows, questions, groups and surveys of each split, then the rows left out by reason and remarks."""
+    lines = [f"{'split':<16}{'rows':>9}{'questions':>11}{'groups':>9}{'surveys':>9}"]
+    for name, rows in splits.rows.items():
+        distinct = [len({a.question_key for a in rows}), len({a.group for a in rows}), len({a.survey for a in rows})]
+        lines.append(f"{name:<16}{len(rows):>9,}{distinct[0]:>11,}{distinct[1]:>9,}{distinct[2]:>9,}")
+    lines += [f"left out: {plural(count, 'row')}: {reason}" for reason, count in splits.left_out.items()]
+    lines += [f"note: {note}" for note in splits.notes]
+    return "\n".join(lines)
+
+
+def _requested(config: SplitConfig) -> list[str]:
+    """Splits that must not come out empty. unseen_both is a by-product, blocks are noted, and tables may be sparse."""
+    wanted = {TRAIN: True, UNSEEN_SURVEY: bool(config.unseen_surveys)}
+    if config.column:
+        wanted |= dict.fromkeys(config.rename.values(), True)
+    elif not config.group_sets:
+        group = few_shot_name(UNSEEN_GROUP) if config.known_answers else UNSEEN_GROUP
+        wanted[VALID] = bool(config.valid_questions or config.valid_question_fraction or config.valid_row_fraction)
+        wanted[UNSEEN_QUESTION] = bool(
+            config.unseen_questions or config.unseen_question_fraction or config.unseen_topics
+        )
+        wanted[group] = bool(config.unseen_groups or config.unseen_regions)
+        wanted[UNSEEN_WAVE] = bool(config.unseen_waves)
+    return [name for name, want in wanted.items() if want]
+
+
+_FRACTIONS = ("unseen_question_fraction", "valid_question_fraction", "valid_row_fraction")
+_HOLDING_OUT = ("unseen_waves", "unseen_questions", "unseen_topics", "unseen_groups", "unseen_regions",
+                "valid_questions", *_FRACTIONS)  # fmt: skip
+
+
+def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
+    """Refuses what cannot be meant, before any work."""
+    if not answers:
+        raise UserError("no rows to split")
+    for name in ("seed", "max_rows", "known_answers"):
+        if getattr(config, name) < 0:
+            raise UserError(f"{name} must not be negative, got {getattr(config, name)}")
+    for name in _FRACTIONS:
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"{name} must be at least 0 and less than 1, got {getattr(config, name)}")
+    if not 0 <= config.remove_near_duplicates <= 1:
+        raise UserError(f"remove_near_duplicates must be at least 0 and at most 1, got {config.remove_near_duplicates}")
+    known("survey", (*config.unseen_surveys, *config.seen_surveys), {a.survey for a in answers})
+    if bool(config.group_sets) != bool(config.question_sets):
+        raise UserError("group_sets and question_sets go together; one of them is not set")
+    if not all({**config.group_sets, **config.question_sets}.values()):
+        raise UserError("group_sets and question_sets: a set is empty")
+    used = [name for name in _HOLDING_OUT if getattr(config, name)]
+    if config.column and (used := [*used, *(["group_sets"] if config.group_sets else [])]):
+        raise UserError(f"splits come from the column {config.column!r}, so {', '.join(used)} cannot be set too")
+    if config.group_sets and used:
+        raise UserError(f"splits come from group_sets x question_sets, so {', '.join(used)} cannot be set too")
+    if config.rename and not config.column:
+        raise UserError("rename is set, but column, whose values it renames, is not")
+    holds_groups = config.column or config.group_sets or config.unseen_groups or config.unseen_regions
+    if config.known_answers and not holds_groups:
+        raise UserError("known_answers is set, but no group is held out")
+
+
+def fingerprint(answers: Iterable[Answer]) -> str:
+    """Hash of some rows: what was asked of whom, and what they answered; their order does not matter."""
+    lines = sorted(repr((a.key, a.question, a.options, a.probs)) for a in answers)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def held_out(splits: Splits) -> dict[str, Any]:
+    """Which questions and groups each split has, as JSON can hold them."""
+    return {
+        name: {
+            "rows": len(rows),
+            "questions": [list(key) for key in sorted({a.question_key for a in rows})],
+            "groups": [dict(group) for group in sorted({a.group for a in rows})],
+        }
+        for name, rows in splits.rows.items()
+    }

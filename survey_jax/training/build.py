@@ -1,0 +1,89 @@
+"""Builds the model of a run on its mesh, and what its steps compute."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from survey_jax.common.errors import UserError
+from survey_jax.config import Config
+from survey_jax.inputs.task import Task, batch_shape
+from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
+from survey_jax.model.abstract import abstract_model
+from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
+from survey_jax.model.decoder import DecoderConfig, Numerics
+from survey_jax.model.lora import LoraParam
+from survey_jax.parallel.sharding import make_mesh
+from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.open import Pretrained
+from survey_jax.training.step import Forward
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model on its mesh, taken apart for functional steps."""
+
+    mesh: jax.sharding.Mesh
+    graphdef: Any
+    train: nnx.State
+    frozen: nnx.State
+    forward: Forward  # of training
+    shape: BatchShape
+
+
+def trainable(config: Config) -> type:
+    """The kind of parameter that training updates."""
+    return LoraParam if config.lora.rank else nnx.Param
+
+
+def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
+    """UserError unless a microbatch's rows can be dealt out evenly."""
+    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % per_row:
+        raise UserError(f"config.batch.rows = {rows}: must be a multiple of data x fsdp = {per_row}")
+
+
+def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
+    """UserError if the configured back end cannot compute this model's attention on a device."""
+    name, tokens, why = config.model.attention, config.batch.row_tokens, None
+    if name == "cudnn":
+        why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, tokens, device)
+    elif name == "splash":
+        why = why_not_splash(tokens, device)
+    if why:
+        raise UserError(f"config.model.attention = {name!r}: it {why}; choose two_part, which works everywhere")
+
+
+def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
+    """The computation of training, with dense attention."""
+    return Forward(
+        decoder=decoder,
+        numerics=Numerics(
+            dtype=config.model.dtype,
+            activations="float32" if jax.default_backend() == "cpu" else config.model.dtype,
+            lora_scale=config.lora.alpha / config.lora.rank if config.lora.rank else 0.0,
+        ),
+        remat=config.model.remat,
+        loss=config.optim.loss,
+    )
+
+
+def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
+    """Loads weights onto the mesh of the config; adapters are fresh."""
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    check_rows(config.batch.rows, mesh)
+    check_attention(config, pretrained.config, mesh.devices.flat[0])
+    abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
+    kind = trainable(config)
+    model = load_model(
+        pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
+    )
+    graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
+    prompts = next(iter(task.prompts.values()))
+    shape = batch_shape(config, prompts, len(task.letters))
+    forward = training_forward(config, pretrained.config)
+    if config.model.attention != "dense":
+        sizes = tree_shape(group_questions(prompts), shape, config.model.attention)
+        forward = dataclasses.replace(forward, tree_shape=sizes)
+    return Model(mesh, graphdef, train, frozen, forward, shape)

@@ -1,0 +1,146 @@
+"""From hidden states to option probabilities, and the loss."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from survey_jax.model.attention_mask import TreeShape
+from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
+from survey_jax.training.losses import LOSSES
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """What fixes the computation besides arrays; hashable, so that it can be a static argument of `jax.jit`."""
+
+    decoder: DecoderConfig
+    numerics: Numerics = FLOAT32
+    remat: str = "none"
+    tree_shape: TreeShape | None = None
+    loss: str = "kl"  # of training, a key of LOSSES
+
+
+def answer_states(model: Any, batch: Batch, forward: Forward) -> Float[Array, "B A D"]:
+    """Final hidden states at the answer positions only."""
+    hidden = hidden_states(
+        model,
+        batch,
+        forward.decoder,
+        numerics=forward.numerics,
+        tree_shape=forward.tree_shape,
+        remat=forward.remat,
+    )
+    return jnp.take_along_axis(hidden, batch["answer_index"][..., None], axis=1)
+
+
+def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], forward: Forward) -> Float[Array, "B A K"]:
+    """Logits of the option letters at each answer position, float32.
+
+    Args:
+      batch: the arrays of `trees.py`.
+      letters: token id of each letter; the letter-token contract makes them the same for all prompts of a run.
+    """
+    return token_logits(model, answer_states(model, batch, forward), letters, forward.decoder)
+
+
+def loss_sums(
+    logits: Float[Array, "B A K"], batch: Batch, loss: str = "kl"
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Weighted sum of a loss over all answers, and the sum of weights.
+
+    Sums, not means, so that microbatches and devices add up exactly whatever each of them holds.
+
+    Args:
+      loss: a key of LOSSES; by default KL(target || softmax over the options), in nats.
+    """
+    rows = LOSSES[loss](logits, batch["target"], batch["option_mask"])
+    return jnp.sum(rows * batch["weight"]), jnp.sum(batch["weight"])
+
+
+def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "B A K"]:
+    """Softmax over the options that exist; 0 elsewhere."""
+    probs = jax.nn.softmax(logits, axis=-1, where=batch["option_mask"])
+    return jnp.where(batch["option_mask"], probs, 0.0)
+
+
+def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], forward: Forward):
+    """(loss, gradients, answers) of a step: the mean of `forward.loss` over all answers of all microbatches.
+
+    Args:
+      graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
+      batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
+    """
+
+    def loss(train, microbatch):
+        model = nnx.merge(graphdef, train, frozen)
+        return loss_sums(option_logits(model, microbatch, letters, forward), microbatch, forward.loss)
+
+    def add(total, microbatch):
+        (value, weight), grads = jax.value_and_grad(loss, has_aux=True)(train, microbatch)
+        return jax.tree.map(jnp.add, total, (value, weight, grads)), None
+
+    zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, train))
+    (value, weight, grads), _ = jax.lax.scan(add, zeros, batch)
+    return value / weight, jax.tree.map(lambda g: g / weight, grads), weight
+
+
+def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
+    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
+    how many tokens of all processes were computed: `counts`."""
+    loss, grads, answers = gradients(graphdef, train, frozen, batch, letters, forward)
+    updates, opt_state = optimizer.update(grads, opt_state, train)
+    train = optax.apply_updates(train, updates)
+    measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
+    return train, opt_state, measured
+
+
+def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
+    """How much text a batch holds: "tokens" computed, and "prompt_tokens", those of its prompts one by one.
+
+    There are more of the latter, since trees compute what prompts share once.
+    """
+    last = jnp.take_along_axis(batch["positions"], batch["answer_index"], axis=-1)  # of a prompt: its length less 1
+    return {
+        "tokens": jnp.sum(batch["trees"] > 0),
+        "prompt_tokens": jnp.sum(jnp.where(batch["weight"] > 0, last + 1, 0)),
+    }
+
+
+def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:
+    """Option probabilities of a batch without microbatches."""
+    model = nnx.merge(graphdef, train, frozen)
+    return probabilities(option_logits(model, batch, letters, forward), batch)
+
+
+def letter_mass(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A"]:
+    """Probability of any of the options' letters among all tokens of the vocabulary, per answer.
+
+    A diagnostic of prompt and model; the only place where full-vocabulary logits are formed, at answer positions.
+    """
+    model = nnx.merge(graphdef, train, frozen)
+    hidden = answer_states(model, batch, forward)
+    options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, forward.decoder), -jnp.inf)
+    everything = token_logits(model, hidden, jnp.arange(forward.decoder.vocab_size), forward.decoder)
+    return jnp.exp(jax.nn.logsumexp(options, axis=-1) - jax.nn.logsumexp(everything, axis=-1))
+
+
+def compiled_train_step(forward: Forward, optimizer: optax.GradientTransformation, train: Any, opt_state: Any) -> Any:
+    """`train_step` under `jax.jit`: (graphdef, train, opt_state, frozen, batch, letters) -> as there.
+
+    Parameters and optimizer state are updated in place (their arrays are given up) and stay where they lie.
+
+    Args:
+      train, opt_state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
+    """
+    return jax.jit(
+        functools.partial(train_step, forward=forward, optimizer=optimizer),
+        static_argnums=0,
+        donate_argnums=(1, 2),
+        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
+    )

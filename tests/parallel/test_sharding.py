@@ -1,0 +1,125 @@
+"""One device = eight devices = two processes, on every kind of mesh; and the eight really share the work."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny
+from places import ROOT
+from processes import printed, start
+from survey_jax.common.errors import UserError
+from survey_jax.parallel.sharding import arrange, make_mesh
+
+MESHES = {"fsdp": (1, 8, 1), "data": (8, 1, 1), "all": (2, 2, 2), "tensor": (1, 2, 4)}
+PROCESSES = {"two processes": (1, 8, 1), "two processes, all": (2, 2, 2)}  # of four devices each
+DRIVER = ROOT / "tests" / "sharded_steps.py"
+
+Results = dict[str, dict[str, np.ndarray]]
+
+
+def drive(config: Path, output: Path, devices: int, *meshes: tuple[int, int, int], processes: int = 1) -> str:
+    """Runs the driver on virtual CPU devices, so many a process; returns what the first process wrote to stderr."""
+    arguments = [f"--config={config}", str(output), *(str(size) for mesh in meshes for size in mesh)]
+    log = output / "log"
+    started = start(DRIVER, arguments, log, processes, devices)
+    assert [process.wait() for process in started] == [0] * processes, printed(log)
+    return printed(log)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> tuple[Results, str]:
+    """Results by mesh, "one" device included, and the eight devices' stderr; of Gemma 3, which has all parts."""
+    directory = tmp_path_factory.mktemp("sharding")
+    model = tiny.write_model(directory / "model", "gemma3")
+    table = tiny.write_rows(directory / "rows.jsonl", tiny.rows())
+    config = tiny.write_config(directory, model, table, batch__rows="8", batch__microbatches="2")
+    drive(config, directory, 1, (1, 1, 1))
+    stderr = drive(config, directory, 8, *MESHES.values())
+    drive(config, directory, 4, *PROCESSES.values(), processes=2)
+    files = {"one": "1_1_1"} | {name: "_".join(map(str, mesh)) for name, mesh in MESHES.items()}
+    files |= {name: "_".join(map(str, mesh)) + "_processes" for name, mesh in PROCESSES.items()}
+    return {name: dict(np.load(directory / f"{file}.npz")) for name, file in files.items()}, stderr
+
+
+def test_eight_devices_equal_one(runs: tuple[Results, str]) -> None:
+    """Loss and gradient of a step, losses of five, the parameters after them, and their scores on `valid`."""
+    results, _ = runs
+    one = results["one"]
+    names = [n for n in one if n in ("loss", "losses", "scores") or n.startswith(("gradient", "parameter"))]
+    assert len(names) == 3 + 2 * 14  # A and B of seven projections
+    for mesh in (*MESHES, *PROCESSES):
+        off = {n: np.linalg.norm(results[mesh][n] - one[n]) / np.linalg.norm(one[n]) for n in names}
+        print(f"{mesh}: {max(off, key=off.__getitem__)} differs by {max(off.values()):.1e}")
+        assert all(value < 1e-5 for value in off.values()), off
+
+
+def test_devices_share_the_work(runs: tuple[Results, str]) -> None:
+    results, stderr = runs
+    for mesh in MESHES:
+        memory = results[mesh]["temporary"] / results["one"]["temporary"]
+        print(f"{mesh}: a device holds {results[mesh]['held']:.2f} of the arrays, {memory:.3f} of the activations")
+        assert memory < 1.5 / 8  # what flows between layers is whole along the tensor axis
+        assert results[mesh]["compilations"] == 1
+    # Norms and what a mesh axis does not divide stay whole.
+    assert results["data"]["held"] == 1.0
+    assert max(results[mesh]["held"] for mesh in ("fsdp", "all", "tensor")) < 0.4
+    assert "Involuntary full rematerialization" not in stderr
+
+
+def test_biases_and_whole_norms_on_a_mesh(tmp_path: Path) -> None:
+    """Full fine-tuning of OLMo 2 with biases: normalising a whole projection sums over the mesh's tensor axis."""
+    model = tiny.write_model(tmp_path / "model", "olmo2")
+    table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows())
+    config = tiny.write_config(tmp_path, model, table, batch__rows="8", lora__rank="0", optim__lr="1e-4")
+    drive(config, tmp_path, 1, (1, 1, 1))
+    drive(config, tmp_path, 8, MESHES["all"])
+    one, eight = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("1_1_1", "2_2_2"))
+    names = [n for n in one if n in ("loss", "losses") or n.startswith(("gradient", "parameter"))]
+    assert {n for n in names if "q_bias" in n or "q_norm" in n} != set()
+    off = {n: np.linalg.norm(eight[n] - one[n]) / np.linalg.norm(one[n]) for n in names}
+    print(f"{max(off, key=off.__getitem__)} differs by {max(off.values()):.1e}")
+    assert all(value < 1e-5 for value in off.values()), off
+    assert eight["held"] < 0.4
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 1), (1, -1, 2), (0, 1, 1), (-1, -1, 1), (1, 1, -2)])
+def test_a_mesh_that_does_not_cover_the_devices(sizes: tuple[int, int, int]) -> None:
+    """One device here."""
+    with pytest.raises(UserError, match=r"mesh: data=.* does not cover the 1 devices here"):
+        make_mesh(*sizes)
+
+
+def test_the_rest_of_a_mesh() -> None:
+    assert dict(make_mesh(1, -1, 1).shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """As jax describes one of several slices."""
+
+    id: int
+    slice_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    process_index: int = 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "across"),
+    [((2, 4, 1), (2, 1, 1)), ((1, 8, 1), (1, 2, 1)), ((4, 1, 2), (2, 1, 1)), ((1, 1, 8), (1, 1, 2))],
+)
+def test_outer_axes_cross_between_slices(sizes: tuple[int, int, int], across: tuple[int, int, int]) -> None:
+    """Two slices of four: an axis that crosses changes slice as seldom as can be, the others never."""
+    devices = [Device(i, i // 4, device_kind="cpu", platform="cpu") for i in range(8)]
+    slices = np.vectorize(lambda d: d.slice_index)(arrange(sizes, devices).devices)
+    changes = [int((np.diff(slices, axis=axis) != 0).any(axis=axis).any()) for axis in range(3)]
+    assert changes == [size - 1 for size in across]
+    assert slices.shape == sizes
+
+
+def test_slices_that_a_mesh_cannot_be_split_over() -> None:
+    devices = [Device(i, i // 2, device_kind="cpu", platform="cpu") for i in range(6)]
+    with pytest.raises(UserError, match="3 slices"):
+        arrange((1, 2, 1), devices[:6])

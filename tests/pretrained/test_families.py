@@ -1,0 +1,215 @@
+"""Published config.json files: they load, mean what they say, and hold as many parameters as was published."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+from places import ROOT
+from published_models import PUBLISHED
+from survey_jax.common.errors import UserError
+from survey_jax.model.abstract import abstract_model
+from survey_jax.model.attention import LayerKind
+from survey_jax.model.rotary import Linear, Llama3, LongRope, Rotary, Yarn
+from survey_jax.parallel.sharding import make_mesh
+from survey_jax.pretrained.families import FAMILIES, decoder_config
+from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.open import open_pretrained
+from tiny import SIZES, write_model
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configs_load_with_their_parameters(name: str) -> None:
+    hf, parameters = PUBLISHED[name]
+    config, _ = decoder_config(hf, name)
+    assert sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ())))) == parameters
+
+
+def read(name: str, **changes: Any) -> Any:
+    return decoder_config(PUBLISHED[name][0] | changes, "config.json")[0]
+
+
+def test_what_published_configs_mean() -> None:
+    llama3 = Llama3(theta=5e5, factor=8.0, low=1.0, high=4.0, original_length=8192)
+    assert read("Llama-3.1-8B").kinds == (LayerKind(llama3),)
+    assert read("Mistral-Nemo-Base-2407").head_width == 128  # not 5120 / 32
+    assert read("Mistral-7B-v0.3").kinds == (LayerKind(Rotary(theta=1e6)),)
+    assert read("Mistral-7B-v0.3", sliding_window=512).kinds == (LayerKind(Rotary(theta=1e6), 512),)
+    older = {field: value for field, value in PUBLISHED["Mistral-7B-v0.3"][0].items() if field != "sliding_window"}
+    assert decoder_config(older, "")[0].kinds[0].window == 4096  # as in transformers: null is not the same as absent
+
+    qwen = read("Qwen2.5-7B")
+    assert (qwen.biases, qwen.kinds) == (("q", "k", "v"), (LayerKind(Rotary(theta=1e6)),))
+    yarn = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}  # as its model card advises
+    (kind,) = read("Qwen2.5-7B", rope_scaling=yarn).kinds
+    assert kind.rotary == Yarn(theta=1e6, factor=4.0, original_length=32768, attention_factor=0.1 * np.log(4) + 1)
+    assert (read("Qwen3-8B").qk_norm, read("Qwen3-8B").biases) == ("head", ())
+
+    gemma = read("gemma-3-4b-it")
+    assert gemma.kinds == (
+        LayerKind(Rotary(theta=1e4), 1024),
+        LayerKind(Linear(theta=1e6, factor=8.0)),
+    )
+    assert gemma.layer_kinds == (0, 0, 0, 0, 0, 1) * 5 + (0, 0, 0, 0)
+    assert (gemma.heads, gemma.kv_heads, gemma.vocab_size, gemma.tied_head) == (8, 4, 262208, True)
+
+    smollm = read("SmolLM3-3B")
+    assert smollm.kinds == (LayerKind(Rotary(theta=5e6)), LayerKind(None))
+    assert smollm.layer_kinds == (0, 0, 0, 1) * 9
+    assert smollm.tied_head
+
+    (phi,) = read("Phi-4-mini-instruct").kinds
+    assert isinstance(phi.rotary, LongRope)
+    assert (phi.rotary.share, phi.rotary.original_length, phi.window) == (0.75, 4096, 262144)
+    assert phi.rotary.attention_factor == pytest.approx(np.sqrt(1 + np.log(32) / np.log(4096)))
+
+    granite = read("granite-3.1-8b-instruct")
+    scales = (granite.query_scale, granite.embed_scale, granite.residual_scale, granite.logit_scale)
+    assert scales == (0.0078125, 12.0, 0.22, 1 / 16)
+
+
+TINY_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "architecture": ({"model_type": "mixtral"}, "architecture 'mixtral' is not supported; choose one of llama, qwen2"),
+    "missing": ({"vocab_size": None}, "field 'vocab_size' is missing"),
+    "unknown": ({"value_gate": "sigmoid"}, "value_gate = 'sigmoid' is not supported (the field is unknown"),
+    "unknown zero": ({"skip_scale": 0}, "skip_scale = 0 is not supported (the field is unknown"),
+    "quantised": ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config: weights that are stored"),
+    "activation": ({"hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported (supported: silu)"),
+    "scaling": ({"rope_scaling": {"rope_type": "p-rope"}}, "rotary scaling 'p-rope' is not supported; supported: def"),
+    "rope field": ({"rope_scaling": TINY_ROPE | {"alpha": 9}}, "rope_scaling.alpha = 9 is not supported (the field"),
+    "rope number": ({"rope_scaling": {"type": "linear"}}, "field 'rope_scaling.factor' is missing"),
+    "rope list": ({"rope_scaling": [2.0]}, "rope_scaling = [2.0] is not supported (it must be an object)"),
+    "partial": ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5 is not supported"),
+    "layers": (
+        {"model_type": "qwen2", "layer_types": ["chunked_attention"] * 3},
+        "layer_types = ['chunked_attention', 'chunked_attention', 'chunked_attention'] is not supported (3 times full_",
+    ),
+    "bidirectional": (
+        {"model_type": "gemma", "use_bidirectional_attention": True},
+        "use_bidirectional_attention = True is not supported",
+    ),
+    "two-way": ({"is_causal": False}, "is_causal = False is not supported (supported: True)"),
+    "two-way text part": (
+        {"model_type": "mistral3", "text_config": SIZES | {"is_causal": False}},
+        "text_config.is_causal = False is not supported (supported: True)",
+    ),
+    "text part": (
+        {"model_type": "mistral3", "text_config": SIZES | {"model_type": "ministral3"}},
+        "text_config.model_type = 'ministral3' is not supported (supported: mistral)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_change_logits_is_refused_by_name(case: str) -> None:
+    changes, message = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        decoder_config(SIZES | {"model_type": "llama"} | changes, "dir/config.json")
+    assert str(error.value).startswith(f"dir/config.json: {message}")
+
+
+def scaled(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"max_position_embeddings": 256, "rope_scaling": {"rope_type": kind, "rope_theta": 1e4} | settings}
+
+
+LLAMA3_SCALING = {"factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+LONG = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+# model_type: (fields of a wrong kind, what the message says of them)
+MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "llama": [
+        ({"model_type": ["llama"]}, "architecture ['llama'] is not supported"),
+        ({"hidden_size": "64"}, "hidden_size = '64' is not supported (it must be a whole number, 1 or more)"),
+        ({"num_hidden_layers": True}, "num_hidden_layers = True is not supported (it must be a whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads = 0 is not supported (it must be a whole number"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads = 3 is not supported (it must divide num_attention_"),
+        ({"head_dim": 15}, "rotary embeddings turn 15 channels of each head's 15 (head_dim, or hidden_size / num_at"),
+        ({"rms_norm_eps": "1e-6"}, "rms_norm_eps = '1e-6' is not supported (it must be a number, zero or above zero)"),
+        ({"rope_theta": [1e4]}, "rope_theta = [10000.0] is not supported (it must be a number above zero)"),
+        (scaled("linear", factor="2"), "rope_scaling.factor = '2' is not supported (it must be a number above zero)"),
+        (scaled("linear", factor=math.nan), "rope_scaling.factor = nan is not supported"),
+        ({"rope_scaling": {"rope_type": ["linear"]}}, "rotary scaling ['linear'] is not supported"),
+        (scaled("llama3", **LLAMA3_SCALING), "rope_scaling.high_freq_factor = 4.0 is not supported (it must be above"),
+        (scaled("yarn", factor=2.0, beta_slow="1"), "rope_scaling.beta_slow = '1' is not supported"),
+    ],
+    "phi3": [
+        (scaled("longrope", **LONG | {"short_factor": 1}), "rope_scaling.short_factor = 1 is not supported (it must"),
+        (scaled("longrope", **LONG | {"long_factor": [2.0] * 7}), "long_factor has 7 numbers, not 8: one for each"),
+        (scaled("longrope", **LONG, original_max_position_embeddings=1), "a field has a value of the wrong kind ("),
+        ({"partial_rotary_factor": 2}, "rotary embeddings turn 32 channels of each head's 16"),
+    ],
+    "qwen2": [
+        ({"layer_types": 3}, "layer_types = 3 is not supported (3 times full_attention or sliding_attention)"),
+        ({"sliding_window": "7"}, "sliding_window = '7' is not supported (it must be a whole number, 1 or more)"),
+    ],
+    "smollm3": [({"no_rope_layers": layers}, "no_rope_layers = ") for layers in ([1], 1, [1, 0, "x"])],
+    "mistral3": [
+        ({"text_config": []}, "text_config = [] is not supported (it must be an object)"),
+        ({"text_config": {"hidden_size": None}}, "field 'text_config.hidden_size' is missing"),
+    ],
+    "olmo3": [
+        (
+            {"rope_parameters": {"full_attention": 1, "sliding_attention": {}}},
+            "rope_parameters.full_attention = 1 is not supported (it must be an object)",
+        )
+    ],
+    "exaone4": [({"sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supported (it must be a whole")],
+    "gemma3_text": [({"sliding_window": 7, "sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supp")],
+    "granite": [({"logits_scaling": 0}, "logits_scaling = 0 is not supported (it must be a number above zero)")],
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "message"),
+    [(family, fields, message) for family, cases in MALFORMED.items() for fields, message in cases],
+    ids=str,
+)
+def test_fields_of_a_wrong_kind_are_refused_in_one_line(family: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        decoder_config(SIZES | {"model_type": family} | fields, "dir/config.json")
+    assert str(error.value).startswith(f"dir/config.json: {message}")
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "3", "null", '"llama"'])
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json: expected a JSON object, not "):
+        open_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize("model", ["language_model.model", "model.language_model"])
+def test_text_part_of_a_multimodal_checkpoint(model: str, tmp_path: Path) -> None:
+    """Under either spelling it is the text model; images' tensors are left alone, others refused."""
+    text = write_model(tmp_path, "gemma3")
+    before = open_pretrained(str(text))
+    tensors = {
+        name.replace("model.", f"{model}.", 1): value for name, value in load_file(text / "model.safetensors").items()
+    }
+    image = "vision_tower.x" if model.startswith("language") else "model.vision_tower.x"
+    hf = {"model_type": "gemma3", "vision_config": {}, "text_config": json.loads((text / "config.json").read_text())}
+    filled = load(before)
+    (text / "config.json").write_text(json.dumps(hf))
+    save_file(tensors | {image: np.ones(2, np.float32)}, text / "model.safetensors")
+    after = open_pretrained(str(text))
+    assert after.config == before.config
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(load(after)), nnx.state(filled))
+    save_file(tensors | {"audio_tower.x": np.ones(2, np.float32)}, text / "model.safetensors")
+    with pytest.raises(UserError, match=r"tensor audio_tower\.x"):
+        load(open_pretrained(str(text)))
+
+
+def load(pretrained: Any) -> Any:
+    mesh = make_mesh(1, 1, -1)
+    abstract = abstract_model(pretrained.config, 0, ())
+    return load_model(pretrained, abstract, mesh, frozen_dtype="float32", trainable=nnx.Param, seed=0)
+
+
+def test_every_family_is_listed_in_the_docs() -> None:
+    docs = (ROOT / "docs" / "models.md").read_text()
+    assert [family for family in FAMILIES if f"`{family}`" not in docs] == []

@@ -1,0 +1,251 @@
+"""Published config.json files, abridged, and how many parameters their models have."""
+
+from typing import Any
+
+
+def sizes(width: int, ff: int, layers: int, heads: int, kv_heads: int, vocabulary: int) -> dict[str, int]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": ff,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+    }
+
+
+COMMON = {
+    "attention_dropout": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.43.0",
+    "use_cache": True,
+}
+LLAMA = COMMON | {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "pretraining_tp": 1}
+LLAMA_31 = LLAMA | {
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_theta": 500000.0,
+    "rope_scaling": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+}
+QWEN25 = COMMON | {
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "max_window_layers": 28,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "sliding_window": 131072,
+    "use_mrope": False,
+    "use_sliding_window": False,
+}
+QWEN3 = COMMON | {
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 128,
+    "max_window_layers": 36,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+MISTRAL = COMMON | {
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+}
+MISTRAL_SMALL = sizes(5120, 32768, 40, 32, 8, 131072) | {"head_dim": 128, "rope_theta": 1e9}
+GEMMA = {name: value for name, value in COMMON.items() if name not in ("tie_word_embeddings", "hidden_act")} | {
+    "attention_bias": False,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-06,
+}
+GEMMA2 = GEMMA | {
+    "model_type": "gemma2",
+    "architectures": ["Gemma2ForCausalLM"],
+    "attn_logit_softcapping": 50.0,
+    "cache_implementation": "hybrid",
+    "final_logit_softcapping": 30.0,
+    "hidden_act": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+    "sliding_window_size": 4096,
+}
+GEMMA3_1B = GEMMA | {
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "attn_logit_softcapping": None,
+    "cache_implementation": "hybrid",
+    "final_logit_softcapping": None,
+    "query_pre_attn_scalar": 256,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+}
+GEMMA3_4B = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "boi_token_index": 255999,
+    "eoi_token_index": 256000,
+    "eos_token_id": [1, 106],
+    "image_token_index": 262144,
+    "initializer_range": 0.02,
+    "mm_tokens_per_image": 256,
+    "model_type": "gemma3",
+    "text_config": {
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+    },
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.50.0.dev0",
+    "vision_config": {"hidden_size": 1152, "model_type": "siglip_vision_model", "num_hidden_layers": 27},
+}
+SMOLLM3 = {name: value for name, value in COMMON.items() if name != "tie_word_embeddings"} | {
+    "model_type": "smollm3",
+    "architectures": ["SmolLM3ForCausalLM"],
+    "attention_bias": False,
+    "layer_types": ["full_attention"] * 36,
+    "max_window_layers": 28,
+    "mlp_bias": False,
+    "no_rope_layer_interval": 4,
+    "no_rope_layers": [1, 1, 1, 0] * 9,
+    "pad_token_id": 128004,
+    "pretraining_tp": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 5000000.0,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+PHI3 = COMMON | {
+    "model_type": "phi3",
+    "architectures": ["Phi3ForCausalLM"],
+    "attention_bias": False,
+    "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+    "embd_pdrop": 0.0,
+    "original_max_position_embeddings": 4096,
+    "resid_pdrop": 0.0,
+    "sliding_window": 262144,
+}
+PHI4_MINI = PHI3 | {
+    "full_attn_mod": 1,
+    "interpolate_factor": 1,
+    "lm_head_bias": False,
+    "mlp_bias": False,
+    "partial_rotary_factor": 0.75,
+    "tie_word_embeddings": True,
+}
+OLMO2 = COMMON | {"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "attention_bias": False}
+GRANITE = COMMON | {
+    "model_type": "granite",
+    "architectures": ["GraniteForCausalLM"],
+    "attention_bias": False,
+    "attention_multiplier": 0.0078125,
+    "embedding_multiplier": 12.0,
+    "logits_scaling": 16.0,
+    "mlp_bias": False,
+    "residual_multiplier": 0.22,
+    "rope_scaling": None,
+    "tie_word_embeddings": True,
+}
+
+
+def long_rope(pairs: int) -> dict[str, Any]:
+    """The published form; the published divisors are others."""
+    return {"long_factor": [2.0] * pairs, "short_factor": [1.0] * pairs, "type": "longrope"}
+
+
+# name: (config.json, parameters of the text decoder as published)
+PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
+    "vicuna-7b-v1.5": (
+        LLAMA
+        | sizes(4096, 11008, 32, 32, 32, 32000)
+        | {"_name_or_path": "vicuna-7b-v1.5", "max_length": 4096, "pad_token_id": 0, "rope_scaling": None},
+        6_738_415_616,
+    ),
+    "Meta-Llama-3-8B": (
+        LLAMA | sizes(4096, 14336, 32, 32, 8, 128256) | {"attention_bias": False, "rope_scaling": None},
+        8_030_261_248,
+    ),
+    "Llama-3.1-8B": (LLAMA_31 | sizes(4096, 14336, 32, 32, 8, 128256), 8_030_261_248),
+    "Llama-3.2-1B": (
+        LLAMA_31 | sizes(2048, 8192, 16, 32, 8, 128256) | {"head_dim": 64, "tie_word_embeddings": True},
+        1_235_814_400,
+    ),
+    "Llama-3.3-70B": (LLAMA_31 | sizes(8192, 28672, 80, 64, 8, 128256), 70_553_706_496),
+    "Qwen2.5-7B": (QWEN25 | sizes(3584, 18944, 28, 28, 4, 152064), 7_615_616_512),
+    "DeepSeek-R1-Distill-Qwen-7B": (
+        QWEN25 | sizes(3584, 18944, 28, 28, 4, 152064) | {"rope_theta": 10000, "sliding_window": 4096},
+        7_615_616_512,
+    ),
+    "DeepSeek-R1-Distill-Qwen-14B": (QWEN25 | sizes(5120, 13824, 48, 40, 8, 152064), 14_770_033_664),
+    "DeepSeek-R1-Distill-Qwen-32B": (QWEN25 | sizes(5120, 27648, 64, 40, 8, 152064), 32_763_876_352),
+    "Qwen3-8B": (QWEN3 | sizes(4096, 12288, 36, 32, 8, 151936), 8_190_735_360),
+    "Mistral-7B-v0.3": (MISTRAL | sizes(4096, 14336, 32, 32, 8, 32768), 7_248_023_552),
+    "Mistral-Nemo-Base-2407": (MISTRAL | sizes(5120, 14336, 40, 32, 8, 131072) | {"head_dim": 128}, 12_247_782_400),
+    "Mistral-Small-3.1-24B": (
+        {
+            "architectures": ["Mistral3ForConditionalGeneration"],
+            "image_token_index": 10,
+            "model_type": "mistral3",
+            "multimodal_projector_bias": False,
+            "projector_hidden_act": "gelu",
+            "spatial_merge_size": 2,
+            "text_config": MISTRAL | MISTRAL_SMALL,
+            "vision_config": {"model_type": "pixtral"},
+            "vision_feature_layer": -1,
+        },
+        23_572_403_200,
+    ),
+    "gemma-2b": (
+        GEMMA
+        | sizes(2048, 16384, 18, 8, 1, 256000)
+        | {"model_type": "gemma", "hidden_act": "gelu", "rope_scaling": None},
+        2_506_172_416,
+    ),
+    "gemma-2-9b": (GEMMA2 | sizes(3584, 14336, 42, 16, 8, 256000), 9_241_705_984),
+    "gemma-3-1b-it": (GEMMA3_1B | sizes(1152, 6912, 26, 4, 1, 262144), 999_885_952),
+    "gemma-3-4b-it": (GEMMA3_4B, 4_300_079_472 - 419_816_304),  # less vision_tower and multi_modal_projector
+    "SmolLM3-3B": (SMOLLM3 | sizes(2048, 11008, 36, 16, 4, 128256), 3_075_098_624),
+    "Phi-3-mini-128k-instruct": (
+        PHI3 | sizes(3072, 8192, 32, 32, 32, 32064) | {"rope_scaling": long_rope(48)},
+        3_821_079_552,
+    ),
+    "Phi-4-mini-instruct": (
+        PHI4_MINI | sizes(3072, 8192, 32, 24, 8, 200064) | {"rope_scaling": long_rope(48)},
+        3_836_021_760,
+    ),
+    "phi-4": (
+        PHI3
+        | sizes(5120, 17920, 40, 40, 10, 100352)
+        | {"max_position_embeddings": 16384, "rope_scaling": None, "rope_theta": 250000, "sliding_window": None},
+        14_659_507_200,
+    ),
+    "OLMo-2-1124-7B": (
+        OLMO2 | sizes(4096, 11008, 32, 32, 32, 100352) | {"rope_scaling": None, "rope_theta": 500000},
+        7_298_617_344,
+    ),
+    "granite-3.1-8b-instruct": (GRANITE | sizes(4096, 12800, 40, 32, 8, 49155), 8_170_848_256),
+}

@@ -1,0 +1,128 @@
+"""Gradients of fine-tuning against PyTorch's: the same loss, written in torch, on the same weights."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from survey_jax.model.abstract import abstract_model
+from survey_jax.model.decoder import PROJECTIONS, Numerics
+from survey_jax.model.lora import LoraParam
+from survey_jax.parallel.sharding import make_mesh
+from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.training.step import Forward, gradients
+from tiny_torch import SMALL, random_model
+
+torch = pytest.importorskip("torch")
+
+LETTERS = np.array([5, 17, 100, 42])
+LENGTH, SCALE = 24, 0.7
+FAMILIES = ["llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite"]
+
+
+class Setup(NamedTuple):
+    torch_model: Any
+    pretrained: Pretrained
+    batch: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def setup(request, tmp_path_factory) -> Setup:
+    """Three prompts with 4, 3 and 4 options; one answer counts half."""
+    model = random_model(request.param)
+    directory: Path = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(directory)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, SMALL["vocab_size"], (3, LENGTH), dtype=np.int32)  # torch gives padding (0) no gradient
+    mask = np.ones((3, 1, 4), bool)
+    mask[1, 0, 3] = False
+    target = np.where(mask, rng.random(mask.shape), 0)
+    batch = {
+        "tokens": tokens,
+        "positions": np.broadcast_to(np.arange(LENGTH, dtype=np.int32), tokens.shape),
+        "trees": np.ones_like(tokens),
+        "branches": np.zeros_like(tokens),
+        "answer_index": np.full((3, 1), LENGTH - 1, np.int32),
+        "option_mask": mask,
+        "target": (target / target.sum(-1, keepdims=True)).astype(np.float32),
+        "weight": np.array([[1.0], [0.5], [1.0]], np.float32),
+    }
+    return Setup(model, open_pretrained(str(directory)), batch)
+
+
+def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
+    """Loss, gradients and trained parameters, those flat by path."""
+    config = s.pretrained.config
+    abstract = abstract_model(config, rank, PROJECTIONS)
+    mesh = make_mesh(1, 1, 1)
+    model = load_model(s.pretrained, abstract, mesh, frozen_dtype="float32", trainable=trainable, seed=0)
+    graphdef, train, frozen = nnx.split(model, trainable, ...)
+    if rank:  # B starts at zero, and then the gradient of A is zero too
+        rng = np.random.default_rng(1)
+        train = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), train)
+    batch = {name: array[None] for name, array in s.batch.items()}
+    forward = Forward(config, Numerics(lora_scale=SCALE if rank else 0.0))
+    loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, train, frozen, batch, LETTERS, forward)
+    return float(loss), flat(grads), flat(train)
+
+
+def flat(state: Any) -> dict[str, np.ndarray]:
+    return {".".join(map(str, path)): np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(state)}
+
+
+def torch_loss(s: Setup, parameters: dict[str, Any]) -> Any:
+    """Mean KL(target || softmax over the options)."""
+    tokens = torch.tensor(s.batch["tokens"].astype(np.int64))
+    logits = torch.func.functional_call(s.torch_model, parameters, (tokens,)).logits[:, -1, LETTERS]
+    mask, target, weight = (torch.tensor(s.batch[name])[:, 0] for name in ("option_mask", "target", "weight"))
+    log_p = torch.log_softmax(logits.masked_fill(~mask, -torch.inf), -1).masked_fill(~mask, 0)
+    kl = (torch.xlogy(target, target) - target * log_p).sum(-1)
+    return (kl * weight).sum() / weight.sum()
+
+
+def assert_close(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    """Every gradient to 1e-3 of its norm."""
+    assert mine.keys() == theirs.keys()
+    off = {n: np.linalg.norm(mine[n] - theirs[n]) / np.linalg.norm(theirs[n]) for n in mine}
+    print(f"{len(off)} gradients; {max(off, key=off.__getitem__)} differs by {max(off.values()):.1e}")
+    assert max(off.values()) < 1e-3, off
+
+
+def test_full_fine_tuning(setup: Setup) -> None:
+    loss, mine, _ = ours(setup, nnx.Param, rank=0)
+    parameters = {name: p.detach().requires_grad_() for name, p in setup.torch_model.named_parameters()}
+    reference = torch_loss(setup, parameters)
+    reference.backward()
+
+    def stored(ours: str) -> np.ndarray:
+        at, layers = setup.pretrained.names[ours], range(setup.pretrained.config.layers)
+        grads = [parameters[at.name.format(i)].grad.numpy() for i in (layers if "{}" in at.name else [0])]
+        grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
+        grads = [g.T if at.transposed else g for g in grads]
+        return np.stack(grads) if "{}" in at.name else grads[0]
+
+    assert loss == pytest.approx(reference.item(), rel=1e-4)
+    assert_close(mine, {name: stored(name) for name in mine})
+
+
+def test_lora(setup: Setup) -> None:
+    """In torch: weight + scale * (A B)^T, of the part of a fused weight that is the projection."""
+    loss, mine, train = ours(setup, LoraParam, rank=3)
+    adapters = {name: torch.tensor(value, requires_grad=True) for name, value in train.items()}
+    parameters = {name: p.detach().clone() for name, p in setup.torch_model.named_parameters()}
+    for projection in PROJECTIONS:
+        at = setup.pretrained.names[f"blocks.{projection}"]
+        for i in range(setup.pretrained.config.layers):
+            name, rows = at.name.format(i), slice(*(at.rows or (None, None)))
+            a, b = (adapters[f"blocks.{projection}_lora_{x}"][i] for x in "ab")
+            update = torch.zeros_like(parameters[name])
+            update[rows] = SCALE * (a @ b).T
+            parameters[name] = parameters[name] + update
+    reference = torch_loss(setup, parameters)
+    reference.backward()
+    assert loss == pytest.approx(reference.item(), rel=1e-4)
+    assert_close(mine, {name: value.grad.numpy() for name, value in adapters.items()})
