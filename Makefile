@@ -29,8 +29,8 @@ bench: $(VENV)/.bench weights
 	$(RUN) -m benchmarks.metrics
 	$(RUN) -m benchmarks.loading
 	$(RUN) -m benchmarks.quantize
-	$(RUN) -m benchmarks.plan_memory --config=configs/smollm2.py --model=SmolLM2-135M --devices=8 --config.batch.rows=8 \
-	  --config.batch.row_tokens=256
+	$(RUN) -m benchmarks.plan_memory --config=configs/smollm2.py --model=SmolLM2-135M --devices=8 --config.batch.batch_size=8 \
+	  --config.batch.seq_len=256
 	$(RUN) -m benchmarks.scaling
 	$(RUN) -m benchmarks.chaos
 

@@ -172,7 +172,7 @@ def tiny_config(folder: Path, steps: int) -> Path:
         folder,
         model,
         table,
-        batch__rows="4",
+        batch__batch_size="4",
         optim__steps=str(steps),
         run__eval_every=str(steps // 4),
         run__log_every="2",

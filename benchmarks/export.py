@@ -47,8 +47,8 @@ def main() -> None:
     model = build_model(config, pretrained, task)
     predictor = Predictor(model, task.letters)
     checkpoints = Checkpoints(workdir)
-    trained = checkpoints.restore_parameters(checkpoints.step(STEP.value), model.train)
-    base, ours = predictor(model.train, prompts, "base"), predictor(trained, prompts, "trained")
+    trained = checkpoints.restore_parameters(checkpoints.step(STEP.value), model.params)
+    base, ours = predictor(model.params, prompts, "base"), predictor(trained, prompts, "trained")
     lengths = [len(p.tokens) for p in prompts]
     say(f"{config.model.weights}: {len(prompts)} prompts of {min(lengths)} to {max(lengths)} tokens")
     say(f"training moved a probability by {np.abs(ours - base).max():.3f} at most\n")

@@ -1,6 +1,7 @@
 """Planned against measured memory of a training step, on virtual CPU devices.
 
-    python -m benchmarks.plan_memory --config=configs/smollm2.py --model=SmolLM2-135M --devices=8 --config.batch.rows=8
+    python -m benchmarks.plan_memory --config=configs/smollm2.py --model=SmolLM2-135M --devices=8 \
+        --config.batch.batch_size=8
 
 The arrays of a step are made as the plan says (of no trained values), and the step runs three times. Measured are the
 live arrays, and by how much the process grows while a step runs. Prints one line of JSON, in bytes of a device.
@@ -20,7 +21,7 @@ from survey_jax.parallel.sharding import make_mesh
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.architectures import read_architecture
 from survey_jax.planning.estimate import abstract_state, plan
-from survey_jax.training.build import training_forward
+from survey_jax.training.build import make_step_config
 from survey_jax.training.optimizer import make_optimizer
 from survey_jax.training.step import compiled_train_step
 
@@ -40,12 +41,12 @@ def main() -> None:
 
     state = abstract_state(config, decoder, mesh, OPTIONS)
     step = compiled_train_step(
-        training_forward(config, decoder), make_optimizer(config.optim), state.train, state.opt_state
+        make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state
     )
     letters = jnp.arange(OPTIONS)
-    train, opt_state, frozen, batch = make((state.train, state.opt_state, state.frozen, state.batch))
+    train, opt_state, frozen, batch = make((state.params, state.opt_state, state.frozen, state.batch))
     arguments = state.frozen, state.batch
-    compiled = step.lower(state.graphdef, state.train, state.opt_state, *arguments, letters).compile()
+    compiled = step.lower(state.graphdef, state.params, state.opt_state, *arguments, letters).compile()
     growth = []
     for _ in range(3):
         live = bytes_per_device(jax.live_arrays())

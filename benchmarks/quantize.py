@@ -81,10 +81,12 @@ def chosen(task: Task) -> list[Prompt]:
 def predict(config: Config, pretrained: Pretrained, task: Task) -> tuple[np.ndarray, int]:
     """Distributions of the chosen prompts [n, K], and temporary bytes of a training step."""
     model = build_model(config, pretrained, task)
-    shares = Predictor(model, task.letters)(model.train, chosen(task), "predicting")
-    batch = to_device(Batches(task.prompts[TRAIN], model.shape, groups=8).batch(0), model.mesh, model.shape.rows, True)
+    shares = Predictor(model, task.letters)(model.params, chosen(task), "predicting")
+    batch = to_device(
+        Batches(task.prompts[TRAIN], model.shape, groups=8).batch(0), model.mesh, model.shape.batch_size, True
+    )
     step = jax.jit(gradients, static_argnums=(0, 5))
-    lowered = step.lower(model.graphdef, model.train, model.frozen, batch, task.letters, model.forward)
+    lowered = step.lower(model.graphdef, model.params, model.frozen, batch, task.letters, model.step_config)
     return shares, lowered.compile().memory_analysis().temp_size_in_bytes
 
 

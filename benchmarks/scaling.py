@@ -59,7 +59,8 @@ def planned(model: str, rank: int, data: int, fsdp: int, rows: int) -> tuple[dic
         command = [
             sys.executable, "-m", "survey_jax.plan", "--config=configs/gemma.py", f"--model={model}",
             f"--mesh=data:{data},fsdp:{fsdp}", f"--chip={CHIP.value}", f"--json={output}",
-            f"--config.lora.rank={rank}", f"--config.batch.rows={rows * data * fsdp}", "--config.model.remat=full",
+            f"--config.lora.rank={rank}", f"--config.batch.batch_size={rows * data * fsdp}", 
+            "--config.model.remat=full",
         ]  # fmt: skip
         begin = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -48,7 +48,7 @@ def main() -> None:
     for number in range(REPEATS.value + 1):
         for name, (step, batches, model) in runs.items():
             batch = batches.batch(number)
-            on_device = to_device(batch, model.mesh, model.shape.rows, True)
+            on_device = to_device(batch, model.mesh, model.shape.batch_size, True)
             begin = time.perf_counter()
             jax.block_until_ready(step(on_device))
             if number:  # the first round compiles
@@ -68,18 +68,18 @@ def prepare(
 ) -> tuple[Any, Batches, Model]:
     """A compiled-on-first-use gradient function of a batch, its batches, and the model."""
     config: Config = get_config()
-    config.data.template, config.model.attention, config.batch.groups = template, attention, groups
+    config.data.template, config.model.attention, config.batch.groups_per_tree = template, attention, groups
     task = build_task(config, Prompter(tokenizer, template))
     model = build_model(config, pretrained, task)
     prompts = task.prompts[TRAIN]
     if separate:
         longest = max(len(p.tokens) for p in prompts)
-        shape = dataclasses.replace(model.shape, rows=8, tokens=longest, answers=1, trunks=longest)
+        shape = dataclasses.replace(model.shape, batch_size=8, seq_len=longest, answers_per_seq=1, trunk_len=longest)
         model, groups = dataclasses.replace(model, shape=shape), 1
     batches = Batches(prompts, model.shape, groups=groups)
-    run = jax.jit(functools.partial(gradients, forward=model.forward), static_argnums=0)
+    run = jax.jit(functools.partial(gradients, step_config=model.step_config), static_argnums=0)
     letters = task.letters
-    return lambda batch: run(model.graphdef, model.train, model.frozen, batch, letters), batches, model
+    return lambda batch: run(model.graphdef, model.params, model.frozen, batch, letters), batches, model
 
 
 if __name__ == "__main__":

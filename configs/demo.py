@@ -25,7 +25,7 @@ def get_config() -> Config:
                 max_rows=300,
             ),
         ),
-        batch=BatchConfig(rows=4, row_tokens=256, row_answers=16, groups=1, question_answers=30),
+        batch=BatchConfig(batch_size=4, seq_len=256, answers_per_seq=16, groups_per_tree=1, answers_per_question=30),
         optim=OptimConfig(steps=140, lr=6e-4, warmup=10),
         run=RunConfig(eval_every=70),
     )

@@ -29,7 +29,7 @@ def get_config() -> Config:
                 valid_question_fraction=0.1,
             ),
         ),
-        batch=BatchConfig(rows=8, row_tokens=1024, row_answers=48, groups=4),
+        batch=BatchConfig(batch_size=8, seq_len=1024, answers_per_seq=48, groups_per_tree=4),
         optim=OptimConfig(steps=300, lr=1e-4, warmup=20),
         run=RunConfig(eval_every=50),
     )

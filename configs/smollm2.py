@@ -25,7 +25,7 @@ def get_config() -> Config:
                 max_rows=300,
             ),
         ),
-        batch=BatchConfig(rows=2, row_tokens=512, groups=3),
+        batch=BatchConfig(batch_size=2, seq_len=512, groups_per_tree=3),
         optim=OptimConfig(steps=200, lr=2e-4, warmup=10),
         run=RunConfig(eval_every=50),
     )

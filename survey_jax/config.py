@@ -44,17 +44,19 @@ class DataConfig:
     chat: bool = False  # wrap prompts in the tokenizer's chat template
     language: str = ""  # of the template's own words, see docs/prompts.md; "" = each row's `language`, else English
     option_order: str = "listed"  # under the letters: "listed" | "reversed" | "shuffled" (by run.seed, per question)
-    drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.row_tokens, instead of stopping
+    drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.seq_len, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 
 
 @dataclasses.dataclass
 class BatchConfig:
-    rows: int = 1  # rows of a microbatch, over all devices
-    row_tokens: int = 512  # tokens a row; the longest prompt allowed
-    row_answers: int = 32  # at most so many answers a row
-    groups: int = 8  # groups of one question in one tree: more shares more, fewer mixes more questions into a step
-    question_answers: int = 0  # if > 0: at most so many answers to one question an epoch, drawn anew for each epoch
+    batch_size: int = 1  # rows of a microbatch, over all devices
+    seq_len: int = 512  # tokens a row; the longest prompt allowed
+    answers_per_seq: int = 32  # at most so many answers a row
+    groups_per_tree: int = (
+        8  # groups of one question in one tree: more shares more, fewer mixes more questions into a step
+    )
+    answers_per_question: int = 0  # if > 0: at most so many answers to one question an epoch, drawn anew for each epoch
     microbatches: int = 1  # a step sums the gradients of this many
 
 
@@ -115,10 +117,10 @@ _CHOICES: dict[str, typing.Collection[str]] = {
     "optim.schedule": ("cosine", "linear", "constant"),
 }
 _POSITIVE = (
-    "batch.rows batch.row_tokens batch.row_answers batch.groups batch.microbatches "
+    "batch.batch_size batch.seq_len batch.answers_per_seq batch.groups_per_tree batch.microbatches "
     "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.save_minutes run.keep"
 )
-_NOT_NEGATIVE = "mesh.devices batch.question_answers optim.warmup optim.weight_decay run.seed"
+_NOT_NEGATIVE = "mesh.devices batch.answers_per_question optim.warmup optim.weight_decay run.seed"
 _MAX_SEED = 2**63 - 1  # of jax
 _SHARES = "optim.lr_end optim.b1 optim.b2"
 

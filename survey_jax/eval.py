@@ -27,10 +27,10 @@ from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import open_workdir, write_bytes, write_json
 from survey_jax.config import Config, MeshConfig
 from survey_jax.inference import controls
-from survey_jax.inference.predictor import Kept, Predictor, predict_all
+from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
 from survey_jax.parallel import distributed
-from survey_jax.parallel.distributed import start_jax
+from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.parallel.sharding import mesh_shape
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.baselines import seen_groups
@@ -67,13 +67,13 @@ def main() -> None:
         return
     # ---------------------------------------------------------- config and data
     distributed.start()
-    workdir = open_workdir(distributed.everywhere(str(find_workdir()) if is_first() else "")[0])
+    workdir = open_workdir(distributed.all_gather_text(str(find_workdir()) if is_first() else "")[0])
     say(f"run {workdir}")
     config = cli.read_config(CONFIG) if CONFIG.value is not None else on_these_devices(read_config(workdir))
     distributed.check_devices(config.mesh.devices)
     given = {f"--{flag.name}": repr(flag.value) for flag in (ZERO_SHOT, STEP, DATA, NAME, CONTROLS, EMBEDDINGS)}
     distributed.check_same(shared_settings(config) | given)
-    start_jax(config)
+    use_compilation_cache(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     base_model = pretrained.fingerprint(config.model.quantize)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
@@ -88,7 +88,7 @@ def main() -> None:
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
-    limit, options = config.batch.row_tokens, len(task.letters)
+    limit, options = config.batch.seq_len, len(task.letters)
     otherwise = {c.name: {name: controls.ask(c, rows[name], limit, options) for name in names} for c in wanted}
     leaks = near_duplicates.leakage_table(rows)
     say(leaks)
@@ -101,19 +101,19 @@ def main() -> None:
     model = build_model(config, pretrained, task)
     folder = workdir / "eval" / (NAME.value or default_name(step))
     checkpoint = checkpoints.digest(step) if checkpoints is not None and step is not None else ""
-    kept = Kept(folder / "under_way", f"{base_model} {checkpoint} {model.forward} {model.shape}")
-    predictor = Predictor(model, task.letters, kept)
-    train, temperature = model.train, 1.0
-    systems = {"zero_shot": predict_all(predictor, train, task, names, "base model")}
+    cache = PredictionCache(folder / "under_way", f"{base_model} {checkpoint} {model.step_config} {model.shape}")
+    predictor = Predictor(model, task.letters, cache)
+    params, temperature = model.params, 1.0
+    systems = {"zero_shot": predict_all(predictor, params, task, names, "base model")}
     if checkpoints is not None and step is not None:
-        train, temperature = checkpoints.restore_parameters(step, train), checkpoints.temperature(step)
+        params, temperature = checkpoints.restore_parameters(step, params), checkpoints.temperature(step)
         say(f"checkpoint of step {step}, temperature {temperature:.2f}")
-        raw = predict_all(predictor, train, task, names, "model")
+        raw = predict_all(predictor, params, task, names, "model")
         systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
         systems["uncalibrated"] = raw
     for control, asked in otherwise.items():
         systems[control] = {
-            name: with_temperature(controls.predict(a, predictor, train, f"{control}: {name}"), temperature)
+            name: with_temperature(controls.predict(a, predictor, params, f"{control}: {name}"), temperature)
             for name, a in asked.items()
         }
 
@@ -152,7 +152,7 @@ def main() -> None:
         for file in Path(made).iterdir():
             write_bytes(folder / file.name, file.read_bytes())
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
-    kept.clear()
+    cache.clear()
     tables.print_table(splits.values())
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
@@ -191,8 +191,8 @@ def on_these_devices(config: Config) -> Config:
     except UserError:
         say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
         mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
-    rows = -(-config.batch.rows // (data * fsdp)) * (data * fsdp)
-    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, rows=rows))
+    rows = -(-config.batch.batch_size // (data * fsdp)) * (data * fsdp)
+    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
 
 
 def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:

@@ -90,8 +90,8 @@ class TrainedParameters(Mapping[str, np.ndarray]):
 
     def __init__(self, checkpoints: Checkpoints, step: int, config: Config, pretrained: Pretrained):
         model = abstract_model(pretrained.config, config.lora.rank, config.lora.projections)
-        _, train, _ = nnx.split(model, trainable(config), ...)  # type: ignore[misc]  # the stubs take no `...`
-        self._paths = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(train)}
+        _, params, _ = nnx.split(model, trainable(config), ...)  # type: ignore[misc]  # the stubs take no `...`
+        self._paths = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(params)}
         self._checkpoints, self._step = checkpoints, step
 
     def __getitem__(self, name: str) -> np.ndarray:

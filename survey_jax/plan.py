@@ -54,11 +54,15 @@ def main() -> None:
     mesh, chip, domain = make_devices(config)
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
     if not candidates:
-        rows, needed = config.batch.rows * config.batch.microbatches, mesh.shape["data"] * mesh.shape["fsdp"]
-        raise UserError(f"config.batch.rows x microbatches = {rows}: must be a multiple of data x fsdp = {needed}")
+        rows, needed = config.batch.batch_size * config.batch.microbatches, mesh.shape["data"] * mesh.shape["fsdp"]
+        raise UserError(
+            f"config.batch.batch_size x microbatches = {rows}: must be a multiple of data x fsdp = {needed}"
+        )
     if EXPLAIN.value:
         state = abstract_state(config, decoder, mesh, OPTIONS.value)
-        print(sharding_table.text(sharding_table.layouts(state.train, state.opt_state, state.frozen, mesh)), flush=True)
+        print(
+            sharding_table.text(sharding_table.layouts(state.params, state.opt_state, state.frozen, mesh)), flush=True
+        )
     plans = []
     for candidate in candidates:
         made = plan(candidate, decoder, mesh, chip, OPTIONS.value, domain)
@@ -130,11 +134,11 @@ def topology_devices(name: str, slices: int) -> list[jax.Device]:
 def variants(config: Config, mesh: Mesh) -> Any:
     """The same training computed otherwise: what is recomputed, and in how many microbatches."""
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
-    rows = config.batch.rows * config.batch.microbatches
+    rows = config.batch.batch_size * config.batch.microbatches
     for remat in REMAT:
         for microbatches in (2**n for n in range(rows.bit_length())):
             if rows % (microbatches * per_row) == 0:
-                batch = dataclasses.replace(config.batch, rows=rows // microbatches, microbatches=microbatches)
+                batch = dataclasses.replace(config.batch, batch_size=rows // microbatches, microbatches=microbatches)
                 model = dataclasses.replace(config.model, remat=remat)
                 yield dataclasses.replace(config, model=model, batch=batch)
 
@@ -143,7 +147,7 @@ def settings(config: Config) -> str:
     """What `variants` varies, as flags."""
     b = config.batch
     return (
-        f"--config.model.remat={config.model.remat} --config.batch.rows={b.rows} "
+        f"--config.model.remat={config.model.remat} --config.batch.batch_size={b.batch_size} "
         f"--config.batch.microbatches={b.microbatches}"
     )
 
@@ -157,7 +161,7 @@ def print_search(plans: list[tuple[Config, Plan]], best: Plan) -> None:
         mark = "*" if made is best and made.fits else ""
         b = config.batch
         numbers = (_gb(made.total), "yes" if made.fits else "no", f"{made.fastest:.3f} to {made.slowest:.3f}")
-        table.add_row(mark, config.model.remat, str(b.rows), str(b.microbatches), *numbers)
+        table.add_row(mark, config.model.remat, str(b.batch_size), str(b.microbatches), *numbers)
     Console(width=160).print(table)
 
 
@@ -184,13 +188,13 @@ def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: A
         table.add_row(f"time of {name} at full speed", f"{seconds:.4f} s")
     Console(width=160).print(table)
 
-    tokens = b.rows * b.microbatches * b.row_tokens
-    rows = f"{b.microbatches} x {b.rows} rows of {b.row_tokens} tokens"
+    tokens = b.batch_size * b.microbatches * b.seq_len
+    rows = f"{b.microbatches} x {b.batch_size} rows of {b.seq_len} tokens"
     print(f"batch: {rows}, {tokens:,} tokens in all; remat {config.model.remat}")
     print(
         f"a step: at best {made.fastest:.3f} s if sending hides behind computing, {made.slowest:.3f} s if not: "
         f"{tokens / made.slowest:,.0f} to {tokens / made.fastest:,.0f} tokens/s, at most "
-        f"{b.rows * b.microbatches * b.row_answers / made.fastest:,.0f} answers/s; "
+        f"{b.batch_size * b.microbatches * b.answers_per_seq / made.fastest:,.0f} answers/s; "
         f"{made.flops.useful / 1e12:,.1f} useful TFLOP of {made.flops.total / 1e12:,.1f}"
     )
     if made.warnings:

@@ -29,7 +29,7 @@ def paper(weights: str, *, revision: str = "main", chat: bool = False, loss: str
             chat=chat,
             splits=SplitConfig(preset="paper"),
         ),
-        batch=BatchConfig(rows=8, row_tokens=256, row_answers=1, groups=1),
+        batch=BatchConfig(batch_size=8, seq_len=256, answers_per_seq=1, groups_per_tree=1),
         optim=OptimConfig(
             loss=loss, steps=5 * epoch, lr=1e-4, warmup=0, schedule="linear", lr_end=0.44, clip_norm=_NO_CLIPPING
         ),
@@ -55,7 +55,7 @@ def subpop(weights: str, *, loss: str = "kl") -> Config:
             template="subpop_qa",
             splits=SplitConfig(preset="subpop"),
         ),
-        batch=BatchConfig(rows=16, row_tokens=1024, row_answers=4, groups=1, microbatches=4),
+        batch=BatchConfig(batch_size=16, seq_len=1024, answers_per_seq=4, groups_per_tree=1, microbatches=4),
         optim=OptimConfig(loss=loss, steps=50 * epoch, lr=2e-4, warmup=5 * epoch, clip_norm=_NO_CLIPPING),
         run=RunConfig(seed=42, eval_every=epoch, calibrate=False),
     )

@@ -29,14 +29,14 @@ from survey_jax.inputs.task import Task, build_task, make_prompter, open_tokeniz
 from survey_jax.model.flops import step_flops
 from survey_jax.parallel import distributed, sharding_table
 from survey_jax.parallel.accelerators import by_kind
-from survey_jax.parallel.distributed import start_jax
+from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import BOUNDS, fit_temperature, with_temperature
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint, held_out
 from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.telemetry.manifest import check_workdir, record_start, shared_settings
-from survey_jax.telemetry.metric_writers import check_boards
+from survey_jax.telemetry.metric_writers import check_metric_writers
 from survey_jax.telemetry.profiler import Profile
 from survey_jax.telemetry.run_log import RunLog
 from survey_jax.training.build import Model, build_model
@@ -63,8 +63,8 @@ def main() -> None:
     distributed.check_same(shared_settings(config) | {"--workdir": str(workdir)})
     distributed.check_devices(config.mesh.devices)
     checkpoints = Checkpoints(workdir, config.run.keep)
-    start_jax(config)
-    check_boards(config)
+    use_compilation_cache(config)
+    check_metric_writers(config)
 
     # -------------------------------------------------------------------- data
     say("data")
@@ -91,20 +91,20 @@ def main() -> None:
     batches = Batches(
         task.prompts[TRAIN],
         model.shape,
-        groups=b.groups,
-        question_answers=b.question_answers,
+        groups=b.groups_per_tree,
+        question_answers=b.answers_per_question,
         microbatches=b.microbatches,
         seed=config.run.seed,
-        here=local_rows(model.mesh, model.shape.rows),
+        here=local_rows(model.mesh, model.shape.batch_size),
     )
     say(batches.report())
     optimizer = make_optimizer(config.optim)
-    train = model.train
-    opt_state = init_optimizer(optimizer, train, model.mesh)
+    params = model.params
+    opt_state = init_optimizer(optimizer, params, model.mesh)
     if EXPLAIN.value:
-        say(sharding_table.text(sharding_table.layouts(train, opt_state, model.frozen, model.mesh)))
+        say(sharding_table.text(sharding_table.layouts(params, opt_state, model.frozen, model.mesh)))
     frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
-    say(f"{_count(train):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
+    say(f"{_count(params):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:
         report_parity(pretrained, model, task, exact=not config.model.quantize)
 
@@ -116,8 +116,8 @@ def main() -> None:
     distributed.check_same(identity)
     distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
-    found = checkpoints.restore_latest(train, opt_state, identity)
-    start, train, opt_state = found or (0, train, opt_state)
+    found = checkpoints.restore_latest(params, opt_state, identity)
+    start, params, opt_state = found or (0, params, opt_state)
     scored = checkpoints.scored(start)
     if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
@@ -129,14 +129,14 @@ def main() -> None:
 
     # ---------------------------------------------------------- compile and run
     predictor = Predictor(model, task.letters)
-    step_fn = compiled_train_step(model.forward, optimizer, train, opt_state)
+    step_fn = compiled_train_step(model.step_config, optimizer, params, opt_state)
     if not start:
-        say_letter_mass(predictor.letter_mass(train, task.prompts[TRAIN]))
+        say_letter_mass(predictor.letter_mass(params, task.prompts[TRAIN]))
     flops = useful_flops(config, model)
     log = RunLog(workdir, config, run_id, start, clock, evaluated=scored, flops=flops, peak=peak_flops())
     run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
-        fit(run, step_fn, predictor, start, train, opt_state)
+        fit(run, step_fn, predictor, start, params, opt_state)
     except Stopped:
         run.close()
         raise
@@ -173,7 +173,7 @@ class Run:
         self.log.close()
 
 
-def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, opt_state: Any) -> None:
+def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, opt_state: Any) -> None:
     """Steps to the end.
 
     Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
@@ -189,7 +189,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
         nonlocal saved, saved_at
         run.log.sync()
         with run.clock.of(CHECKPOINT):
-            run.checkpoints.save(step, train, opt_state, run.identity, scores)
+            run.checkpoints.save(step, params, opt_state, run.identity, scores)
         saved, saved_at = step, time.monotonic()
 
     def stop(step: int) -> NoReturn:
@@ -201,7 +201,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
         run.log.flush()
         try:
             with run.clock.of(EVALUATION):
-                scores = evaluate(predictor, train, run.task, VALID, settings.calibrate)
+                scores = evaluate(predictor, params, run.task, VALID, settings.calibrate)
         except Stopped:  # evaluated when the run goes on
             stop(step)
         run.log.evaluation(step, VALID, scores)
@@ -215,9 +215,9 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
     for step, batch in run.clock.each(DATA, prefetch(run.batches, start, steps)):
         done, model = step + 1, run.model
         with run.profile.step(done), run.clock.of(COMPUTE):
-            on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
-            train, opt_state, measured = step_fn(
-                model.graphdef, train, opt_state, model.frozen, on_mesh, run.task.letters
+            on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
+            params, opt_state, measured = step_fn(
+                model.graphdef, params, opt_state, model.frozen, on_mesh, run.task.letters
             )
             values = {name: float(value) for name, value in jax.device_get(measured).items()}
         stop_if_broken(values["loss"], values["grad_norm"], step, batch, run.task)
@@ -235,11 +235,11 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, train: Any, op
             save(done)
 
 
-def evaluate(predictor: Predictor, train: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
+def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
     """Mean of every metric on a split, over rows and by question, at the temperature that suits it best, or at 1."""
     prompts = task.prompts[name]
     answers = [p.answer for p in prompts]
-    predictions = predictor(train, prompts, f"evaluating {name}")
+    predictions = predictor(params, prompts, f"evaluating {name}")
     temperature = fit_temperature(answers, predictions) if calibrate else 1.0
     if temperature > 0.9 * BOUNDS[1]:
         say(
@@ -263,7 +263,9 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
     if math.isfinite(loss) and math.isfinite(norm):
         return
     here = {"/".join(task.prompts[TRAIN][i].answer.question_key) for i in np.unique(batch["prompt"]) if i >= 0}
-    ids = sorted({name for names in distributed.everywhere(json.dumps(sorted(here))) for name in json.loads(names)})
+    ids = sorted(
+        {name for names in distributed.all_gather_text(json.dumps(sorted(here))) for name in json.loads(names)}
+    )
     raise UserError(
         f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
@@ -273,15 +275,15 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
 def useful_flops(config: Config, model: Model) -> float:
     """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
     return step_flops(
-        model.forward.decoder,
-        rows=model.shape.rows * config.batch.microbatches,
-        tokens=model.shape.tokens,
-        answers=model.shape.answers,
+        model.step_config.decoder,
+        rows=model.shape.batch_size * config.batch.microbatches,
+        tokens=model.shape.seq_len,
+        answers=model.shape.answers_per_seq,
         options=model.shape.options,
         lora_rank=config.lora.rank,
         projections=config.lora.projections,
         remat=config.model.remat,
-        tree_shape=model.forward.tree_shape,
+        tree_shape=model.step_config.tree_shape,
     ).useful
 
 

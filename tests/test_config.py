@@ -92,7 +92,7 @@ BAD = [
     ("optim.loss", "mse", "choose from kl, jsd, wasserstein, cross_entropy, paper_kl"),
     ("optim.schedule", "", "choose from cosine, linear, constant"),
     *((f"batch.{f.name}", 0, "must be positive") for f in dataclasses.fields(BatchConfig) if f.default),
-    ("batch.question_answers", -1, "must not be negative"),
+    ("batch.answers_per_question", -1, "must not be negative"),
     ("optim.steps", 0, "must be positive"),
     ("optim.lr", 0.0, "must be positive"),
     ("optim.lr", -1e-4, "must be positive"),

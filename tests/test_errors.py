@@ -292,8 +292,8 @@ def test_empty_split(train, world, old, new, named):
 
 
 def test_long_prompt(train, world):
-    arguments = [f"--config={world.config}", "--config.batch.row_tokens=50"]
-    check_train_refuses(train, world, arguments, "Tiny / q0 / country=Kenya", "batch.row_tokens")
+    arguments = [f"--config={world.config}", "--config.batch.seq_len=50"]
+    check_train_refuses(train, world, arguments, "Tiny / q0 / country=Kenya", "batch.seq_len")
 
 
 # --- runs that exist, and are left as they are

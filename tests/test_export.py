@@ -33,7 +33,7 @@ from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, ShardWriter
 from survey_jax.training.build import Model
-from survey_jax.training.step import Forward
+from survey_jax.training.step import StepConfig
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -195,10 +195,10 @@ def test_real_weights_with_adapters(name: str, request, tmp_path: Path) -> None:
     prompts = spread(prompter.encode(answers[::40], 120, drop_long=True), 20)
     options = max(len(p.answer.options) for p in prompts)
     letters = prompter.letters([prompter.text(prompts[0].answer)], options)
-    config = Config(batch=BatchConfig(rows=2, row_tokens=384, row_answers=8))
+    config = Config(batch=BatchConfig(batch_size=2, seq_len=384, answers_per_seq=8))
     shape = batch_shape(config, prompts, options)
-    forward = Forward(pretrained.config, Numerics(lora_scale=ALPHA / RANK))
-    ours = our_logits(Model(mesh, graphdef, train, frozen, forward, shape), prompts, letters)
+    step_config = StepConfig(pretrained.config, Numerics(lora_scale=ALPHA / RANK))
+    ours = our_logits(Model(mesh, graphdef, train, frozen, step_config, shape), prompts, letters)
     reference = request.getfixturevalue(f"{name}_torch")
     untrained = their_logits(reference, prompts[-4:], letters)
     adapted = peft.PeftModel.from_pretrained(reference, tmp_path)

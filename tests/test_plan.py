@@ -30,7 +30,7 @@ SMALL = {
     "num_key_value_heads": 4,
     "rms_norm_eps": 1e-5,
 }
-BATCH = ("--config.batch.rows=8", "--config.batch.row_tokens=384")
+BATCH = ("--config.batch.batch_size=8", "--config.batch.seq_len=384")
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp
     best = min((p for p in by_settings.values() if p["fits"]), key=lambda p: p["seconds_at_best"][1])
     assert best["settings"] == result["best"]
     none, full = (
-        by_settings[f"--config.model.remat={r} --config.batch.rows=8 --config.batch.microbatches=1"]
+        by_settings[f"--config.model.remat={r} --config.batch.batch_size=8 --config.batch.microbatches=1"]
         for r in ("none", "full")
     )
     assert full["total"] < none["total"]
@@ -95,7 +95,7 @@ def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp
     [
         (("--mesh=data:1,fsdp:8", "--devices=4"), "does not cover the 4 devices"),
         (("--mesh=fsdp:-1",), "--devices: say how many, or give --mesh sizes without -1"),
-        (("--mesh=fsdp:16", "--config.batch.rows=8"), "must be a multiple of data x fsdp = 16"),
+        (("--mesh=fsdp:16", "--config.batch.batch_size=8"), "must be a multiple of data x fsdp = 16"),
         (("--mesh=fsdp:8", "--model=Llama-9-8B"), "neither a file nor a known model"),
     ],
 )

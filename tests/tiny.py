@@ -115,7 +115,7 @@ def get_config():
         lora=LoraConfig(rank=4),
         data=DataConfig(tables=({str(table)!r},), splits=SplitConfig(
             unseen_questions=("q1", "q6"), unseen_groups={{"country": ("Peru",)}}, valid_questions=("q3",))),
-        batch=BatchConfig(rows=2, row_tokens=384, row_answers=16, groups=3),
+        batch=BatchConfig(batch_size=2, seq_len=384, answers_per_seq=16, groups_per_tree=3),
         optim=OptimConfig(steps=40, lr=1e-2, warmup=2),
         run=RunConfig(eval_every=20, log_every=5, cache={str(directory / "cache")!r}),
     )

@@ -21,7 +21,7 @@ from survey_jax.inference.predictor import Predictor, evaluation_layout
 from survey_jax.inputs.batches import Batches, evaluation_batches, prefetch, to_device
 from survey_jax.inputs.task import build_task, make_prompter
 from survey_jax.inputs.trees import Question, group_questions
-from survey_jax.parallel.distributed import start_jax
+from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
 from survey_jax.training.optimizer import init_optimizer, make_optimizer
@@ -50,25 +50,25 @@ class How:
 RECIPES = {
     "c": How(
         template="paper",
-        batch=BatchConfig(rows=4, row_tokens=256, row_answers=4, groups=1),
+        batch=BatchConfig(batch_size=4, seq_len=256, answers_per_seq=4, groups_per_tree=1),
         remat="dots",
-        eval_batch=BatchConfig(rows=8, row_tokens=256, row_answers=4),
+        eval_batch=BatchConfig(batch_size=8, seq_len=256, answers_per_seq=4),
         eval_rows=192,
     ),
     "d": How(
         template="question_first",
-        batch=BatchConfig(rows=1, row_tokens=1024, row_answers=72, groups=46),
+        batch=BatchConfig(batch_size=1, seq_len=1024, answers_per_seq=72, groups_per_tree=46),
         attention="two_part",
         remat="dots",
-        eval_batch=BatchConfig(rows=2, row_tokens=1024, row_answers=72),
+        eval_batch=BatchConfig(batch_size=2, seq_len=1024, answers_per_seq=72),
         steps=4,
     ),
     "e": How(
         template="group_last",
-        batch=BatchConfig(rows=2, row_tokens=512, row_answers=128, groups=46),
+        batch=BatchConfig(batch_size=2, seq_len=512, answers_per_seq=128, groups_per_tree=46),
         attention="two_part",
         remat="dots",
-        eval_batch=BatchConfig(rows=4, row_tokens=512, row_answers=128),
+        eval_batch=BatchConfig(batch_size=4, seq_len=512, answers_per_seq=128),
         steps=4,
     ),
 }
@@ -89,42 +89,42 @@ class JaxRecipe:
         jax.monitoring.register_event_duration_secs_listener(self._heard)
 
     def load(self) -> dict[str, Any]:
-        start_jax(self.config)
+        use_compilation_cache(self.config)
         config = self.config
         pretrained = open_pretrained(config.model.weights)
         task = build_task(config, make_prompter(config, pretrained.tokenizer()))
         prompts = [p for p in task.prompts[self.job.rows] if len(p.tokens) <= speed_data.LONGEST]
         task = dataclasses.replace(task, prompts={self.job.rows: prompts})
         self.task, self.model = task, build_model(config, pretrained, task)
-        self.train = self.model.train
-        if self.job.train:
+        self.params = self.model.params
+        if self.job.params:
             self.optimizer = make_optimizer(config.optim)
             self.step = compiled_train_step(
-                self.model.forward,
+                self.model.step_config,
                 self.optimizer,
-                self.train,
-                init_optimizer(self.optimizer, self.train, self.model.mesh),
+                self.params,
+                init_optimizer(self.optimizer, self.params, self.model.mesh),
             )
             self.batches = self._batches(prompts)
             self.coming: Iterator[Any] = prefetch(self.batches, 0, MANY)
         else:
             self.predictor = Predictor(self.model, task.letters)
             self.chosen = speed_data.spread(prompts, self.how.eval_rows)
-        jax.block_until_ready((self.train, self.model.frozen))
-        return {"trained": sum(x.size for x in jax.tree.leaves(self.train)), "options": len(task.letters)}
+        jax.block_until_ready((self.params, self.model.frozen))
+        return {"trained": sum(x.size for x in jax.tree.leaves(self.params)), "options": len(task.letters)}
 
     def first(self) -> dict[str, Any]:
         """The loss of the recipe's own template, by the very step that rounds repeat."""
         prompts = speed_data.checked(self.task.prompts[self.job.rows])
         before = self.compile_seconds
-        if self.job.train:
+        if self.job.params:
             self.prepare()
             measured = self._train(self._batches(prompts).batch(0))
             if measured["answers"] != len(prompts):
                 raise ValueError(f"the first step holds {measured['answers']} of {len(prompts)} rows")
             loss = float(measured["loss"])
         else:
-            loss = mean_kl(prompts, self.predictor(self.train, prompts, "first"))
+            loss = mean_kl(prompts, self.predictor(self.params, prompts, "first"))
         return {
             "losses": {self.how.template: loss},
             "asked": {self.how.template: fingerprint(prompts)},
@@ -132,15 +132,15 @@ class JaxRecipe:
         }
 
     def prepare(self) -> None:
-        if self.job.train:
-            self.opt_state = init_optimizer(self.optimizer, self.train, self.model.mesh)
+        if self.job.params:
+            self.opt_state = init_optimizer(self.optimizer, self.params, self.model.mesh)
             jax.block_until_ready(self.opt_state)
 
     def round(self, number: int, steps: int) -> dict[str, Any]:
         seconds: list[float] = []
-        if not self.job.train:
+        if not self.job.params:
             begin = time.perf_counter()
-            self.predictor(self.train, self.chosen, "evaluating")
+            self.predictor(self.params, self.chosen, "evaluating")
             seconds = [time.perf_counter() - begin]
             shape, _ = evaluation_layout(self.model, self.chosen)
             return told(seconds, evaluation_batches(self.chosen, shape), group_questions(self.chosen))
@@ -159,15 +159,15 @@ class JaxRecipe:
     def _train(self, batch: Any) -> Any:
         """One step, as train.py takes it."""
         model = self.model
-        on_mesh = to_device(batch, model.mesh, model.shape.rows, True)
-        self.train, self.opt_state, measured = self.step(
-            model.graphdef, self.train, self.opt_state, model.frozen, on_mesh, self.task.letters
+        on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
+        self.params, self.opt_state, measured = self.step(
+            model.graphdef, self.params, self.opt_state, model.frozen, on_mesh, self.task.letters
         )
         return jax.device_get(measured)
 
     def _batches(self, prompts: Sequence[Any]) -> Batches:
         b = self.config.batch
-        return Batches(prompts, self.model.shape, groups=b.groups, microbatches=b.microbatches)
+        return Batches(prompts, self.model.shape, groups=b.groups_per_tree, microbatches=b.microbatches)
 
     def _heard(self, event: str, seconds: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
@@ -178,7 +178,7 @@ def make_config(spec: dict[str, Any], how: How) -> Config:
     """The settings of a recipe on a job."""
     job = speed_data.JOBS[spec["job"]]
     batch, attention = how.batch, how.attention
-    if not job.train:
+    if not job.params:
         batch, attention = how.eval_batch or batch, how.eval_attention or attention
     return Config(
         model=ModelConfig(weights=spec["weights"], dtype=spec["dtype"], attention=attention, remat=how.remat),

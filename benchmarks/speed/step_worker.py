@@ -91,25 +91,27 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     from survey_jax.model.abstract import abstract_model, laid_out
     from survey_jax.model.lora import LoraParam
     from survey_jax.parallel.sharding import make_mesh
-    from survey_jax.training.build import check_attention, training_forward
+    from survey_jax.training.build import check_attention, make_step_config
     from survey_jax.training.optimizer import init_optimizer, make_optimizer
     from survey_jax.training.step import compiled_train_step, option_logits
 
     config = Config(
         model=ModelConfig(weights="random", dtype=spec["dtype"], attention=spec["side"], remat=spec["remat"]),
         lora=LoraConfig(rank=JOB.rank, projections=JOB.projections),
-        batch=BatchConfig(rows=spec["rows"], row_tokens=spec["row_tokens"], groups=spec["groups"]),
+        batch=BatchConfig(batch_size=spec["rows"], seq_len=spec["row_tokens"], groups_per_tree=spec["groups"]),
     )
     device, mesh = jax.devices()[0], make_mesh(1, 1, 1)
     check_attention(config, decoder, device)
     asked, tokens = questions(spec, decoder), spec["row_tokens"]
     room = trunk_room(asked, tokens, spec["groups"])
     shape = BatchShape(spec["rows"], tokens, tokens // BRANCH[0], room, OPTIONS)
-    rows = pack([t for q in asked for t in cut(q, range(spec["groups"]), spec["groups"], shape)], shape)[: shape.rows]
+    rows = pack([t for q in asked for t in cut(q, range(spec["groups"]), spec["groups"], shape)], shape)[
+        : shape.batch_size
+    ]
     host = to_batch(rows, prompts(asked), shape)
-    forward = training_forward(config, decoder)
+    step_config = make_step_config(config, decoder)
     if spec["side"] != "dense":
-        forward = dataclasses.replace(forward, tree_shape=tree_shape(asked, shape, spec["side"]))
+        step_config = dataclasses.replace(step_config, tree_shape=tree_shape(asked, shape, spec["side"]))
     graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
     places = laid_out(state, mesh, spec["dtype"], LoraParam)
 
@@ -126,11 +128,11 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
 
     @jax.jit
     def logits(train: Any, frozen: Any, batch: dict[str, Any]) -> Any:
-        return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
+        return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, step_config)
 
     leak = _leak(functools.partial(logits, train, frozen), host, decoder)
     batch = jax.device_put({k: v[None] for k, v in host.items()})
-    step = compiled_train_step(forward, optimizer, train, opt_state)
+    step = compiled_train_step(step_config, optimizer, train, opt_state)
     begin = time.perf_counter()
     compiled = step.lower(graphdef, train, opt_state, frozen, batch, letters).compile()
     compiled_in, sizes = time.perf_counter() - begin, compiled.memory_analysis()
@@ -146,12 +148,12 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         decoder,
         rows=spec["rows"],
         tokens=tokens,
-        answers=shape.answers,
+        answers=shape.answers_per_seq,
         options=OPTIONS,
         lora_rank=JOB.rank,
         projections=JOB.projections,
         remat=spec["remat"],
-        tree_shape=forward.tree_shape,
+        tree_shape=step_config.tree_shape,
     )
     trees = [(len(t.question.trunk), [len(t.question.branches[i]) for i in t.picks]) for r in rows for t in r]
     return {
@@ -225,7 +227,7 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
             settings, dtype=getattr(torch, spec["dtype"]), attn_implementation="sdpa"
         )
     causal.requires_grad_(False)
-    causal = with_adapters(causal, JOB).to(device).train()
+    causal = with_adapters(causal, JOB).to(device).params()
     trained = [p for p in causal.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()

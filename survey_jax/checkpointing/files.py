@@ -25,7 +25,7 @@ from orbax.checkpoint import v1 as ocp
 from survey_jax.checkpointing.s3_staging import Upload, downloaded, needs_staging
 from survey_jax.common.errors import UserError, some
 from survey_jax.common.files import is_remote
-from survey_jax.parallel.distributed import everywhere
+from survey_jax.parallel.distributed import all_gather_text
 
 _BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # bytes of an element -> what its bits are read as
 
@@ -173,7 +173,7 @@ def together(read: Callable[..., T], *args: Any) -> T:
         result = read(*args)
     except Damaged as damage:
         problem = str(damage)
-    if problems := [p for p in everywhere(problem) if p]:
+    if problems := [p for p in all_gather_text(problem) if p]:
         raise Damaged(problems[0])
     return result  # type: ignore[return-value]  # None only if `read` returns it
 

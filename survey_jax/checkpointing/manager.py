@@ -31,7 +31,7 @@ from survey_jax.checkpointing.s3_staging import move
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote
-from survey_jax.parallel.distributed import everywhere
+from survey_jax.parallel.distributed import all_gather_text
 
 # Scores on the validation split that are saved with a checkpoint.
 METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
@@ -197,7 +197,7 @@ class Checkpoints:
         new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
         if is_first():
             move(self.folder / name, self.folder / new)
-        return everywhere(new)[0]
+        return all_gather_text(new)[0]
 
     # ---------------------------------------------------------------- reading
 
@@ -249,7 +249,7 @@ class Checkpoints:
 
     def _names_of_first(self) -> list[str]:
         """As process 0 sees them: others may see a folder late."""
-        return json.loads(everywhere(json.dumps(self._names()))[0])
+        return json.loads(all_gather_text(json.dumps(self._names()))[0])
 
     def _names(self) -> list[str]:
         """The complete checkpoints, newest last; of one step, the one with scores."""

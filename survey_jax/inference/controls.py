@@ -126,10 +126,10 @@ def ask(control: Control, rows: Sequence[Answer], max_tokens: int, options: int)
     return Asked(len(rows), parts)
 
 
-def predict(asked: Asked, predictor: Predictor, train: nnx.State, label: str) -> Float[np.ndarray, "n K"]:
+def predict(asked: Asked, predictor: Predictor, params: nnx.State, label: str) -> Float[np.ndarray, "n K"]:
     """Predictions, averaged over prompters; NaN where there was nothing to change, or a prompt is too long."""
     found = np.full((len(asked.parts) or 1, asked.rows, predictor.options), np.nan)
     for part, (prompts, places, letters) in zip(found, asked.parts, strict=False):
-        part[places] = predictor(train, prompts, label, letters)
+        part[places] = predictor(params, prompts, label, letters)
     say(f"{label}: done")
     return found.mean(axis=0)

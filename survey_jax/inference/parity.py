@@ -15,7 +15,7 @@ from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import Task
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.training.build import Model
-from survey_jax.training.step import Forward, option_logits
+from survey_jax.training.step import StepConfig, option_logits
 
 TOLERANCE = 1e-3  # of float32 logits on real weights
 
@@ -35,7 +35,7 @@ def report_parity(pretrained: Pretrained, model: Model, task: Task, exact: bool 
         np.abs(our_logits(model, prompts, task.letters) - their_logits(reference, prompts, task.letters)).max()
     )
     say(f"parity with transformers: max |logit difference| {difference:.2e} on {len(prompts)} prompts")
-    if exact and difference > TOLERANCE and model.forward.numerics.dtype == "float32":
+    if exact and difference > TOLERANCE and model.step_config.numerics.dtype == "float32":
         raise UserError(f"{pretrained.path}: logits differ from transformers' by {difference:.2e}, over {TOLERANCE}")
 
 
@@ -59,11 +59,13 @@ def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> np.ndarray:
     """Letter logits through trees, [n, K], without adapters' effect (B is zero at the start)."""
 
-    def logits(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, *, forward: Forward) -> jax.Array:
-        return option_logits(nnx.merge(graphdef, train, frozen), batch, letters, forward)
+    def logits(
+        graphdef: Any, params: Any, frozen: Any, batch: Any, letters: Any, *, step_config: StepConfig
+    ) -> jax.Array:
+        return option_logits(nnx.merge(graphdef, params, frozen), batch, letters, step_config)
 
     result = np.zeros((len(prompts), len(letters)), np.float32)
-    for found, indices in over_prompts(model, evaluation_step(model, logits), model.train, prompts, letters, "parity"):
+    for found, indices in over_prompts(model, evaluation_step(model, logits), model.params, prompts, letters, "parity"):
         result[indices] = found
     return result
 

@@ -24,14 +24,14 @@ from survey_jax.inputs.batches import evaluation_batches, local_rows, to_device
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import Task
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape, trunk_room
-from survey_jax.parallel.distributed import check_stop, everywhere
+from survey_jax.parallel.distributed import all_gather_text, check_stop
 from survey_jax.training.build import Model
-from survey_jax.training.step import Forward, letter_mass, predict_step
+from survey_jax.training.step import StepConfig, letter_mass, predict_step
 
 EVERY = 60.0  # seconds of predicting that may be lost
 
 
-class Kept:
+class PredictionCache:
     """Files under a folder, one for each set of prompts; process 0 reads and writes them.
 
     Args:
@@ -53,11 +53,11 @@ class Kept:
         done = 0
         if is_first() and file.exists():
             try:
-                with np.load(io.BytesIO(file.read_bytes())) as kept:
-                    done, result[...] = int(kept["done"]), kept["result"]
+                with np.load(io.BytesIO(file.read_bytes())) as cache:
+                    done, result[...] = int(cache["done"]), cache["result"]
             except (ValueError, KeyError, zipfile.BadZipFile) as error:
                 say(f"warning: {file}: damaged ({error}); these predictions are made anew")
-        return int(everywhere(str(done))[0])
+        return int(all_gather_text(str(done))[0])
 
     def save(self, file: epath.Path, done: int, result: np.ndarray, now: bool = False) -> None:
         """Keeps the predictions of the first `done` batches if the last time is a while ago, or `now`."""
@@ -74,19 +74,19 @@ class Kept:
             self._folder.rmtree()
 
 
-def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, Forward]:
+def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, StepConfig]:
     """Shape of, and computation for, `evaluation_batches` of these prompts.
 
     Both go by them: what prompts of a question share depends on which of them there are.
     """
     questions = group_questions(prompts)
-    room = trunk_room(questions, model.shape.tokens, model.shape.answers)
-    shape = dataclasses.replace(model.shape, trunks=room)
-    forward = dataclasses.replace(model.forward, remat="none")  # no backward pass, nothing to save
-    if forward.tree_shape is not None:
-        sizes = tree_shape(questions, shape, forward.tree_shape.back_end)
-        forward = dataclasses.replace(forward, tree_shape=sizes)
-    return shape, forward
+    room = trunk_room(questions, model.shape.seq_len, model.shape.answers_per_seq)
+    shape = dataclasses.replace(model.shape, trunk_len=room)
+    step_config = dataclasses.replace(model.step_config, remat="none")  # no backward pass, nothing to save
+    if step_config.tree_shape is not None:
+        sizes = tree_shape(questions, shape, step_config.tree_shape.back_end)
+        step_config = dataclasses.replace(step_config, tree_shape=sizes)
+    return shape, step_config
 
 
 def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
@@ -95,17 +95,17 @@ def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
     Every process gets those of all rows, whoever computed them.
     """
 
-    def both(graphdef: Any, train: Any, frozen: Any, batch: Any, letters: Any, *, forward: Forward) -> Any:
-        return step(graphdef, train, frozen, batch, letters, forward=forward), batch["prompt"]
+    def both(graphdef: Any, params: Any, frozen: Any, batch: Any, letters: Any, *, step_config: StepConfig) -> Any:
+        return step(graphdef, params, frozen, batch, letters, step_config=step_config), batch["prompt"]
 
-    everywhere = NamedSharding(model.mesh, P())
-    return jax.jit(both, static_argnums=0, static_argnames="forward", out_shardings=everywhere)
+    replicated = NamedSharding(model.mesh, P())
+    return jax.jit(both, static_argnums=0, static_argnames="step_config", out_shardings=replicated)
 
 
 def over_prompts(
     model: Model,
     step: Any,
-    train: nnx.State,
+    params: nnx.State,
     prompts: Sequence[Prompt],
     letters: np.ndarray,
     label: str,
@@ -120,13 +120,15 @@ def over_prompts(
     Raises:
       Stopped: see `distributed.stop_requested`, between two batches.
     """
-    shape, forward = evaluation_layout(model, prompts)
-    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.rows))[done:]
+    shape, step_config = evaluation_layout(model, prompts)
+    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
     hidden = not (is_first() and sys.stdout.isatty())
     for batch in track(batches, label, transient=True, disable=hidden):
         check_stop(label)
-        on_mesh = to_device(batch, model.mesh, shape.rows, False)
-        answers, prompt = jax.device_get(step(model.graphdef, train, model.frozen, on_mesh, letters, forward=forward))
+        on_mesh = to_device(batch, model.mesh, shape.batch_size, False)
+        answers, prompt = jax.device_get(
+            step(model.graphdef, params, model.frozen, on_mesh, letters, step_config=step_config)
+        )
         yield answers[prompt >= 0], prompt[prompt >= 0]
 
 
@@ -138,12 +140,12 @@ class Predictor:
       kept: where predictions under way are kept, so that the next start need not make them again.
     """
 
-    def __init__(self, model: Model, letters: np.ndarray, kept: Kept | None = None):
-        self._model, self._letters, self._kept, self.options = model, letters, kept, model.shape.options
+    def __init__(self, model: Model, letters: np.ndarray, cache: PredictionCache | None = None):
+        self._model, self._letters, self._cache, self.options = model, letters, cache, model.shape.options
         self._predict, self._mass = evaluation_step(model, predict_step), evaluation_step(model, letter_mass)
 
     def __call__(
-        self, train: nnx.State, prompts: Sequence[Prompt], label: str, letters: np.ndarray | None = None
+        self, params: nnx.State, prompts: Sequence[Prompt], label: str, letters: np.ndarray | None = None
     ) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal.
 
@@ -157,35 +159,35 @@ class Predictor:
         """
         letters = self._letters if letters is None else letters
         result, done = np.zeros((len(prompts), self.options), np.float64), 0
-        if self._kept:
-            file = self._kept.file(label, prompts, letters)
-            done = self._kept.load(file, result)
+        if self._cache:
+            file = self._cache.file(label, prompts, letters)
+            done = self._cache.load(file, result)
         try:
-            for probs, indices in over_prompts(self._model, self._predict, train, prompts, letters, label, done):
+            for probs, indices in over_prompts(self._model, self._predict, params, prompts, letters, label, done):
                 result[indices] = probs
                 done += 1
-                if self._kept:
-                    self._kept.save(file, done, result)
+                if self._cache:
+                    self._cache.save(file, done, result)
         finally:
-            if self._kept:
-                self._kept.save(file, done, result, now=True)
+            if self._cache:
+                self._cache.save(file, done, result, now=True)
         for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result
 
-    def letter_mass(self, train: nnx.State, prompts: Sequence[Prompt]) -> float:
+    def letter_mass(self, params: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
-        prompts = prompts[: self._model.shape.rows * self._model.shape.answers]  # no more are in it
-        mass, _ = next(over_prompts(self._model, self._mass, train, prompts, self._letters, "the letters' mass"))
+        prompts = prompts[: self._model.shape.batch_size * self._model.shape.answers_per_seq]  # no more are in it
+        mass, _ = next(over_prompts(self._model, self._mass, params, prompts, self._letters, "the letters' mass"))
         return float(mass.mean())
 
 
 def predict_all(
-    predictor: Predictor, train: Any, task: Task, names: Sequence[str], label: str
+    predictor: Predictor, params: Any, task: Task, names: Sequence[str], label: str
 ) -> dict[str, Float[np.ndarray, "n K"]]:
     """Predictions for every split."""
     predictions = {}
     for name in names:
-        predictions[name] = predictor(train, task.prompts[name], f"{label} on {name}")
+        predictions[name] = predictor(params, task.prompts[name], f"{label} on {name}")
         say(f"{label}: {name} done")
     return predictions

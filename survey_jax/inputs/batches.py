@@ -43,7 +43,7 @@ class Batches:
         seed: int = 0,
         here: Sequence[int] | None = None,
     ):
-        self.here = range(shape.rows) if here is None else here
+        self.here = range(shape.batch_size) if here is None else here
         self.prompts, self.shape, self.groups, self.microbatches, self.seed = prompts, shape, groups, microbatches, seed
         self.question_answers = question_answers or len(prompts)
         self.questions = group_questions(prompts)
@@ -55,7 +55,7 @@ class Batches:
         epoch = 0
         while step >= self.first_step(epoch + 1):
             epoch += 1
-        size = self.shape.rows * self.microbatches
+        size = self.shape.batch_size * self.microbatches
         start = (step - self.first_step(epoch)) * size
         rows = self._rows(epoch)[start : start + size]
         # Strided, so that a short last batch leaves padding in all microbatches alike.
@@ -69,7 +69,7 @@ class Batches:
         """The step at which an epoch begins."""
         while len(self._first_step) <= epoch:
             rows = len(self._rows(len(self._first_step) - 1))
-            self._first_step.append(self._first_step[-1] + -(-rows // (self.shape.rows * self.microbatches)))
+            self._first_step.append(self._first_step[-1] + -(-rows // (self.shape.batch_size * self.microbatches)))
         return self._first_step[epoch]
 
     def _rows(self, epoch: int) -> list[list[Tree]]:
@@ -107,7 +107,7 @@ class Batches:
         steps = self.first_step(1)
         return (
             f"{len(used)} of {len(self.prompts)} answers to {len(self.questions)} questions in {steps} steps an epoch "
-            f"({len(used) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.tokens):.1%} "
+            f"({len(used) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.seq_len):.1%} "
             f"full; sharing computes {computed} of {separate} tokens ({1 - computed / separate:.1%} saved)"
         )
 
@@ -117,17 +117,19 @@ def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Seque
     trees = [
         tree
         for question in group_questions(prompts)
-        for tree in cut(question, range(len(question.members)), shape.answers, shape)
+        for tree in cut(question, range(len(question.members)), shape.answers_per_seq, shape)
     ]
     rows = pack(trees, shape)
-    here = range(shape.rows) if here is None else here
-    return [_lay_out(rows[i : i + shape.rows], here, prompts, shape) for i in range(0, len(rows), shape.rows)]
+    here = range(shape.batch_size) if here is None else here
+    return [
+        _lay_out(rows[i : i + shape.batch_size], here, prompts, shape) for i in range(0, len(rows), shape.batch_size)
+    ]
 
 
 def _lay_out(rows: list[list[Tree]], here: Sequence[int], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
     """Arrays of some of a batch's rows; the batch may be short of rows."""
     mine = [rows[i] if i < len(rows) else [] for i in here]
-    return to_batch(mine, prompts, dataclasses.replace(shape, rows=len(here)))
+    return to_batch(mine, prompts, dataclasses.replace(shape, batch_size=len(here)))
 
 
 def local_rows(mesh: Mesh, rows: int) -> list[int]:

@@ -145,7 +145,7 @@ def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list
     if long and not drop_long:
         raise UserError(
             f"{long[0].answer.describe()}: the prompt has {len(long[0].tokens)} tokens, over the {max_tokens} of "
-            f"batch.row_tokens ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
+            f"batch.seq_len ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
         )
     if long:
         print(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens", flush=True)

@@ -73,17 +73,17 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     rows = [a for part in parts.values() for a in part]
     scale_points(rows)  # refuses bad ones here rather than at the first evaluation
     everything, letters = prompter.tokenise(rows)
-    made, limits = iter(everything), (config.batch.row_tokens, config.data.drop_long)
+    made, limits = iter(everything), (config.batch.seq_len, config.data.drop_long)
     prompts = {name: limited(list(itertools.islice(made, len(part))), *limits) for name, part in parts.items()}
     for name, part in prompts.items():
         if not part:
-            raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.row_tokens")
+            raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.seq_len")
     return Task(splits, prompter, prompts, letters)
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
     """Fixed batch sizes: as configured, and room for the trunks of rows full of these prompts."""
     b = config.batch
-    drawn = min(b.groups, b.question_answers or b.groups)
-    room = trunk_room(group_questions(prompts), b.row_tokens, drawn)
-    return BatchShape(b.rows, b.row_tokens, b.row_answers, room, options)
+    drawn = min(b.groups_per_tree, b.answers_per_question or b.groups_per_tree)
+    room = trunk_room(group_questions(prompts), b.seq_len, drawn)
+    return BatchShape(b.batch_size, b.seq_len, b.answers_per_seq, room, options)

@@ -20,12 +20,20 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """Fixed sizes of a batch: B rows, T tokens a row, A answers a row, P tokens a row for trunks, K options."""
+    """Fixed sizes of a batch.
 
-    rows: int
-    tokens: int
-    answers: int
-    trunks: int
+    Attributes:
+      batch_size: packed sequences (B).
+      seq_len: tokens of a sequence (T).
+      answers_per_seq: answers of a sequence at most (A).
+      trunk_len: tokens at the beginning of a sequence that trunks may take (P).
+      options: option letters (K).
+    """
+
+    batch_size: int
+    seq_len: int
+    answers_per_seq: int
+    trunk_len: int
     options: int
 
 
@@ -72,10 +80,10 @@ def cut(question: Question, order: Iterable[int], groups: int, shape: BatchShape
     room = 0
     for i in order:
         need = len(question.branches[i])
-        if not picks or len(picks) == min(groups, shape.answers) or need > room:
+        if not picks or len(picks) == min(groups, shape.answers_per_seq) or need > room:
             if picks:
                 trees.append(Tree(question, tuple(picks)))
-            picks, room = [], shape.tokens - len(question.trunk)
+            picks, room = [], shape.seq_len - len(question.trunk)
         picks.append(int(i))
         room -= need
     trees.append(Tree(question, tuple(picks)))
@@ -90,8 +98,8 @@ def pack(trees: Sequence[Tree], shape: BatchShape, open_rows: int = 64) -> list[
     """
     rows: list[list[Tree]] = []
     for tree in trees:
-        if len(tree.question.trunk) > shape.trunks:
-            raise ValueError(f"a trunk of {len(tree.question.trunk)} tokens: rows have room for {shape.trunks}")
+        if len(tree.question.trunk) > shape.trunk_len:
+            raise ValueError(f"a trunk of {len(tree.question.trunk)} tokens: rows have room for {shape.trunk_len}")
         rest = tree
         while rest.picks:
             row = next((row for row in rows[-open_rows:] if _room(row, rest, shape) == len(rest.picks)), None)
@@ -111,17 +119,17 @@ def pack(trees: Sequence[Tree], shape: BatchShape, open_rows: int = 64) -> list[
 def _room(row: list[Tree], tree: Tree, shape: BatchShape) -> int:
     """How many of a tree's branches a row can still take."""
     trunk = len(tree.question.trunk)
-    if sum(len(t.question.trunk) for t in row) + trunk > shape.trunks:
+    if sum(len(t.question.trunk) for t in row) + trunk > shape.trunk_len:
         return 0
     tokens = itertools.accumulate(len(tree.question.branches[i]) for i in tree.picks)
-    left = shape.tokens - trunk - sum(map(len, row))
+    left = shape.seq_len - trunk - sum(map(len, row))
     fit = sum(total <= left for total in tokens)
-    return min(fit, shape.answers - sum(len(t.picks) for t in row))
+    return min(fit, shape.answers_per_seq - sum(len(t.picks) for t in row))
 
 
 def empty_batch(shape: BatchShape) -> Batch:
     """A batch of padding: the arrays of a batch with their shapes, dtypes and neutral values."""
-    b, t, a, k = shape.rows, shape.tokens, shape.answers, shape.options
+    b, t, a, k = shape.batch_size, shape.seq_len, shape.answers_per_seq, shape.options
     tokens = {name: np.zeros((b, t), np.int32) for name in ("tokens", "positions", "trees", "branches")}
     return tokens | {
         "answer_index": np.zeros((b, a), np.int32),
@@ -133,7 +141,7 @@ def empty_batch(shape: BatchShape) -> Batch:
 
 
 def to_batch(rows: Sequence[Sequence[Tree]], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
-    """Lays packed rows out as arrays, a row's trunks first. Fewer rows than `shape.rows` leave padding of weight 0."""
+    """Lays packed rows out as arrays, trunks first. Fewer rows than `shape.batch_size` leave padding of weight 0."""
     batch = empty_batch(shape)
     for b, row in enumerate(rows):
         at = slot = 0
@@ -177,9 +185,9 @@ def tree_shape(questions: Sequence[Question], shape: BatchShape, back_end: str =
     cuDNN computes 64 queries at a time and wants an even number, so that its blocks are no smaller if they can.
     """
     if back_end == "splash":
-        return TreeShape(shape.tokens, SPLASH_BLOCK, back_end)
+        return TreeShape(shape.seq_len, SPLASH_BLOCK, back_end)
     cudnn = back_end == "cudnn"
     longest = max(len(b) for q in questions for b in q.branches)
-    least = min(max(longest, 64), shape.tokens) if cudnn else longest
-    size = next(s for s in range(least, shape.tokens + 1) if shape.tokens % s == 0 and not (cudnn and s % 2))
-    return TreeShape(shape.trunks, size, back_end)
+    least = min(max(longest, 64), shape.seq_len) if cudnn else longest
+    size = next(s for s in range(least, shape.seq_len + 1) if shape.seq_len % s == 0 and not (cudnn and s % 2))
+    return TreeShape(shape.trunk_len, size, back_end)

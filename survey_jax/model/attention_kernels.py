@@ -86,9 +86,7 @@ def attend_splash(
     return on_each(q, k, v, kernel)
 
 
-def why_not_cudnn(
-    head_width: int, softcap: float | None, dtype: str, row_tokens: int, device: jax.Device
-) -> str | None:
+def why_not_cudnn(head_width: int, softcap: float | None, dtype: str, seq_len: int, device: jax.Device) -> str | None:
     """Why a model cannot have its attention from cuDNN's kernel; None if it can."""
     if device.platform != "gpu" or "cuda" not in device.client.platform_version:
         return f"needs an NVIDIA GPU, and this is {device.device_kind}"
@@ -99,13 +97,13 @@ def why_not_cudnn(
         return "cannot cap scores, as this model does"
     if dtype != "bfloat16":
         return f"needs config.model.dtype = 'bfloat16', not {dtype!r}"
-    return f"needs an even config.batch.row_tokens, not {row_tokens}" if row_tokens % 2 else None
+    return f"needs an even config.batch.seq_len, not {seq_len}" if seq_len % 2 else None
 
 
-def why_not_splash(row_tokens: int, device: jax.Device) -> str | None:
+def why_not_splash(seq_len: int, device: jax.Device) -> str | None:
     """Why rows cannot have their attention from the splash kernel; None if they can."""
     if device.platform != "tpu":
         return f"needs a TPU, and this is {device.device_kind}"
-    if row_tokens % SPLASH_BLOCK:
-        return f"needs config.batch.row_tokens in multiples of {SPLASH_BLOCK}, not {row_tokens}"
+    if seq_len % SPLASH_BLOCK:
+        return f"needs config.batch.seq_len in multiples of {SPLASH_BLOCK}, not {seq_len}"
     return None

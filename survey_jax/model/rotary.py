@@ -109,7 +109,7 @@ class Yarn(Rotary):
 # The two scalings below depend on how long the prompt is. In an answer tree that is its longest prompt, whose trunk the
 # others share. So a tree with one branch always equals its separate prompt. With several branches, Dynamic differs from
 # separate prompts where branches differ in length and go beyond original_length; LongRope only where some of a tree's
-# prompts go beyond it and some do not. `batch.groups = 1` (a tree a prompt) avoids both.
+# prompts go beyond it and some do not. `batch.groups_per_tree = 1` (a tree a prompt) avoids both.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -170,7 +170,7 @@ def check_stop(what: str, alone: bool = False) -> None:
         raise Stopped(f"stopped as asked, {what}; the same command goes on from there")
 
 
-def everywhere(text: str) -> list[str]:
+def all_gather_text(text: str) -> list[str]:
     """Every process's text, in order of processes."""
     if jax.process_count() == 1:
         return [text]
@@ -188,7 +188,7 @@ def check_same(parts: Mapping[str, str]) -> None:
     Raises:
       UserError: naming what differs between processes.
     """
-    everyone = [json.loads(text) for text in everywhere(json.dumps(parts))]
+    everyone = [json.loads(text) for text in all_gather_text(json.dumps(parts))]
     for number, theirs in enumerate(everyone):
         if differing := [name for name in everyone[0] if theirs.get(name) != everyone[0][name]]:
             name = differing[0]
@@ -263,7 +263,7 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
-def start_jax(config: Config) -> None:
+def use_compilation_cache(config: Config) -> None:
     """Process-wide jax settings; call before the first computation."""
     if cache := config.run.cache:
         folder = cache if "://" in cache else str(Path(cache).resolve())

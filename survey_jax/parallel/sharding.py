@@ -81,9 +81,9 @@ def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
     return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def optimizer_shardings(opt_state: Any, train: nnx.State, shardings: nnx.State, mesh: Mesh) -> Any:
+def optimizer_shardings(opt_state: Any, params: nnx.State, shardings: nnx.State, mesh: Mesh) -> Any:
     """Layouts of an optax state: what mirrors the parameters lies as they do, the rest (counters) on every device."""
-    structure = jax.tree.structure(train)
+    structure = jax.tree.structure(params)
 
     def mirrors(node: Any) -> bool:
         return structure == jax.tree.structure(node)  # type: ignore[operator]  # jax types it as optional

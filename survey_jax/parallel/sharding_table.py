@@ -33,10 +33,10 @@ class Layout:
     undivided: tuple[str, ...]
 
 
-def layouts(train: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout]:
+def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout]:
     """The layout of every array, or `jax.ShapeDtypeStruct` with a sharding, of a step's state."""
     result = []
-    for part, tree in (("frozen", frozen), ("trained", train), ("optimizer", opt_state)):
+    for part, tree in (("frozen", frozen), ("trained", params), ("optimizer", opt_state)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, nnx.Variable)):
             array = leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
             axes = leaf.get_metadata()["axes"] if isinstance(leaf, nnx.Variable) else (None,) * len(array.shape)

@@ -23,7 +23,7 @@ from survey_jax.parallel.accelerators import Accelerator
 from survey_jax.parallel.sharding import ROWS
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.hlo_traffic import Traffic, traffic
-from survey_jax.training.build import check_rows, trainable, training_forward
+from survey_jax.training.build import check_rows, make_step_config, trainable
 from survey_jax.training.optimizer import abstract_optimizer, make_optimizer
 from survey_jax.training.step import compiled_train_step
 
@@ -36,7 +36,7 @@ class State:
     """A step's arrays as `jax.ShapeDtypeStruct`s with shardings."""
 
     graphdef: Any
-    train: nnx.State
+    params: nnx.State
     opt_state: Any
     frozen: nnx.State
     batch: dict[str, jax.ShapeDtypeStruct]
@@ -86,19 +86,19 @@ class Plan:
 
 def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: int) -> State:
     """The arrays of `train.py`, in the layouts that it gives them."""
-    check_rows(config.batch.rows, mesh)
+    check_rows(config.batch.batch_size, mesh)
     b, kind = config.batch, trainable(config)
     model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
     graphdef, state = nnx.split(model)
     model = nnx.merge(graphdef, laid_out(state, mesh, config.model.dtype, kind))
-    graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
+    graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     rows = NamedSharding(mesh, P(None, *ROWS))
-    arrays = empty_batch(BatchShape(b.rows, b.row_tokens, b.row_answers, b.row_tokens, options))
+    arrays = empty_batch(BatchShape(b.batch_size, b.seq_len, b.answers_per_seq, b.seq_len, options))
     batch = {
         name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
         for name, array in arrays.items()
     }
-    return State(graphdef, train, abstract_optimizer(make_optimizer(config.optim), train, mesh), frozen, batch)
+    return State(graphdef, params, abstract_optimizer(make_optimizer(config.optim), params, mesh), frozen, batch)
 
 
 def plan(
@@ -119,12 +119,12 @@ def plan(
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float16"))
     state = abstract_state(config, decoder, mesh, options)
     step = compiled_train_step(
-        training_forward(config, decoder), make_optimizer(config.optim), state.train, state.opt_state
+        make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state
     )
     letters = jax.ShapeDtypeStruct((options,), np.int32)
     begin = time.perf_counter()
     with _stderr() as stderr:
-        lowered = step.lower(state.graphdef, state.train, state.opt_state, state.frozen, state.batch, letters)
+        lowered = step.lower(state.graphdef, state.params, state.opt_state, state.frozen, state.batch, letters)
         compiled = lowered.compile()
     seconds = time.perf_counter() - begin
     sent = traffic(compiled.as_text(), domain or chip.domain)
@@ -151,7 +151,7 @@ def _memory(analysis: Any, state: State) -> dict[str, int]:
     """Bytes of a device by what they hold. Gradients are among XLA's temporary arrays; they are as large as `train`."""
     known = {
         "frozen parameters": bytes_per_device(state.frozen),
-        "trained parameters": bytes_per_device(state.train),
+        "trained parameters": bytes_per_device(state.params),
         "optimizer state": bytes_per_device(state.opt_state),
         "batch": bytes_per_device(state.batch),
     }
@@ -165,9 +165,9 @@ def _flops(config: Config, decoder: DecoderConfig, options: int) -> Flops:
     b = config.batch
     return step_flops(
         decoder,
-        rows=b.rows * b.microbatches,
-        tokens=b.row_tokens,
-        answers=b.row_answers,
+        rows=b.batch_size * b.microbatches,
+        tokens=b.seq_len,
+        answers=b.answers_per_seq,
         options=options,
         lora_rank=config.lora.rank,
         projections=config.lora.projections,
@@ -180,14 +180,14 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: State
     b = config.batch
     products = step_bytes(
         decoder,
-        rows=b.rows // (mesh.shape["data"] * mesh.shape["fsdp"]),
+        rows=b.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]),
         microbatches=b.microbatches,
-        tokens=b.row_tokens,
+        tokens=b.seq_len,
         itemsize=np.dtype(config.model.dtype if config.model.dtype != "bfloat16" else "float16").itemsize,
         lora_rank=config.lora.rank,
         remat=config.model.remat,
     )
-    update = 2 * bytes_per_device((state.train, state.opt_state)) + bytes_per_device(state.train)
+    update = 2 * bytes_per_device((state.params, state.opt_state)) + bytes_per_device(state.params)
     return products / mesh.shape["tensor"] + update
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 
-class Board(Protocol):
+class MetricWriter(Protocol):
     """Something that shows metrics."""
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -24,30 +24,30 @@ class Board(Protocol):
         """Ends what is under way."""
 
 
-def check_boards(config: Config) -> None:
+def check_metric_writers(config: Config) -> None:
     """Raises UserError where config.run.wandb asks for a package that is not installed."""
     if config.run.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError(f"config.run.wandb = {config.run.wandb!r}: needs Weights & Biases (pip install wandb)")
 
 
-def open_boards(workdir: epath.Path, config: Config, run_id: str, start: int) -> list[Board]:
+def open_metric_writers(workdir: epath.Path, config: Config, run_id: str, start: int) -> list[MetricWriter]:
     """All that this run has.
 
     Args:
       run_id: stays the same over all starts of the run.
       start: the step where this start goes on.
     """
-    boards: list[Board] = []
+    writers: list[MetricWriter] = []
     if is_remote(workdir):
         say("TensorBoard's files grow, which those of an object store cannot: left out; metrics.jsonl has all values")
     else:
-        boards.append(TensorBoard(workdir, start))
+        writers.append(TensorBoardWriter(workdir, start))
     if config.run.wandb:
-        boards.append(WandB(workdir, config, run_id))
-    return boards
+        writers.append(WandbWriter(workdir, config, run_id))
+    return writers
 
 
-class TensorBoard:
+class TensorBoardWriter:
     """Event files under WORKDIR/tensorboard; what an interrupted run wrote after `start` is hidden."""
 
     def __init__(self, workdir: epath.Path, start: int):
@@ -73,7 +73,7 @@ class TensorBoard:
             self._opened.close()
 
 
-class WandB:
+class WandbWriter:
     """A run of Weights & Biases, named like the workdir; later starts of the run go on in it.
 
     Steps that a resumed run computes again stand there twice, with the same values.

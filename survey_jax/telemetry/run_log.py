@@ -17,7 +17,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote, read_json, write_json, write_text, writing
 from survey_jax.config import Config
 from survey_jax.telemetry.clock import COMPUTE, DATA, STARTUP, Clock
-from survey_jax.telemetry.metric_writers import open_boards
+from survey_jax.telemetry.metric_writers import open_metric_writers
 
 
 class Goodput:
@@ -113,7 +113,7 @@ class RunLog:
             self._lines = Lines(workdir / "metrics.jsonl", start, evaluated)
             self._synced = clock.age()
             self._goodput = Goodput(workdir, start, self._lines.removed)
-            self._boards = open_boards(workdir, config, run_id, start)
+            self._metric_writers = open_metric_writers(workdir, config, run_id, start)
             self._unlogged_file = workdir / "unlogged.json"
             found = read_json(self._unlogged_file) if self._unlogged_file.exists() else {}
             self._unlogged = {stop: steps for stop, steps in found.items() if int(stop) <= start}
@@ -177,8 +177,8 @@ class RunLog:
         if not self._writes:
             return
         self._lines.write({"step": step, **values})
-        for board in self._boards:
-            board.write(step, values)
+        for writer in self._metric_writers:
+            writer.write(step, values)
         if not self._lines.remote or self._clock.age() - self._synced > UPLOAD_EVERY:
             self.sync()
 
@@ -199,8 +199,8 @@ class RunLog:
             return
         self.sync()
         say(self._goodput.summary())
-        for board in self._boards:
-            board.close()
+        for writer in self._metric_writers:
+            writer.close()
 
 
 class Lines:

@@ -17,7 +17,7 @@ from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained
-from survey_jax.training.step import Forward
+from survey_jax.training.step import StepConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Model:
 
     mesh: jax.sharding.Mesh
     graphdef: Any
-    train: nnx.State
+    params: nnx.State
     frozen: nnx.State
-    forward: Forward  # of training
+    step_config: StepConfig  # of training
     shape: BatchShape
 
 
@@ -41,12 +41,12 @@ def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
     """UserError unless a microbatch's rows can be dealt out evenly."""
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % per_row:
-        raise UserError(f"config.batch.rows = {rows}: must be a multiple of data x fsdp = {per_row}")
+        raise UserError(f"config.batch.batch_size = {rows}: must be a multiple of data x fsdp = {per_row}")
 
 
 def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
     """UserError if the configured back end cannot compute this model's attention on a device."""
-    name, tokens, why = config.model.attention, config.batch.row_tokens, None
+    name, tokens, why = config.model.attention, config.batch.seq_len, None
     if name == "cudnn":
         why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, tokens, device)
     elif name == "splash":
@@ -55,9 +55,9 @@ def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) 
         raise UserError(f"config.model.attention = {name!r}: it {why}; choose two_part, which works everywhere")
 
 
-def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
+def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
     """The computation of training, with dense attention."""
-    return Forward(
+    return StepConfig(
         decoder=decoder,
         numerics=Numerics(
             dtype=config.model.dtype,
@@ -72,18 +72,18 @@ def training_forward(config: Config, decoder: DecoderConfig) -> Forward:
 def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
     """Loads weights onto the mesh of the config; adapters are fresh."""
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    check_rows(config.batch.rows, mesh)
+    check_rows(config.batch.batch_size, mesh)
     check_attention(config, pretrained.config, mesh.devices.flat[0])
     abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
     kind = trainable(config)
     model = load_model(
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
     )
-    graphdef, train, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
+    graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     prompts = next(iter(task.prompts.values()))
     shape = batch_shape(config, prompts, len(task.letters))
-    forward = training_forward(config, pretrained.config)
+    step_config = make_step_config(config, pretrained.config)
     if config.model.attention != "dense":
         sizes = tree_shape(group_questions(prompts), shape, config.model.attention)
-        forward = dataclasses.replace(forward, tree_shape=sizes)
-    return Model(mesh, graphdef, train, frozen, forward, shape)
+        step_config = dataclasses.replace(step_config, tree_shape=sizes)
+    return Model(mesh, graphdef, params, frozen, step_config, shape)

@@ -32,14 +32,14 @@ def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
     )
 
 
-def abstract_optimizer(optimizer: optax.GradientTransformation, train: nnx.State, mesh: Mesh) -> Any:
+def abstract_optimizer(optimizer: optax.GradientTransformation, params: nnx.State, mesh: Mesh) -> Any:
     """Optimizer state as `jax.ShapeDtypeStruct`s, in the layout of the parameters it mirrors."""
-    abstract = jax.eval_shape(optimizer.init, train)
-    shardings = optimizer_shardings(abstract, train, parameter_shardings(train, mesh), mesh)
+    abstract = jax.eval_shape(optimizer.init, params)
+    shardings = optimizer_shardings(abstract, params, parameter_shardings(params, mesh), mesh)
     return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), abstract, shardings)
 
 
-def init_optimizer(optimizer: optax.GradientTransformation, train: nnx.State, mesh: Mesh) -> Any:
+def init_optimizer(optimizer: optax.GradientTransformation, params: nnx.State, mesh: Mesh) -> Any:
     """Optimizer state, born in the layout of the parameters it mirrors."""
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(optimizer, train, mesh))
-    return jax.jit(optimizer.init, out_shardings=shardings)(train)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(optimizer, params, mesh))
+    return jax.jit(optimizer.init, out_shardings=shardings)(params)

@@ -16,7 +16,7 @@ from survey_jax.training.losses import LOSSES
 
 
 @dataclasses.dataclass(frozen=True)
-class Forward:
+class StepConfig:
     """What fixes the computation besides arrays; hashable, so that it can be a static argument of `jax.jit`."""
 
     decoder: DecoderConfig
@@ -26,27 +26,29 @@ class Forward:
     loss: str = "kl"  # of training, a key of LOSSES
 
 
-def answer_states(model: Any, batch: Batch, forward: Forward) -> Float[Array, "B A D"]:
+def answer_states(model: Any, batch: Batch, step_config: StepConfig) -> Float[Array, "B A D"]:
     """Final hidden states at the answer positions only."""
     hidden = hidden_states(
         model,
         batch,
-        forward.decoder,
-        numerics=forward.numerics,
-        tree_shape=forward.tree_shape,
-        remat=forward.remat,
+        step_config.decoder,
+        numerics=step_config.numerics,
+        tree_shape=step_config.tree_shape,
+        remat=step_config.remat,
     )
     return jnp.take_along_axis(hidden, batch["answer_index"][..., None], axis=1)
 
 
-def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], forward: Forward) -> Float[Array, "B A K"]:
+def option_logits(
+    model: Any, batch: Batch, letters: Int[Array, " K"], step_config: StepConfig
+) -> Float[Array, "B A K"]:
     """Logits of the option letters at each answer position, float32.
 
     Args:
       batch: the arrays of `trees.py`.
       letters: token id of each letter; the letter-token contract makes them the same for all prompts of a run.
     """
-    return token_logits(model, answer_states(model, batch, forward), letters, forward.decoder)
+    return token_logits(model, answer_states(model, batch, step_config), letters, step_config.decoder)
 
 
 def loss_sums(
@@ -69,7 +71,7 @@ def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "
     return jnp.where(batch["option_mask"], probs, 0.0)
 
 
-def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], forward: Forward):
+def gradients(graphdef, params, frozen, batch: Batch, letters: Int[Array, " K"], step_config: StepConfig):
     """(loss, gradients, answers) of a step: the mean of `forward.loss` over all answers of all microbatches.
 
     Args:
@@ -77,27 +79,27 @@ def gradients(graphdef, train, frozen, batch: Batch, letters: Int[Array, " K"], 
       batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
     """
 
-    def loss(train, microbatch):
-        model = nnx.merge(graphdef, train, frozen)
-        return loss_sums(option_logits(model, microbatch, letters, forward), microbatch, forward.loss)
+    def loss(params, microbatch):
+        model = nnx.merge(graphdef, params, frozen)
+        return loss_sums(option_logits(model, microbatch, letters, step_config), microbatch, step_config.loss)
 
     def add(total, microbatch):
-        (value, weight), grads = jax.value_and_grad(loss, has_aux=True)(train, microbatch)
+        (value, weight), grads = jax.value_and_grad(loss, has_aux=True)(params, microbatch)
         return jax.tree.map(jnp.add, total, (value, weight, grads)), None
 
-    zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, train))
+    zeros = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     (value, weight, grads), _ = jax.lax.scan(add, zeros, batch)
     return value / weight, jax.tree.map(lambda g: g / weight, grads), weight
 
 
-def train_step(graphdef, train, opt_state, frozen, batch: Batch, letters, *, forward: Forward, optimizer):
+def train_step(graphdef, params, opt_state, frozen, batch: Batch, letters, *, step_config: StepConfig, optimizer):
     """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
     how many tokens of all processes were computed: `counts`."""
-    loss, grads, answers = gradients(graphdef, train, frozen, batch, letters, forward)
-    updates, opt_state = optimizer.update(grads, opt_state, train)
-    train = optax.apply_updates(train, updates)
+    loss, grads, answers = gradients(graphdef, params, frozen, batch, letters, step_config)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    params = optax.apply_updates(params, updates)
     measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
-    return train, opt_state, measured
+    return params, opt_state, measured
 
 
 def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
@@ -112,25 +114,27 @@ def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
     }
 
 
-def predict_step(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A K"]:
+def predict_step(graphdef, params, frozen, batch: Batch, letters, *, step_config: StepConfig) -> Float[Array, "B A K"]:
     """Option probabilities of a batch without microbatches."""
-    model = nnx.merge(graphdef, train, frozen)
-    return probabilities(option_logits(model, batch, letters, forward), batch)
+    model = nnx.merge(graphdef, params, frozen)
+    return probabilities(option_logits(model, batch, letters, step_config), batch)
 
 
-def letter_mass(graphdef, train, frozen, batch: Batch, letters, *, forward: Forward) -> Float[Array, "B A"]:
+def letter_mass(graphdef, params, frozen, batch: Batch, letters, *, step_config: StepConfig) -> Float[Array, "B A"]:
     """Probability of any of the options' letters among all tokens of the vocabulary, per answer.
 
     A diagnostic of prompt and model; the only place where full-vocabulary logits are formed, at answer positions.
     """
-    model = nnx.merge(graphdef, train, frozen)
-    hidden = answer_states(model, batch, forward)
-    options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, forward.decoder), -jnp.inf)
-    everything = token_logits(model, hidden, jnp.arange(forward.decoder.vocab_size), forward.decoder)
+    model = nnx.merge(graphdef, params, frozen)
+    hidden = answer_states(model, batch, step_config)
+    options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, step_config.decoder), -jnp.inf)
+    everything = token_logits(model, hidden, jnp.arange(step_config.decoder.vocab_size), step_config.decoder)
     return jnp.exp(jax.nn.logsumexp(options, axis=-1) - jax.nn.logsumexp(everything, axis=-1))
 
 
-def compiled_train_step(forward: Forward, optimizer: optax.GradientTransformation, train: Any, opt_state: Any) -> Any:
+def compiled_train_step(
+    step_config: StepConfig, optimizer: optax.GradientTransformation, params: Any, opt_state: Any
+) -> Any:
     """`train_step` under `jax.jit`: (graphdef, train, opt_state, frozen, batch, letters) -> as there.
 
     Parameters and optimizer state are updated in place (their arrays are given up) and stay where they lie.
@@ -139,8 +143,8 @@ def compiled_train_step(forward: Forward, optimizer: optax.GradientTransformatio
       train, opt_state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
     """
     return jax.jit(
-        functools.partial(train_step, forward=forward, optimizer=optimizer),
+        functools.partial(train_step, step_config=step_config, optimizer=optimizer),
         static_argnums=0,
         donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (train, opt_state)), None),
+        out_shardings=(*jax.tree.map(lambda x: x.sharding, (params, opt_state)), None),
     )

@@ -21,7 +21,7 @@ from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import Model, build_model
-from survey_jax.training.step import Forward
+from survey_jax.training.step import StepConfig
 
 torch = pytest.importorskip("torch")
 
@@ -48,7 +48,7 @@ def demo_prompts(prompter_of, config: Config) -> list[Prompt]:
 def test_packed_trees_have_transformers_logits(name: str, request, capsys) -> None:
     pretrained = open_pretrained(str(request.getfixturevalue(f"{name}_gguf")))
     tokenizer = pretrained.tokenizer()
-    config = Config(data=DataConfig(tables=("demo",)), batch=BatchConfig(rows=2, row_tokens=384, row_answers=16))
+    config = Config(data=DataConfig(tables=("demo",)), batch=BatchConfig(batch_size=2, seq_len=384, answers_per_seq=16))
     prompts = demo_prompts(lambda template: Prompter(tokenizer, template), config)
     lengths = {len(p.tokens) for p in prompts}
     assert len(prompts) >= 50
@@ -65,9 +65,9 @@ def test_packed_trees_have_transformers_logits(name: str, request, capsys) -> No
         trainable=nnx.Param,
         seed=0,
     )
-    graphdef, train, frozen = nnx.split(model, nnx.Param, ...)
+    graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
     shape = batch_shape(config, prompts, count)
-    ours = our_logits(Model(mesh, graphdef, train, frozen, Forward(pretrained.config), shape), prompts, letters)
+    ours = our_logits(Model(mesh, graphdef, params, frozen, StepConfig(pretrained.config), shape), prompts, letters)
     theirs = their_logits(request.getfixturevalue(f"{name}_torch"), prompts, letters)
     difference = float(np.abs(ours - theirs).max())
     with capsys.disabled():

@@ -13,7 +13,7 @@ from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.trees import BatchShape
 from survey_jax.parallel.sharding import make_mesh
 
-SHAPE = BatchShape(rows=2, tokens=40, answers=6, trunks=40, options=5)
+SHAPE = BatchShape(batch_size=2, seq_len=40, answers_per_seq=6, trunk_len=40, options=5)
 PROMPTS = random_prompts(0, questions=15)
 
 
@@ -93,10 +93,11 @@ def test_questions_are_mixed():
 
 
 def test_microbatches_are_the_rows_of_one_large_batch():
-    parts, whole = make_batches(microbatches=3), make_batches(microbatches=1, shape=dataclasses.replace(SHAPE, rows=6))
+    parts = make_batches(microbatches=3)
+    whole = make_batches(microbatches=1, shape=dataclasses.replace(SHAPE, batch_size=6))
     for step in range(parts.first_step(2)):
         small, large = parts.batch(step), whole.batch(step)
-        assert small["tokens"].shape == (3, 2, SHAPE.tokens)
+        assert small["tokens"].shape == (3, 2, SHAPE.seq_len)
         for name in small:
             np.testing.assert_array_equal(np.concatenate(small[name].swapaxes(0, 1)), large[name][0])
 
@@ -166,7 +167,7 @@ def test_report_tells_what_the_first_epoch_does():
         str(questions),
         str(steps),
         f"{len(PROMPTS) / steps:.1f}",
-        f"{100 * tokens / (rows * SHAPE.tokens):.1f}",
+        f"{100 * tokens / (rows * SHAPE.seq_len):.1f}",
         str(tokens),
         str(separate),
         f"{100 * (1 - tokens / separate):.1f}",
@@ -178,7 +179,7 @@ def test_evaluation_asks_each_prompt_once():
         batches = evaluation_batches(prompts, SHAPE)
         found = [i for batch in batches for i in read_batch(batch, prompts)]
         assert sorted(found) == list(range(len(prompts)))
-        assert all(batch["tokens"].shape == (SHAPE.rows, SHAPE.tokens) for batch in batches)
+        assert all(batch["tokens"].shape == (SHAPE.batch_size, SHAPE.seq_len) for batch in batches)
 
 
 def test_prefetch_gives_the_same_batches():
@@ -190,5 +191,5 @@ def test_prefetch_gives_the_same_batches():
 
 def test_device_gets_the_batch():
     batch = make_batches().batch(0)
-    placed = to_device(batch, make_mesh(1, -1, 1), SHAPE.rows, microbatched=True)
+    placed = to_device(batch, make_mesh(1, -1, 1), SHAPE.batch_size, microbatched=True)
     assert_equal({name: np.asarray(array) for name, array in placed.items()}, batch)

@@ -185,7 +185,7 @@ def test_splits_get_their_own_rows_from_one_file(model, tmp_path):
         data=DataConfig(
             tables=(str(table),), splits=SplitConfig(unseen_groups={"country": ("Peru",)}, valid_questions=("q3",))
         ),
-        batch=BatchConfig(row_tokens=384),
+        batch=BatchConfig(seq_len=384),
         run=RunConfig(cache=str(tmp_path / "cache")),
     )
     pretrained = open_pretrained(str(model))

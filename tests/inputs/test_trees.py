@@ -34,7 +34,7 @@ def packed(prompts: list[Prompt], shape: BatchShape, groups: int):
     questions = group_questions(prompts)
     trees = [t for q in questions for t in cut(q, range(len(q.members)), groups, shape)]
     rows = pack(trees, shape, open_rows=2)
-    batches = [to_batch(rows[i : i + shape.rows], prompts, shape) for i in range(0, len(rows), shape.rows)]
+    batches = [to_batch(rows[i : i + shape.batch_size], prompts, shape) for i in range(0, len(rows), shape.batch_size)]
     return questions, rows, batches
 
 
@@ -48,7 +48,7 @@ def test_every_prompt_comes_out_once_and_within_limits(seed):
     for batch in batches:
         assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {n: (a.shape, a.dtype) for n, a in neutral.items()}
         trunks = (batch["trees"] > 0) & (batch["branches"] == 0)
-        assert not trunks[:, shape.trunks :].any()
+        assert not trunks[:, shape.trunk_len :].any()
         assert batch["branches"].max() <= groups
 
 
@@ -127,7 +127,7 @@ def test_a_tree_is_split_where_it_fills_more_of_a_row_than_its_trunk_costs():
     _, rows, batches = packed(prompts, shape, groups=8)
     assert [[len(tree.picks) for tree in row] for row in rows] == [[8, 4], [4]]
     assert sorted(i for batch in batches for i in read_batch(batch, prompts)) == list(range(16))
-    _, rows, _ = packed(prompts, dataclasses.replace(shape, tokens=14), groups=8)
+    _, rows, _ = packed(prompts, dataclasses.replace(shape, seq_len=14), groups=8)
     assert [[len(tree.picks) for tree in row] for row in rows] == [[8], [8]]  # only 2 branches would fit
 
 
@@ -153,10 +153,13 @@ def test_a_trunk_without_room_is_refused():
         packed([make_prompt([1, 2, 3, 4])], BatchShape(1, 9, 4, 2, 2), groups=1)
 
 
-@pytest.mark.parametrize("limit", ["tokens", "answers", "trunks"])
+@pytest.mark.parametrize("limit", ["seq_len", "answers_per_seq", "trunk_len"])
 def test_a_row_is_full_when_any_limit_is_reached(limit):
     prompts = [make_prompt([q, q, g], str(q), str(g)) for q in range(6) for g in range(3)]  # 6 trees of 5 tokens
-    limits = {"tokens": 99, "answers": 99, "trunks": 99} | {limit: {"tokens": 12, "answers": 6, "trunks": 4}[limit]}
+    least = {"seq_len": 12, "answers_per_seq": 6, "trunk_len": 4}
+    limits = dict.fromkeys(least, 99) | {limit: least[limit]}
+        limit: {"seq_len": 12, "answers_per_seq": 6, "trunk_len": 4}[limit]
+    }
     _, rows, _ = packed(prompts, BatchShape(1, **limits, options=2), groups=3)
     assert [len(row) for row in rows] == [2, 2, 2]
 
@@ -168,12 +171,12 @@ def test_the_two_parts_see_what_is_visible_once(seed, window):
     questions, _, batches = packed(prompts, shape, groups)
     sizes = tree_shape(questions, shape)
     size, trunks = sizes.branch, sizes.trunks
-    assert shape.tokens % size == 0
+    assert shape.seq_len % size == 0
     for batch in batches:
         on_trunk, near = (np.asarray(mask) for mask in visible_parts(batch, window, sizes))
-        both = np.zeros((shape.rows, shape.tokens, shape.tokens), int)
+        both = np.zeros((shape.batch_size, shape.seq_len, shape.seq_len), int)
         both[:, :, :trunks] += on_trunk
-        for n in range(shape.tokens // size):
+        for n in range(shape.seq_len // size):
             queries, first = slice(n * size, (n + 1) * size), max(0, (n - 1) * size)
             both[:, queries, first : (n + 1) * size] += near[:, n, :, -((n + 1) * size - first) :]
             assert n > 0 or not near[:, 0, :, :size].any(), "nothing is before the first block"

@@ -95,7 +95,7 @@ class Device:
         (100, None, "bfloat16", 512, "9.0", "a multiple of 8"),
         (128, 50.0, "bfloat16", 512, "9.0", "cap scores"),
         (128, None, "float32", 512, "9.0", "needs config.model.dtype"),
-        (128, None, "bfloat16", 333, "9.0", "even config.batch.row_tokens, not 333"),
+        (128, None, "bfloat16", 333, "9.0", "even config.batch.seq_len, not 333"),
     ],
 )
 def test_what_cudnn_supports(
@@ -112,18 +112,18 @@ def test_what_cudnn_supports(
     [
         ("cudnn", "cpu", 512, "'cudnn': it needs an NVIDIA GPU, and this is cpu; choose two_part"),
         ("splash", "cpu", 512, "'splash': it needs a TPU, and this is cpu; choose two_part"),
-        ("splash", "tpu", 500, "'splash': it needs config.batch.row_tokens in multiples of 128, not 500"),
+        ("splash", "tpu", 500, "'splash': it needs config.batch.seq_len in multiples of 128, not 500"),
     ],
 )
 def test_a_back_end_is_refused_where_it_cannot_run(name: str, platform: str, tokens: int, message: str) -> None:
-    config = Config(model=ModelConfig(attention=name, dtype="bfloat16"), batch=BatchConfig(row_tokens=tokens))
+    config = Config(model=ModelConfig(attention=name, dtype="bfloat16"), batch=BatchConfig(seq_len=tokens))
     device: Any = Device(platform, None, platform)
     with pytest.raises(UserError, match=message):
         check_attention(config, read_architecture("SmolLM2-135M"), device)
 
 
 def test_splash_is_accepted_on_tpus() -> None:
-    config = Config(model=ModelConfig(attention="splash"), batch=BatchConfig(row_tokens=512))
+    config = Config(model=ModelConfig(attention="splash"), batch=BatchConfig(seq_len=512))
     device: Any = Device("tpu", None, "TPU v5 lite")
     check_attention(config, read_architecture("gemma-2-9b"), device)
 

@@ -17,7 +17,7 @@ from survey_jax.model.flops import attention_pairs, step_flops
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel import accelerators
 from survey_jax.pretrained.families import decoder_config
-from survey_jax.training.step import Forward, gradients, predict_step
+from survey_jax.training.step import StepConfig, gradients, predict_step
 
 SIZES = {
     "model_type": "llama",
@@ -29,13 +29,18 @@ SIZES = {
     "num_key_value_heads": 2,
     "rms_norm_eps": 1e-5,
 }
-SHAPE = BatchShape(rows=2, tokens=512, answers=4, trunks=32, options=5)
+SHAPE = BatchShape(batch_size=2, seq_len=512, answers_per_seq=4, trunk_len=32, options=5)
 TREES = TreeShape(trunks=32, branch=16)
 
 
 def analytic(remat: str, rank: int, projections: tuple[str, ...], trees: TreeShape | None = None):
     c, _ = decoder_config(SIZES, "tiny")
-    sizes = {"rows": SHAPE.rows, "tokens": SHAPE.tokens, "answers": SHAPE.answers, "options": SHAPE.options}
+    sizes = {
+        "rows": SHAPE.batch_size,
+        "tokens": SHAPE.seq_len,
+        "answers": SHAPE.answers_per_seq,
+        "options": SHAPE.options,
+    }
     return step_flops(c, **sizes, lora_rank=rank, projections=projections, remat=remat, tree_shape=trees)
 
 
@@ -47,16 +52,16 @@ def counted(remat: str, rank: int, projections: tuple[str, ...], trees: TreeShap
     """
     c, _ = decoder_config(SIZES | {"num_hidden_layers": 3}, "tiny")
     model = abstract_model(c, rank, projections)
-    graphdef, train, frozen = nnx.split(model, LoraParam if rank else nnx.Param, ...)
+    graphdef, params, frozen = nnx.split(model, LoraParam if rank else nnx.Param, ...)
     batch = {k: jnp.asarray(v) for k, v in empty_batch(SHAPE).items() if k != "prompt"}
-    forward = Forward(c, Numerics(lora_scale=float(rank > 0)), remat=remat, tree_shape=trees)
+    step_config = StepConfig(c, Numerics(lora_scale=float(rank > 0)), remat=remat, tree_shape=trees)
     letters = jnp.arange(SHAPE.options)
     if training:
         batch = {k: v[None] for k, v in batch.items()}
-        step = functools.partial(gradients, graphdef, forward=forward)
+        step = functools.partial(gradients, graphdef, step_config=step_config)
     else:
-        step = functools.partial(predict_step, graphdef, forward=forward)
-    return jax.jit(step).lower(train, frozen, batch, letters).compile().cost_analysis()["flops"]
+        step = functools.partial(predict_step, graphdef, step_config=step_config)
+    return jax.jit(step).lower(params, frozen, batch, letters).compile().cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize(

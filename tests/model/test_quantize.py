@@ -30,7 +30,7 @@ from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
 from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import Forward, gradients, train_step
+from survey_jax.training.step import StepConfig, gradients, train_step
 
 DRAW = np.random.default_rng(0)
 WEIGHT = DRAW.normal(0, 0.02, (48, 256)).astype(np.float32)  # [out, in], as stored
@@ -191,14 +191,14 @@ def test_a_training_step_holds_one_layer_at_full_size(wide: Path) -> None:
 
 
 def _temporary(config, kind: str) -> int:
-    graphdef, train, frozen = nnx.split(abstract_model(config, 4, PROJECTIONS, kind), LoraParam, ...)
+    graphdef, params, frozen = nnx.split(abstract_model(config, 4, PROJECTIONS, kind), LoraParam, ...)
     whole = jax.ShapeDtypeStruct
     batch = {name: whole((1, 1, 16), jnp.int32) for name in ("tokens", "positions", "trees", "branches")}
     batch |= {"answer_index": whole((1, 1, 2), jnp.int32), "weight": whole((1, 1, 2), jnp.float32)}
     batch |= {"option_mask": whole((1, 1, 2, 3), bool), "target": whole((1, 1, 2, 3), jnp.float32)}
     step = jax.jit(gradients, static_argnums=(0, 5))
     lowered = step.lower(
-        graphdef, train, frozen, batch, whole((3,), jnp.int32), Forward(config, Numerics(lora_scale=1.0))
+        graphdef, params, frozen, batch, whole((3,), jnp.int32), StepConfig(config, Numerics(lora_scale=1.0))
     )
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
@@ -224,7 +224,7 @@ def test_refused(wide: Path, tmp_path: Path) -> None:
 def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
     """Starts near the plain base's loss, and falls as it does."""
     table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows(questions=8, groups=tiny.GROUPS[:3]))
-    file = tiny.write_config(tmp_path, wide, table, batch__row_tokens="256", optim__lr="1e-3")
+    file = tiny.write_config(tmp_path, wide, table, batch__seq_len="256", optim__lr="1e-3")
     config = runpy.run_path(str(file))["get_config"]()
     pretrained = open_pretrained(str(wide))
     task = build_task(config, Prompter(pretrained.tokenizer(), config.data.template))
@@ -233,14 +233,16 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
         config.model.quantize = kind
         model = build_model(config, pretrained, task)
         optimizer = make_optimizer(config.optim)
-        train, state = model.train, init_optimizer(optimizer, model.train, model.mesh)
+        params, state = model.params, init_optimizer(optimizer, model.params, model.mesh)
         batch = to_device(
-            Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.rows, True
+            Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.batch_size, True
         )
-        step = jax.jit(functools.partial(train_step, forward=model.forward, optimizer=optimizer), static_argnums=0)
+        step = jax.jit(
+            functools.partial(train_step, step_config=model.step_config, optimizer=optimizer), static_argnums=0
+        )
         losses[kind] = []
         for _ in range(8):
-            train, state, measured = step(model.graphdef, train, state, model.frozen, batch, task.letters)
+            params, state, measured = step(model.graphdef, params, state, model.frozen, batch, task.letters)
             losses[kind].append(float(measured["loss"]))
     print(losses)
     for kind, tolerance in {"int8": 0.02, "nf4": 0.15}.items():

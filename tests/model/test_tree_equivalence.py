@@ -30,22 +30,22 @@ from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.table import parse_rows
-from survey_jax.training.step import Forward, gradients, loss_sums, option_logits
+from survey_jax.training.step import StepConfig, gradients, loss_sums, option_logits
 
 # Soft caps are Gemma 2's; with them a wrong merge of attention's two parts cannot cancel out.
 VARIANTS: dict[str, dict[str, Any]] = {
     "llama": {},
     "gemma3": {"attention_softcap": 2.0, "logit_softcap": 3.0},
 }
-SHAPE = BatchShape(rows=8, tokens=640, answers=8, trunks=320, options=5)
+SHAPE = BatchShape(batch_size=8, seq_len=640, answers_per_seq=8, trunk_len=320, options=5)
 GROUPS = 3
 STEP = jax.jit(gradients, static_argnums=(0, 5))
 
 
 class Setup(NamedTuple):
-    forward: Forward
+    step_config: StepConfig
     graphdef: Any
-    train: Any
+    params: Any
     frozen: Any
     letters: np.ndarray
     prompts: dict[str, list[Prompt]]  # by template
@@ -62,19 +62,19 @@ def make_setup(family: str, directory: Path, trainable: type) -> Setup:
     config = dataclasses.replace(pretrained.config, **VARIANTS.get(family, {}))
     abstract = abstract_model(pretrained.config, 4 if trainable is LoraParam else 0, PROJECTIONS)
     model = load_model(pretrained, abstract, make_mesh(1, 1, 1), frozen_dtype="float32", trainable=trainable, seed=0)
-    graphdef, train, frozen = nnx.split(model, trainable, ...)
+    graphdef, params, frozen = nnx.split(model, trainable, ...)
     if trainable is LoraParam:  # B starts at zero, and then the gradient of A is zero too
         rng = np.random.default_rng(1)
-        train = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), train)
+        params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
     rows = tiny.rows(4, tiny.GROUPS[:4])[:-3]  # the last question is asked of one group: its branch is one token
     prompts = {}
     for template in ("paper", "question_first"):
         prompter = Prompter(pretrained.tokenizer(), template)
-        prompts[template] = prompter.encode(parse_rows(rows, "tiny"), SHAPE.tokens)
+        prompts[template] = prompter.encode(parse_rows(rows, "tiny"), SHAPE.seq_len)
         prompts[template][0].tokens[0] += 1  # the first question's prompts share nothing: its trunk is empty
     letters = prompter.letters([prompter.text(prompts["paper"][0].answer)], SHAPE.options)
-    forward = Forward(config, Numerics(lora_scale=2.0 if trainable is LoraParam else 0.0))
-    return Setup(forward, graphdef, train, frozen, letters, prompts)
+    step_config = StepConfig(config, Numerics(lora_scale=2.0 if trainable is LoraParam else 0.0))
+    return Setup(step_config, graphdef, params, frozen, letters, prompts)
 
 
 @pytest.fixture
@@ -100,14 +100,14 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
     exists = target > 0  # the table has no zero shares
     entropy = -scipy.special.xlogy(target, target).sum()
 
-    def loss(train):
-        model = nnx.merge(s.graphdef, train, s.frozen)
-        hidden = hidden_states(model, plain, s.forward.decoder, numerics=s.forward.numerics)
-        logits = token_logits(model, hidden[np.arange(len(prompts)), ends], s.letters, s.forward.decoder)
+    def loss(params):
+        model = nnx.merge(s.graphdef, params, s.frozen)
+        hidden = hidden_states(model, plain, s.step_config.decoder, numerics=s.step_config.numerics)
+        logits = token_logits(model, hidden[np.arange(len(prompts)), ends], s.letters, s.step_config.decoder)
         log_p = logits - jax.nn.logsumexp(jnp.where(exists, logits, -jnp.inf), axis=-1, keepdims=True)
         return (-entropy - jnp.sum(target * log_p)) / len(prompts)
 
-    value, grads = jax.jit(jax.value_and_grad(loss))(s.train)
+    value, grads = jax.jit(jax.value_and_grad(loss))(s.params)
     return float(value), grads
 
 
@@ -118,18 +118,18 @@ def in_trees(
     microbatches: int = 1,
     remat: str = "none",
     groups: int = GROUPS,
-    rows: int = SHAPE.rows,
+    rows: int = SHAPE.batch_size,
 ) -> tuple[float, Any]:
     """Loss and gradient of one step that holds all prompts, packed."""
-    shape = dataclasses.replace(SHAPE, rows=rows // microbatches)
+    shape = dataclasses.replace(SHAPE, batch_size=rows // microbatches)
     batches = Batches(prompts, shape, groups=groups, microbatches=microbatches)
     assert batches.first_step(1) == 1
     batch = batches.batch(0)
     assert sorted(batch.pop("prompt")[batch["weight"] > 0]) == list(range(len(prompts)))
     assert (batch["trees"].max((0, 1)) > 1).any(), "rows hold several trees"
     sizes = None if back_end == "dense" else tree_shape(batches.questions, shape, back_end)
-    forward = dataclasses.replace(s.forward, tree_shape=sizes, remat=remat)
-    loss, grads, _ = STEP(s.graphdef, s.train, s.frozen, batch, s.letters, forward)
+    step_config = dataclasses.replace(s.step_config, tree_shape=sizes, remat=remat)
+    loss, grads, _ = STEP(s.graphdef, s.params, s.frozen, batch, s.letters, step_config)
     return float(loss), grads
 
 
@@ -176,7 +176,7 @@ def test_trees_of_other_families(family: str, tmp_path: Path) -> None:
         spans = [[len(p.tokens) for p in prompts if p.answer.question_id == f"q{q}"] for q in range(4)]
         spans = sorted(spans, key=min)
         assert max(spans[1]) < min(spans[2])
-        s = with_rotary(s, dataclasses.replace(s.forward.decoder.kinds[0].rotary, original_length=max(spans[1])))
+        s = with_rotary(s, dataclasses.replace(s.step_config.decoder.kinds[0].rotary, original_length=max(spans[1])))
     reference = separate(s, prompts)
     assert_equal(in_trees(s, prompts, rows=4), reference)
     assert_equal(in_trees(s, prompts, rows=4, back_end="two_part"), reference)
@@ -193,15 +193,15 @@ def test_dynamic_scaling_goes_by_the_longest_prompt_of_a_tree(setup: Setup) -> N
 
 
 def with_rotary(s: Setup, rotary: Rotary) -> Setup:
-    decoder = dataclasses.replace(s.forward.decoder, kinds=(LayerKind(rotary),))
-    return s._replace(forward=dataclasses.replace(s.forward, decoder=decoder))
+    decoder = dataclasses.replace(s.step_config.decoder, kinds=(LayerKind(rotary),))
+    return s._replace(step_config=dataclasses.replace(s.step_config, decoder=decoder))
 
 
 @pytest.mark.parametrize("setup", ["gemma3"], indirect=True)
 @pytest.mark.parametrize("microbatches", [2, 4])
 def test_microbatches_weigh_answers_not_microbatches(setup: Setup, microbatches: int) -> None:
     prompts = setup.prompts["question_first"]
-    shape = dataclasses.replace(SHAPE, rows=SHAPE.rows // microbatches)
+    shape = dataclasses.replace(SHAPE, batch_size=SHAPE.batch_size // microbatches)
     batch = Batches(prompts, shape, groups=GROUPS, microbatches=microbatches)
     assert len(set(batch.batch(0)["weight"].sum((1, 2)))) > 1, "microbatches hold different numbers of answers"
     assert_equal(in_trees(setup, prompts, microbatches=microbatches), in_trees(setup, prompts))
@@ -222,12 +222,12 @@ def test_nothing_leaks_between_trees_and_branches(setup: Setup, back_end: str) -
     batch = Batches(prompts, SHAPE, groups=GROUPS).batch(0)
     batch = {name: array[0] for name, array in batch.items()}
     sizes = None if back_end == "dense" else tree_shape(group_questions(prompts), SHAPE, back_end)
-    forward = dataclasses.replace(setup.forward, tree_shape=sizes)
-    model = nnx.merge(setup.graphdef, setup.train, setup.frozen)
-    run = jax.jit(lambda tokens: option_logits(model, batch | {"tokens": tokens}, setup.letters, forward))
+    step_config = dataclasses.replace(setup.step_config, tree_shape=sizes)
+    model = nnx.merge(setup.graphdef, setup.params, setup.frozen)
+    run = jax.jit(lambda tokens: option_logits(model, batch | {"tokens": tokens}, setup.letters, step_config))
     before = np.asarray(run(batch["tokens"]))
     row = int(np.argmax(batch["trees"].max(-1)))  # the row with most trees
-    at = (np.arange(SHAPE.rows)[:, None], batch["answer_index"])
+    at = (np.arange(SHAPE.batch_size)[:, None], batch["answer_index"])
     real, tree, branch = batch["weight"] > 0, batch["trees"][at], batch["branches"][at]
     assert (batch["trees"][row].max(), branch[row].max()) >= (2, 2)
 
@@ -235,7 +235,7 @@ def test_nothing_leaks_between_trees_and_branches(setup: Setup, back_end: str) -
         tokens = np.where(where, (batch["tokens"] + 7) % tiny.SIZES["vocab_size"], batch["tokens"])
         return real & (np.asarray(run(tokens)) != before).any(-1)
 
-    here = np.arange(SHAPE.rows)[:, None] == row
+    here = np.arange(SHAPE.batch_size)[:, None] == row
     trunk = here & (batch["trees"] == 1) & (batch["branches"] == 0)
     np.testing.assert_array_equal(changed(trunk), real & here & (tree == 1))
     twig = here & (batch["trees"] == 1) & (batch["branches"] == 1)
@@ -283,8 +283,8 @@ def test_low_rank_gradient_is_that_of_a_matrix_product(shapes: tuple[tuple[int, 
 
 def test_letter_logits_are_rows_of_all_logits(setup: Setup) -> None:
     """hidden @ head, soft-capped where the family caps, then gathered."""
-    c = setup.forward.decoder
-    model = nnx.merge(setup.graphdef, setup.train, setup.frozen)
+    c = setup.step_config.decoder
+    model = nnx.merge(setup.graphdef, setup.params, setup.frozen)
     hidden = np.random.default_rng(0).normal(0, 2, (2, 3, c.width)).astype(np.float32)
     everything = hidden.astype(np.float64) @ np.asarray(model.embedding[...], np.float64).T
     if c.logit_softcap:

@@ -34,7 +34,7 @@ def runs(tmp_path_factory) -> tuple[Results, str]:
     directory = tmp_path_factory.mktemp("sharding")
     model = tiny.write_model(directory / "model", "gemma3")
     table = tiny.write_rows(directory / "rows.jsonl", tiny.rows())
-    config = tiny.write_config(directory, model, table, batch__rows="8", batch__microbatches="2")
+    config = tiny.write_config(directory, model, table, batch__batch_size="8", batch__microbatches="2")
     drive(config, directory, 1, (1, 1, 1))
     stderr = drive(config, directory, 8, *MESHES.values())
     drive(config, directory, 4, *PROCESSES.values(), processes=2)
@@ -72,7 +72,7 @@ def test_biases_and_whole_norms_on_a_mesh(tmp_path: Path) -> None:
     """Full fine-tuning of OLMo 2 with biases: normalising a whole projection sums over the mesh's tensor axis."""
     model = tiny.write_model(tmp_path / "model", "olmo2")
     table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows())
-    config = tiny.write_config(tmp_path, model, table, batch__rows="8", lora__rank="0", optim__lr="1e-4")
+    config = tiny.write_config(tmp_path, model, table, batch__batch_size="8", lora__rank="0", optim__lr="1e-4")
     drive(config, tmp_path, 1, (1, 1, 1))
     drive(config, tmp_path, 8, MESHES["all"])
     one, eight = (dict(np.load(tmp_path / f"{name}.npz")) for name in ("1_1_1", "2_2_2"))

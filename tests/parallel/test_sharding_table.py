@@ -15,8 +15,8 @@ def test_every_parameter_with_its_layout() -> None:
     mesh = AbstractMesh((1, 4, 3), ("data", "fsdp", "tensor"))
     graphdef, state = nnx.split(abstract_model(config, 4, ("q",), "int8"))
     model = nnx.merge(graphdef, laid_out(state, mesh, "bfloat16", LoraParam))
-    _, train, frozen = nnx.split(model, LoraParam, ...)
-    rows = {f"{r.part} {r.name}": r for r in layouts(train, (), frozen, mesh)}
+    _, params, frozen = nnx.split(model, LoraParam, ...)
+    rows = {f"{r.part} {r.name}": r for r in layouts(params, (), frozen, mesh)}
 
     q = rows["frozen blocks.q"]  # codes [3, 32, 64]; 3 does not divide 64
     assert (q.axes, q.dtype, q.spec) == (("layers", "embed", "heads"), "int8", (None, "fsdp", None))
@@ -26,6 +26,6 @@ def test_every_parameter_with_its_layout() -> None:
     assert rows["frozen final_norm"].undivided == ()  # never split
     assert rows["frozen embedding"].bytes == 320 * 32 * 2 / 4  # bfloat16, columns split
     assert rows["trained blocks.q_lora_a"].bytes == 3 * 32 * 4 * 4 / 4
-    assert sum(r.bytes for r in rows.values()) == bytes_per_device((train, frozen))
+    assert sum(r.bytes for r in rows.values()) == bytes_per_device((params, frozen))
     (line,) = [line for line in text(list(rows.values())).splitlines() if " blocks.q " in line]
     assert line.endswith("whole: tensor 3 does not divide heads 64")

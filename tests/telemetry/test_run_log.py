@@ -19,7 +19,7 @@ from survey_jax.inputs.batches import Batches
 from survey_jax.inputs.trees import BatchShape
 from survey_jax.telemetry import clock, metric_writers, run_log
 from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
-from survey_jax.telemetry.metric_writers import check_boards
+from survey_jax.telemetry.metric_writers import check_metric_writers
 from survey_jax.telemetry.run_log import Lines, RunLog, is_timing, memory
 from survey_jax.training.step import counts
 
@@ -328,9 +328,9 @@ def test_weights_and_biases_get_every_line(time: Time, tmp_path: Path, monkeypat
 
 def test_weights_and_biases_must_be_installed_to_be_used(monkeypatch) -> None:
     monkeypatch.setattr(metric_writers.importlib.util, "find_spec", lambda name: None)
-    check_boards(config())
+    check_metric_writers(config())
     with pytest.raises(UserError, match=r"config\.run\.wandb = 'surveys': needs Weights & Biases \(pip install"):
-        check_boards(config(wandb="surveys"))
+        check_metric_writers(config(wandb="surveys"))
 
 
 def payload(log: bytes) -> bytes:
@@ -352,7 +352,7 @@ def test_weights_and_biases_for_real(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    board = metric_writers.WandB(tmp_path, config(wandb="surveys"), "abc")
+    board = metric_writers.WandbWriter(tmp_path, config(wandb="surveys"), "abc")
     print("Is the government good?")
     board.write(4, {"loss": 0.123456789, "eval/valid/kl": 0.987654321})
     board.close()

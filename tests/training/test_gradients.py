@@ -14,7 +14,7 @@ from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
-from survey_jax.training.step import Forward, gradients
+from survey_jax.training.step import StepConfig, gradients
 from tiny_torch import SMALL, random_model
 
 torch = pytest.importorskip("torch")
@@ -60,14 +60,14 @@ def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
     abstract = abstract_model(config, rank, PROJECTIONS)
     mesh = make_mesh(1, 1, 1)
     model = load_model(s.pretrained, abstract, mesh, frozen_dtype="float32", trainable=trainable, seed=0)
-    graphdef, train, frozen = nnx.split(model, trainable, ...)
+    graphdef, params, frozen = nnx.split(model, trainable, ...)
     if rank:  # B starts at zero, and then the gradient of A is zero too
         rng = np.random.default_rng(1)
-        train = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), train)
+        params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
     batch = {name: array[None] for name, array in s.batch.items()}
-    forward = Forward(config, Numerics(lora_scale=SCALE if rank else 0.0))
-    loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, train, frozen, batch, LETTERS, forward)
-    return float(loss), flat(grads), flat(train)
+    step_config = StepConfig(config, Numerics(lora_scale=SCALE if rank else 0.0))
+    loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, params, frozen, batch, LETTERS, step_config)
+    return float(loss), flat(grads), flat(params)
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:
@@ -111,8 +111,8 @@ def test_full_fine_tuning(setup: Setup) -> None:
 
 def test_lora(setup: Setup) -> None:
     """In torch: weight + scale * (A B)^T, of the part of a fused weight that is the projection."""
-    loss, mine, train = ours(setup, LoraParam, rank=3)
-    adapters = {name: torch.tensor(value, requires_grad=True) for name, value in train.items()}
+    loss, mine, params = ours(setup, LoraParam, rank=3)
+    adapters = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
     parameters = {name: p.detach().clone() for name, p in setup.torch_model.named_parameters()}
     for projection in PROJECTIONS:
         at = setup.pretrained.names[f"blocks.{projection}"]

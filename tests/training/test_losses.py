@@ -151,7 +151,7 @@ def test_training_minimises_the_loss_of_the_config(tmp_path: Path) -> None:
         model=ModelConfig(weights=str(model)),
         lora=LoraConfig(rank=2, projections=("q",)),
         data=DataConfig(tables=(str(table),), splits=SplitConfig(unseen_questions=("q1",), valid_questions=("q3",))),
-        batch=BatchConfig(rows=1, row_tokens=384, row_answers=4, groups=2, microbatches=2),
+        batch=BatchConfig(batch_size=1, seq_len=384, answers_per_seq=4, groups_per_tree=2, microbatches=2),
         optim=OptimConfig(loss="wasserstein"),
     )
     pretrained = open_pretrained(config.model.weights)
@@ -160,7 +160,7 @@ def test_training_minimises_the_loss_of_the_config(tmp_path: Path) -> None:
     batch = Batches(task.prompts["train"], built.shape, groups=2, microbatches=2).batch(0)
     same_letter = np.full_like(task.letters, task.letters[0])  # so that every prediction is uniform
     step = jax.jit(gradients, static_argnums=(0, 5))
-    loss, _, _ = step(built.graphdef, built.train, built.frozen, batch, same_letter, built.forward)
+    loss, _, _ = step(built.graphdef, built.params, built.frozen, batch, same_letter, built.step_config)
     slots = [tuple(slot) for slot in np.argwhere(batch["weight"] > 0)]
     human = [batch["target"][slot][batch["option_mask"][slot]].astype(np.float64) for slot in slots]
     assert len({len(p) for p in human}) > 1
