@@ -158,8 +158,6 @@ def test_a_row_is_full_when_any_limit_is_reached(limit):
     prompts = [make_prompt([q, q, g], str(q), str(g)) for q in range(6) for g in range(3)]  # 6 trees of 5 tokens
     least = {"seq_len": 12, "answers_per_seq": 6, "trunk_len": 4}
     limits = dict.fromkeys(least, 99) | {limit: least[limit]}
-        limit: {"seq_len": 12, "answers_per_seq": 6, "trunk_len": 4}[limit]
-    }
     _, rows, _ = packed(prompts, BatchShape(1, **limits, options=2), groups=3)
     assert [len(row) for row in rows] == [2, 2, 2]
 
