@@ -60,7 +60,6 @@ setup(
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
-        "s3": ["s3fs>=2026.9"],  # --workdir=s3://..., for one process
         "wandb": ["wandb>=0.18"],
         "plan": ["jax[tpu]>=0.10,<0.13"],  # for its libtpu, which compiles for TPUs that are not here
         "test": TEST,

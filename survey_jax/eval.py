@@ -78,8 +78,8 @@ def main() -> None:
     base_model = pretrained.fingerprint(config.model.quantize)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
     tokenizer = open_tokenizer(config, pretrained)
-    wanted = controls.make_controls(CONTROLS.value, config, tokenizer)
-    prompter = make_prompter(config, tokenizer)
+    wanted = controls.make_controls(CONTROLS.value, config, *tokenizer)
+    prompter = make_prompter(config, *tokenizer)
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
     if checkpoints is not None and step is not None:

@@ -69,7 +69,7 @@ def main() -> None:
     # -------------------------------------------------------------------- data
     say("data")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    task = build_task(config, make_prompter(config, open_tokenizer(config, pretrained)))
+    task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
     if VALID not in task.prompts:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")

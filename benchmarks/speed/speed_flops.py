@@ -36,7 +36,7 @@ def unique_flops(c: DecoderConfig, trees: Sequence[Tree], job: Job, options: int
     attention = 4 * visible_pairs(trees) * c.heads * c.head_width * c.layers
     head = 2 * answers * options * c.width
     step_config = per_product * (weights + adapters) + attention + head
-    if not job.params:
+    if not job.train:
         return step_config
     trained = per_product * (adapters if job.rank else weights) + (0 if job.rank else head)
     return 2 * step_config + trained + attention

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from survey_jax.common.errors import UserError, plural
+from survey_jax.common.files import atomic_write
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
@@ -154,17 +155,14 @@ def write_table(answers: Sequence[Answer], path: str | Path) -> None:
     check_output(path)
     if not answers:
         raise UserError(f"{path}: there are no rows to write")
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        if path.suffix == ".parquet":
-            pyarrow.parquet.write_table(_columns(answers), partial)
-        else:
-            _write_json(answers, partial)
-        partial.replace(path)
-    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+        with atomic_write(path) as partial:
+            if path.suffix == ".parquet":
+                pyarrow.parquet.write_table(_columns(answers), partial)
+            else:
+                _write_json(answers, partial)
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_output(path: Path) -> None:
