@@ -2,7 +2,6 @@
 
     python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
-    python -m survey_jax.eval --compare RUN_A RUN_B ...
     python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
 
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
@@ -11,7 +10,7 @@ Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME
 import dataclasses
 import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.baselines.by_text import Embeddings
 from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
-from survey_jax.survey.evaluation import comparison, scoring
+from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.evaluation.calibration import with_temperature
 from survey_jax.survey.report import page, tables
 from survey_jax.survey.report.disclosure import Sections, data_sections, surveys
@@ -54,7 +53,6 @@ NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/ev
 CONTROLS = flags.DEFINE_list(
     "controls", ["group_swapped"], f"Columns that show what the asking changes: {', '.join(controls.NAMES)}."
 )
-COMPARE = flags.DEFINE_list("compare", [], "Runs, or their eval folders, to compare with the first of them.")
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
 EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the baselines on text; Parquet.")
 
@@ -62,9 +60,6 @@ DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a
 
 
 def main() -> None:
-    if COMPARE.value:
-        compare(COMPARE.value)
-        return
     # ---------------------------------------------------------- config and data
     distributed.start()
     workdir = open_workdir(distributed.all_gather_text(str(find_workdir()) if is_first() else "")[0])
@@ -157,20 +152,6 @@ def main() -> None:
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
 
-def compare(places: Sequence[str]) -> None:
-    """--compare: a table of the runs on their common rows, and comparison.json beside the first run's predictions."""
-    if len(places) < 2:
-        raise UserError("--compare: give two or more runs, the first being what the others are compared with")
-    files = {place: comparison.find_predictions(Path(place)) for place in places}
-    for place, file in files.items():
-        say(f"{place}: {file}")
-    found = comparison.compare({place: comparison.read_predictions(file) for place, file in files.items()})
-    comparison.print_comparison(found)
-    output = files[places[0]].with_name("comparison.json")
-    write_json(output, comparison.to_json(found, files))
-    say(f"results: {output}")
-
-
 def find_workdir() -> str:
     """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
     if WORKDIR.value:
@@ -244,4 +225,4 @@ def model_sections(
 
 
 if __name__ == "__main__":
-    cli.run(distributed.guarded(main), list_flag="compare", refuse=distributed.refuse)
+    cli.run(distributed.guarded(main), refuse=distributed.refuse)

@@ -54,11 +54,6 @@ def main() -> None:
     clock = Clock()
     distributed.start()
     config = cli.read_config(CONFIG)
-    if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
-        raise UserError(
-            "config.optim.loss = 'wasserstein' goes by the order of the letters, and config.data.option_order = "
-            "'shuffled' gives letters no order; change one of them"
-        )
     workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     distributed.check_same(shared_settings(config) | {"--workdir": str(workdir)})
     distributed.check_devices(config.mesh.devices)

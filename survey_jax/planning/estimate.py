@@ -116,7 +116,8 @@ def plan(
     virtual = mesh.devices.flat[0].platform == "cpu"
     if virtual and config.model.dtype == "bfloat16":
         # CPUs turn bfloat16 into float32 and keep copies; float16 has the same size and is left as it is.
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float16"))
+        half = dataclasses.replace(config.model, dtype="float16")  # type: ignore[arg-type]  # no setting of a run
+        config = dataclasses.replace(config, model=half)
     state = abstract_state(config, decoder, mesh, options)
     step = compiled_train_step(
         make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state

@@ -1,6 +1,5 @@
 """The files that say what a run is: config.json and manifest.json."""
 
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -19,7 +18,7 @@ from etils import epath
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import read_json, write_json
-from survey_jax.config import MAY_CHANGE, Config, differences, from_dict, setting_names, to_dict
+from survey_jax.config import Config, differences, from_dict, get, settings, to_dict
 
 _MANIFEST = "manifest.json"
 _PACKAGES = (
@@ -58,8 +57,9 @@ def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str])
             raise UserError(
                 f"{workdir}: holds a run with another {name} (fingerprint {before.get(name)}, now {value}); {remedy}"
             )
+    free = {setting.name for setting in settings() if setting.may_change}
     for setting, (old, new) in differences(read_config(workdir), config).items():
-        if not any(setting == free or setting.startswith(f"{free}.") for free in MAY_CHANGE.split()):
+        if setting not in free:
             raise UserError(f"{workdir}: holds a run with {setting} = {old!r}, now {new!r}; {remedy}")
         say(f"{setting} was {old!r} in this run so far, now {new!r}")
 
@@ -118,9 +118,9 @@ _LOCAL = ("config.model.weights", "config.data.tables", "config.run.cache")
 def shared_settings(config: Config) -> dict[str, str]:
     """What processes of one run must have alike: versions, and all settings but where files lie."""
     values = {f"version of {name}": importlib.metadata.version(name) for name in ("survey_jax", "jax", "jaxlib")}
-    for name in setting_names():
-        if name not in _LOCAL:
-            values[name] = repr(functools.reduce(getattr, name.split(".")[1:], config))
+    for setting in settings():
+        if setting.name not in _LOCAL:
+            values[setting.name] = repr(get(config, setting.name))
     return values
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
 def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
     record_start(tmp_path, CONFIG, IDENTITY, None, 0)
     before = (tmp_path / "manifest.json").read_bytes()
-    (tmp_path / ".partial-manifest.json").symlink_to("/dev/full")
+    (tmp_path / f".partial-{os.getpid()}-manifest.json").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"manifest\.json: cannot be written \(No space left on device\)"):
         record_start(tmp_path, CONFIG, IDENTITY, None, 2)
     assert (tmp_path / "manifest.json").read_bytes() == before
