@@ -21,6 +21,7 @@ from survey_jax.common.files import read_json, write_json
 from survey_jax.config import Config, differences, from_dict, get, settings, to_dict
 
 _MANIFEST = "manifest.json"
+_FORMAT = 2  # of a run's files; runs of format 1 have no such number, and other names of settings
 _PACKAGES = (
     *("survey_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers"),
     *("safetensors", "gguf", "datasets", "numpy", "scipy"),
@@ -33,10 +34,16 @@ _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_DEFAULT_MATMUL_
 
 
 def read_config(workdir: epath.Path) -> Config:
-    """The config of a run. Raises UserError where there is no run."""
+    """The config of a run. Raises UserError where there is no run, or one that this version cannot read."""
     file = workdir / "config.json"
     if not file.exists():
         raise UserError(f"{workdir}: no run here (config.json is missing)")
+    record = workdir / _MANIFEST
+    if record.exists() and read_json(record).get("format") != _FORMAT:
+        raise UserError(
+            f"{workdir}: a run of another version of survey_jax, whose settings have other names: it can be resumed, "
+            "evaluated and exported by that version only; to use this one, train again with another --workdir"
+        )
     return from_dict(read_json(file), where=str(file))
 
 
@@ -49,6 +56,7 @@ def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str])
     if not (workdir / _MANIFEST).exists():
         return
     remedy = "choose another --workdir, or delete this one to start over"
+    old_config = read_config(workdir)
     before = read_json(workdir / _MANIFEST).get("identity")
     if not isinstance(before, dict):
         raise UserError(f"{workdir / _MANIFEST}: does not say what run it is of; {remedy}")
@@ -58,7 +66,7 @@ def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str])
                 f"{workdir}: holds a run with another {name} (fingerprint {before.get(name)}, now {value}); {remedy}"
             )
     free = {setting.name for setting in settings() if setting.may_change}
-    for setting, (old, new) in differences(read_config(workdir), config).items():
+    for setting, (old, new) in differences(old_config, config).items():
         if setting not in free:
             raise UserError(f"{workdir}: holds a run with {setting} = {old!r}, now {new!r}; {remedy}")
         say(f"{setting} was {old!r} in this run so far, now {new!r}")
@@ -78,7 +86,7 @@ def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], 
         return ""
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / _MANIFEST
-    record = {"id": secrets.token_hex(4), "identity": identity, "starts": []} | (
+    record = {"format": _FORMAT, "id": secrets.token_hex(4), "identity": identity, "starts": []} | (
         read_json(file) if file.exists() else {}
     )
     facts = {name: value for name, value in manifest(config, identity, commit).items() if name != "identity"}

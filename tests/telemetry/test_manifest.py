@@ -52,6 +52,18 @@ def test_every_start_is_recorded(tmp_path: Path, monkeypatch) -> None:
     assert read_config(workdir) == longer
 
 
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """Its settings had other names: neither training nor evaluation may take it for damaged."""
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["format"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="a run of another version of survey_jax"):
+        read_config(tmp_path)
+    with pytest.raises(UserError, match="a run of another version of survey_jax"):
+        check_workdir(tmp_path, CONFIG, IDENTITY)
+
+
 def test_runs_have_names_of_their_own(tmp_path: Path) -> None:
     assert record_start(tmp_path / "a", CONFIG, IDENTITY, None, 0) != record_start(
         tmp_path / "b", CONFIG, IDENTITY, None, 0
