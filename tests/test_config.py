@@ -214,7 +214,8 @@ def load(file):
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_shipped_configs_are_valid(file):
-    config = validate(load(file).get_config(*(["llama3_8b"] if file.stem == "published" else [])))
+    arguments = {"published": ["llama3_8b"], "mine": ["a.parquet,b.parquet"]}.get(file.stem, [])
+    config = validate(load(file).get_config(*arguments))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
