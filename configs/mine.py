@@ -4,7 +4,7 @@
     python -m survey_jax.train --config=configs/mine.py:survey.parquet
     python -m survey_jax.eval
 
-Several tables that are one data set are given as `configs/mine.py:a.parquet,b.parquet`. What is held out is drawn by seed
+Several tables that are one data set: `configs/mine.py:a.parquet,b.parquet`. What is held out is drawn by seed
 here; docs/splits.md has other ways, such as unseen_groups={"country": ("Kenya",)}.
 """
 
