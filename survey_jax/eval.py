@@ -7,14 +7,12 @@
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
 """
 
-import dataclasses
 import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from etils import epath
@@ -22,15 +20,14 @@ from etils import epath
 from survey_jax import cli
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.common.console import is_first, say
-from survey_jax.common.errors import UserError, plural
+from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, write_bytes, write_json
-from survey_jax.config import Config, MeshConfig
+from survey_jax.config import Config
 from survey_jax.inference import controls
 from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
 from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
-from survey_jax.parallel.sharding import mesh_shape
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.baselines.by_text import Embeddings
@@ -43,7 +40,7 @@ from survey_jax.survey.splits import near_duplicates
 from survey_jax.survey.splits.split import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
-from survey_jax.training.build import build_model
+from survey_jax.training.build import build_model, on_these_devices
 
 CONFIG = cli.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
@@ -93,7 +90,7 @@ def main() -> None:
         bars = with_embeddings(Embeddings(Path(EMBEDDINGS.value), questions))
 
     # --------------------------------------- the base model, then the trained one
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
     folder = workdir / "eval" / (NAME.value or default_name(step))
     checkpoint = checkpoints.digest(step) if checkpoints is not None and step is not None else ""
     cache = PredictionCache(folder / "under_way", f"{base_model} {checkpoint} {model.step_config} {model.shape}")
@@ -162,18 +159,6 @@ def find_workdir() -> str:
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
     return str(runs[-1].parent)
-
-
-def on_these_devices(config: Config) -> Config:
-    """A run's settings, on a mesh of what is here where the run's own does not fit; results do not depend on it."""
-    devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
-    try:
-        data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
-    except UserError:
-        say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
-        mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
-    rows = -(-config.batch.batch_size // (data * fsdp)) * (data * fsdp)
-    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
 
 
 def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:

@@ -81,7 +81,7 @@ def main() -> None:
 
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
     b = config.batch
     batches = Batches(
         task.prompts[TRAIN],

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ from survey_jax.inputs.trees import BatchShape, group_questions, trunk_room
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.survey.evaluation.metrics import scale_points
 from survey_jax.survey.splits.split import Splits, split
-from survey_jax.survey.table import Answer, read_table
+from survey_jax.survey.table import DEMO, Answer, read_table
 
 if TYPE_CHECKING:
     import transformers
@@ -56,12 +55,11 @@ def read_answers(config: Config) -> list[Answer]:
     """All rows of the config's tables. Raises UserError where two tables hold the same row."""
     answers: list[Answer] = []
     for table in config.data.tables:
-        path = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz") if table == "demo" else table
-        answers += read_table(path, config.data.question_columns)
+        answers += read_table(DEMO if table == "demo" else table, config.data.question_columns)
     seen: set[object] = set()
     for answer in answers:
         if answer.key in seen:
-            raise UserError(f"config.data.tables: {answer.describe()} stands in more than one table")
+            raise UserError(f"config.data.tables: {answer.describe()} appears in more than one table")
         seen.add(answer.key)
     return answers
 

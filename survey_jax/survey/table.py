@@ -20,6 +20,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from survey_jax.common.files import atomic_write
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+DEMO = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz")  # the table that comes with the package
 MAX_OPTIONS = 26  # one capital letter each
 _SUM_TOLERANCE = 1e-3  # published shares are rounded; anything worse is a mistake, not rounding
 _COLUMNS = {"survey", "question_id", "question", "options", "group", "counts", "probs", "dist", "n", "n_effective",

@@ -86,7 +86,7 @@ def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], 
         return ""
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / _MANIFEST
-    record = {"format": _FORMAT, "id": secrets.token_hex(4), "identity": identity, "starts": []} | (
+    record: dict[str, Any] = {"format": _FORMAT, "id": secrets.token_hex(4), "identity": identity, "starts": []} | (
         read_json(file) if file.exists() else {}
     )
     facts = {name: value for name, value in manifest(config, identity, commit).items() if name != "identity"}

@@ -231,7 +231,7 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
     losses = {}
     for kind in ("", *KINDS):
         config.model.quantize = kind
-        model = build_model(config, pretrained, task)
+        model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
         optimizer = make_optimizer(config.optim)
         params, state = model.params, init_optimizer(optimizer, model.params, model.mesh)
         batch = to_device(
