@@ -97,7 +97,7 @@ class JaxRecipe:
         task = dataclasses.replace(task, prompts={self.job.rows: prompts})
         self.task, self.model = task, build_model(config, pretrained, task)
         self.params = self.model.params
-        if self.job.params:
+        if self.job.train:
             self.optimizer = make_optimizer(config.optim)
             self.prepare()
             state = TrainState(self.params, self.opt_state)
@@ -114,7 +114,7 @@ class JaxRecipe:
         """The loss of the recipe's own template, by the very step that rounds repeat."""
         prompts = speed_data.checked(self.task.prompts[self.job.rows])
         before = self.compile_seconds
-        if self.job.params:
+        if self.job.train:
             self.prepare()
             measured = self._train(self._batches(prompts).batch(0))
             if measured["answers"] != len(prompts):
@@ -129,13 +129,13 @@ class JaxRecipe:
         }
 
     def prepare(self) -> None:
-        if self.job.params:
+        if self.job.train:
             self.opt_state = init_optimizer(self.optimizer, self.params, self.model.mesh)
             jax.block_until_ready(self.opt_state)
 
     def round(self, number: int, steps: int) -> dict[str, Any]:
         seconds: list[float] = []
-        if not self.job.params:
+        if not self.job.train:
             begin = time.perf_counter()
             self.predictor(self.params, self.chosen, "evaluating")
             seconds = [time.perf_counter() - begin]
@@ -174,7 +174,7 @@ def make_config(spec: dict[str, Any], how: How) -> Config:
     """The settings of a recipe on a job."""
     job = speed_data.JOBS[spec["job"]]
     batch, attention = how.batch, how.attention
-    if not job.params:
+    if not job.train:
         batch, attention = how.eval_batch or batch, how.eval_attention or attention
     return Config(
         model=ModelConfig(weights=spec["weights"], dtype=spec["dtype"], attention=attention, remat=how.remat),

@@ -227,7 +227,7 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
             settings, dtype=getattr(torch, spec["dtype"]), attn_implementation="sdpa"
         )
     causal.requires_grad_(False)
-    causal = with_adapters(causal, JOB).to(device).params()
+    causal = with_adapters(causal, JOB).to(device).train()
     trained = [p for p in causal.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()

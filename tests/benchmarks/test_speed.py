@@ -62,7 +62,7 @@ def test_forward_flops_by_hand():
     assert speed_flops.unique_flops(CONFIG, TREES, JOBS["eval"], options=6) == products + attention + head
 
 
-@pytest.mark.parametrize("job", [job for job in JOBS.values() if job.params])
+@pytest.mark.parametrize("job", [job for job in JOBS.values() if job.train])
 def test_training_flops_differ_from_a_padded_step_by_masked_pairs_only(job: Job):
     theirs = step_flops(
         CONFIG,
