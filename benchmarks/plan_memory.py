@@ -41,18 +41,17 @@ def main() -> None:
 
     state = abstract_state(config, decoder, mesh, OPTIONS)
     step = compiled_train_step(
-        make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state
+        state.graphdef, make_step_config(config, decoder), make_optimizer(config.optim), state.train
     )
     letters = jnp.arange(OPTIONS)
-    train, opt_state, frozen, batch = make((state.params, state.opt_state, state.frozen, state.batch))
-    arguments = state.frozen, state.batch
-    compiled = step.lower(state.graphdef, state.params, state.opt_state, *arguments, letters).compile()
+    train, frozen, batch = make((state.train, state.frozen, state.batch))
+    compiled = step.lower(state.train, state.frozen, state.batch, letters).compile()
     growth = []
     for _ in range(3):
         live = bytes_per_device(jax.live_arrays())
         before = memory("VmRSS")
         _REFERENCED.write_text("5")  # the peak starts anew
-        train, opt_state, measured = jax.block_until_ready(compiled(train, opt_state, frozen, batch, letters))
+        train, measured = jax.block_until_ready(compiled(train, frozen, batch, letters))
         growth.append(max(0, memory("VmHWM") - before) / mesh.size)
     if not jnp.isfinite(measured["loss"]):
         raise ValueError("the step did not compute a loss")

@@ -61,9 +61,7 @@ def main() -> None:
         )
     if EXPLAIN.value:
         state = abstract_state(config, decoder, mesh, OPTIONS.value)
-        print(
-            sharding_table.text(sharding_table.layouts(state.params, state.opt_state, state.frozen, mesh)), flush=True
-        )
+        print(sharding_table.text(sharding_table.layouts(*state.train, state.frozen, mesh)), flush=True)
     plans = []
     for candidate in candidates:
         made = plan(candidate, decoder, mesh, chip, OPTIONS.value, domain)

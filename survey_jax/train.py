@@ -41,7 +41,7 @@ from survey_jax.telemetry.profiler import Profile
 from survey_jax.telemetry.run_log import RunLog
 from survey_jax.training.build import Model, build_model
 from survey_jax.training.optimizer import init_optimizer, make_optimizer, make_schedule
-from survey_jax.training.step import compiled_train_step
+from survey_jax.training.step import TrainState, compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
@@ -94,12 +94,11 @@ def main() -> None:
     )
     say(batches.report())
     optimizer = make_optimizer(config.optim)
-    params = model.params
-    opt_state = init_optimizer(optimizer, params, model.mesh)
+    state = TrainState(model.params, init_optimizer(optimizer, model.params, model.mesh))
     if EXPLAIN.value:
-        say(sharding_table.text(sharding_table.layouts(params, opt_state, model.frozen, model.mesh)))
-    frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
-    say(f"{_count(params):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
+        say(sharding_table.text(sharding_table.layouts(*state, model.frozen, model.mesh)))
+    count, frozen = _count(state.params), sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
+    say(f"{count:,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:
         report_parity(pretrained, model, task, exact=not config.model.quantize)
 
@@ -111,8 +110,8 @@ def main() -> None:
     distributed.check_same(identity)
     distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
-    found = checkpoints.restore_latest(params, opt_state, identity)
-    start, params, opt_state = found or (0, params, opt_state)
+    found = checkpoints.restore_latest(*state, identity)
+    start, state = (found[0], TrainState(*found[1:])) if found else (0, state)
     scored = checkpoints.scored(start)
     if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
@@ -124,14 +123,14 @@ def main() -> None:
 
     # ---------------------------------------------------------- compile and run
     predictor = Predictor(model, task.letters)
-    step_fn = compiled_train_step(model.step_config, optimizer, params, opt_state)
+    step_fn = compiled_train_step(model.graphdef, model.step_config, optimizer, state)
     if not start:
-        say_letter_mass(predictor.letter_mass(params, task.prompts[TRAIN]))
+        say_letter_mass(predictor.letter_mass(state.params, task.prompts[TRAIN]))
     flops = useful_flops(config, model)
     log = RunLog(workdir, config, run_id, start, clock, evaluated=scored, flops=flops, peak=peak_flops())
     run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
-        fit(run, step_fn, predictor, start, params, opt_state)
+        fit(run, step_fn, predictor, start, state)
     except Stopped:
         run.close()
         raise
@@ -168,7 +167,7 @@ class Run:
         self.log.close()
 
 
-def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, opt_state: Any) -> None:
+def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainState) -> None:
     """Steps to the end.
 
     Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
@@ -184,7 +183,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, o
         nonlocal saved, saved_at
         run.log.sync()
         with run.clock.of(CHECKPOINT):
-            run.checkpoints.save(step, params, opt_state, run.identity, scores)
+            run.checkpoints.save(step, *state, run.identity, scores)
         saved, saved_at = step, time.monotonic()
 
     def stop(step: int) -> NoReturn:
@@ -196,7 +195,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, o
         run.log.flush()
         try:
             with run.clock.of(EVALUATION):
-                scores = evaluate(predictor, params, run.task, VALID, settings.calibrate)
+                scores = evaluate(predictor, state.params, run.task, VALID, settings.calibrate)
         except Stopped:  # evaluated when the run goes on
             stop(step)
         run.log.evaluation(step, VALID, scores)
@@ -211,9 +210,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, o
         done, model = step + 1, run.model
         with run.profile.step(done), run.clock.of(COMPUTE):
             on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
-            params, opt_state, measured = step_fn(
-                model.graphdef, params, opt_state, model.frozen, on_mesh, run.task.letters
-            )
+            state, measured = step_fn(state, model.frozen, on_mesh, run.task.letters)
             values = {name: float(value) for name, value in jax.device_get(measured).items()}
         stop_if_broken(values["loss"], values["grad_norm"], step, batch, run.task)
         run.log.step(done, values | {"lr": float(schedule(step))})

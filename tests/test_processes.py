@@ -188,7 +188,7 @@ def test_found_by_what_open_mpi_tells(tmp_path: Path) -> None:
     """Its variables, without it."""
     script = tmp_path / "join.py"
     script.write_text(
-        "import sys, jax\nfrom absl import flags\nfrom survey_jax import distributed\nflags.FLAGS(sys.argv)\n"
+        "import sys, jax\nfrom absl import flags\nfrom survey_jax.parallel import distributed\nflags.FLAGS(sys.argv)\n"
         "distributed.start()\nprint('joined', jax.process_index(), jax.process_count(), jax.device_count())\n"
     )
     told = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911", "OMPI_COMM_WORLD_SIZE": "2"}

@@ -25,7 +25,7 @@ from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
 from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import compiled_train_step
+from survey_jax.training.step import TrainState, compiled_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,12 +99,9 @@ class JaxRecipe:
         self.params = self.model.params
         if self.job.train:
             self.optimizer = make_optimizer(config.optim)
-            self.step = compiled_train_step(
-                self.model.step_config,
-                self.optimizer,
-                self.params,
-                init_optimizer(self.optimizer, self.params, self.model.mesh),
-            )
+            self.prepare()
+            state = TrainState(self.params, self.opt_state)
+            self.step = compiled_train_step(self.model.graphdef, self.model.step_config, self.optimizer, state)
             self.batches = self._batches(prompts)
             self.coming: Iterator[Any] = prefetch(self.batches, 0, MANY)
         else:
@@ -160,9 +157,8 @@ class JaxRecipe:
         """One step, as train.py takes it."""
         model = self.model
         on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
-        self.params, self.opt_state, measured = self.step(
-            model.graphdef, self.params, self.opt_state, model.frozen, on_mesh, self.task.letters
-        )
+        state = TrainState(self.params, self.opt_state)
+        (self.params, self.opt_state), measured = self.step(state, model.frozen, on_mesh, self.task.letters)
         return jax.device_get(measured)
 
     def _batches(self, prompts: Sequence[Any]) -> Batches:

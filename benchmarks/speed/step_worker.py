@@ -93,7 +93,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     from survey_jax.parallel.sharding import make_mesh
     from survey_jax.training.build import check_attention, make_step_config
     from survey_jax.training.optimizer import init_optimizer, make_optimizer
-    from survey_jax.training.step import compiled_train_step, option_logits
+    from survey_jax.training.step import TrainState, compiled_train_step, option_logits
 
     config = Config(
         model=ModelConfig(weights="random", dtype=spec["dtype"], attention=spec["side"], remat=spec["remat"]),
@@ -122,7 +122,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     model = nnx.merge(graphdef, jax.tree.unflatten(tree, drawn))
     graphdef, train, frozen = nnx.split(model, LoraParam, ...)  # type: ignore[misc]  # the stubs take no `...`
     optimizer = make_optimizer(config.optim)
-    opt_state = init_optimizer(optimizer, train, mesh)
+    state = TrainState(train, init_optimizer(optimizer, train, mesh))
     letters = jax.numpy.arange(OPTIONS)
     host = {k: v for k, v in host.items() if k != "prompt"}
 
@@ -132,15 +132,15 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
 
     leak = _leak(functools.partial(logits, train, frozen), host, decoder)
     batch = jax.device_put({k: v[None] for k, v in host.items()})
-    step = compiled_train_step(step_config, optimizer, train, opt_state)
+    step = compiled_train_step(graphdef, step_config, optimizer, state)
     begin = time.perf_counter()
-    compiled = step.lower(graphdef, train, opt_state, frozen, batch, letters).compile()
+    compiled = step.lower(state, frozen, batch, letters).compile()
     compiled_in, sizes = time.perf_counter() - begin, compiled.memory_analysis()
     losses = []
 
     def once() -> None:
-        nonlocal train, opt_state
-        train, opt_state, measured = compiled(train, opt_state, frozen, batch, letters)
+        nonlocal state
+        state, measured = compiled(state, frozen, batch, letters)
         losses.append(float(measured["loss"]))
 
     seconds = timed(once, spec["steps"])

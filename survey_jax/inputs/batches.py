@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
@@ -139,26 +138,18 @@ def local_rows(mesh: Mesh, rows: int) -> list[int]:
 
 
 def to_device(batch: Batch, mesh: Mesh, rows: int, microbatched: bool) -> dict[str, jax.Array]:
-    """Puts a batch on the mesh, rows split over its data axes.
+    """Puts a batch on the mesh, its rows split over the data axes.
 
     Args:
-      batch: of this process's `local_rows`.
-      rows: of the whole batch.
+      batch: the `local_rows` of this process.
+      rows: how many the whole batch has.
       microbatched: whether there is an axis before that of rows.
     """
-    sharding = NamedSharding(mesh, P(None, *ROWS) if microbatched else ROWS)
-    axis, here = int(microbatched), local_rows(mesh, rows)
-
-    def place(array: np.ndarray) -> jax.Array:
-        def part(index: Any) -> np.ndarray:
-            first, last, _ = index[axis].indices(rows)
-            start = here.index(first)  # a device's rows follow one another here too
-            return array[(slice(None),) * axis + (slice(start, start + last - first),)]
-
-        shape = (*array.shape[:axis], rows, *array.shape[axis + 1 :])
-        return jax.make_array_from_callback(shape, sharding, part)
-
-    return {name: place(array) for name, array in batch.items()}
+    sharding, axis = NamedSharding(mesh, P(None, *ROWS) if microbatched else ROWS), int(microbatched)
+    shapes = {name: (*array.shape[:axis], rows, *array.shape[axis + 1 :]) for name, array in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array, shapes[name]) for name, array in batch.items()
+    }
 
 
 def prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, Batch]]:

@@ -81,17 +81,6 @@ def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
     return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def optimizer_shardings(opt_state: Any, params: nnx.State, shardings: nnx.State, mesh: Mesh) -> Any:
-    """Layouts of an optax state: what mirrors the parameters lies as they do, the rest (counters) on every device."""
-    structure = jax.tree.structure(params)
-
-    def mirrors(node: Any) -> bool:
-        return structure == jax.tree.structure(node)  # type: ignore[operator]  # jax types it as optional
-
-    whole = NamedSharding(mesh, P())
-    return jax.tree.map(lambda node: shardings if mirrors(node) else whole, opt_state, is_leaf=mirrors)
-
-
 def constrain(x: jax.Array, spec: P) -> jax.Array:
     """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)

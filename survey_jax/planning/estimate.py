@@ -25,7 +25,7 @@ from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.hlo_traffic import Traffic, traffic
 from survey_jax.training.build import check_rows, make_step_config, trainable
 from survey_jax.training.optimizer import abstract_optimizer, make_optimizer
-from survey_jax.training.step import compiled_train_step
+from survey_jax.training.step import TrainState, compiled_train_step
 
 MARGIN = 0.1  # of a device's memory, for what no plan sees: the runtime, communication buffers, fragmentation
 _REMATERIALIZED = "Involuntary full rematerialization"  # in XLA's own warnings
@@ -36,8 +36,7 @@ class State:
     """A step's arrays as `jax.ShapeDtypeStruct`s with shardings."""
 
     graphdef: Any
-    params: nnx.State
-    opt_state: Any
+    train: TrainState
     frozen: nnx.State
     batch: dict[str, jax.ShapeDtypeStruct]
 
@@ -98,7 +97,8 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
         name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
         for name, array in arrays.items()
     }
-    return State(graphdef, params, abstract_optimizer(make_optimizer(config.optim), params, mesh), frozen, batch)
+    opt_state = abstract_optimizer(make_optimizer(config.optim), params, mesh)
+    return State(graphdef, TrainState(params, opt_state), frozen, batch)
 
 
 def plan(
@@ -120,12 +120,12 @@ def plan(
         config = dataclasses.replace(config, model=half)
     state = abstract_state(config, decoder, mesh, options)
     step = compiled_train_step(
-        make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state
+        state.graphdef, make_step_config(config, decoder), make_optimizer(config.optim), state.train
     )
     letters = jax.ShapeDtypeStruct((options,), np.int32)
     begin = time.perf_counter()
     with _stderr() as stderr:
-        lowered = step.lower(state.graphdef, state.params, state.opt_state, state.frozen, state.batch, letters)
+        lowered = step.lower(state.train, state.frozen, state.batch, letters)
         compiled = lowered.compile()
     seconds = time.perf_counter() - begin
     sent = traffic(compiled.as_text(), domain or chip.domain)
@@ -152,8 +152,8 @@ def _memory(analysis: Any, state: State) -> dict[str, int]:
     """Bytes of a device by what they hold. Gradients are among XLA's temporary arrays; they are as large as `train`."""
     known = {
         "frozen parameters": bytes_per_device(state.frozen),
-        "trained parameters": bytes_per_device(state.params),
-        "optimizer state": bytes_per_device(state.opt_state),
+        "trained parameters": bytes_per_device(state.train.params),
+        "optimizer state": bytes_per_device(state.train.opt_state),
         "batch": bytes_per_device(state.batch),
     }
     fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes  # results that take no argument's place
@@ -188,7 +188,7 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: State
         lora_rank=config.lora.rank,
         remat=config.model.remat,
     )
-    update = 2 * bytes_per_device((state.params, state.opt_state)) + bytes_per_device(state.params)
+    update = 2 * bytes_per_device(state.train) + bytes_per_device(state.train.params)
     return products / mesh.shape["tensor"] + update
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,13 @@ class StepConfig:
     remat: str = "none"
     tree_shape: TreeShape | None = None
     loss: str = "kl"  # of training, a key of LOSSES
+
+
+class TrainState(NamedTuple):
+    """What a training step changes, and what a checkpoint holds."""
+
+    params: nnx.State
+    opt_state: optax.OptState
 
 
 def answer_states(model: Any, batch: Batch, step_config: StepConfig) -> Float[Array, "B A D"]:
@@ -71,11 +78,18 @@ def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "
     return jnp.where(batch["option_mask"], probs, 0.0)
 
 
-def gradients(graphdef, params, frozen, batch: Batch, letters: Int[Array, " K"], step_config: StepConfig):
-    """(loss, gradients, answers) of a step: the mean of `forward.loss` over all answers of all microbatches.
+def gradients(
+    graphdef: nnx.GraphDef[Any],
+    params: nnx.State,
+    frozen: nnx.State,
+    batch: Batch,
+    letters: Int[Array, " K"],
+    step_config: StepConfig,
+) -> tuple[Float[Array, ""], nnx.State, Float[Array, ""]]:
+    """(loss, gradients, answers) of a step: the mean of `step_config.loss` over all answers of all microbatches.
 
     Args:
-      graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
+      graphdef, params, frozen: from `nnx.split(model, trainable, ...)`.
       batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
     """
 
@@ -92,14 +106,27 @@ def gradients(graphdef, params, frozen, batch: Batch, letters: Int[Array, " K"],
     return value / weight, jax.tree.map(lambda g: g / weight, grads), weight
 
 
-def train_step(graphdef, params, opt_state, frozen, batch: Batch, letters, *, step_config: StepConfig, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
-    how many tokens of all processes were computed: `counts`."""
-    loss, grads, answers = gradients(graphdef, params, frozen, batch, letters, step_config)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    params = optax.apply_updates(params, updates)
+def train_step(
+    state: TrainState,
+    frozen: nnx.State,
+    batch: Batch,
+    letters: Int[Array, " K"],
+    *,
+    graphdef: nnx.GraphDef[Any],
+    step_config: StepConfig,
+    optimizer: optax.GradientTransformation,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step; pure.
+
+    Returns:
+      the new state, and what was measured: "loss" per answer, "grad_norm" before clipping, "answers", and how many
+      tokens all processes computed, see `counts`.
+    """
+    loss, grads, answers = gradients(graphdef, state.params, frozen, batch, letters, step_config)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
-    return params, opt_state, measured
+    return TrainState(params, opt_state), measured
 
 
 def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
@@ -133,18 +160,17 @@ def letter_mass(graphdef, params, frozen, batch: Batch, letters, *, step_config:
 
 
 def compiled_train_step(
-    step_config: StepConfig, optimizer: optax.GradientTransformation, params: Any, opt_state: Any
+    graphdef: nnx.GraphDef[Any], step_config: StepConfig, optimizer: optax.GradientTransformation, state: TrainState
 ) -> Any:
-    """`train_step` under `jax.jit`: (graphdef, train, opt_state, frozen, batch, letters) -> as there.
+    """`train_step` under `jax.jit`: (state, frozen, batch, letters) -> (state, measured).
 
-    Parameters and optimizer state are updated in place (their arrays are given up) and stay where they lie.
+    The state is updated in place (the arrays given are deleted) and keeps its sharding.
 
     Args:
-      train, opt_state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
+      state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
     """
     return jax.jit(
-        functools.partial(train_step, step_config=step_config, optimizer=optimizer),
-        static_argnums=0,
-        donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (params, opt_state)), None),
+        functools.partial(train_step, graphdef=graphdef, step_config=step_config, optimizer=optimizer),
+        donate_argnums=0,
+        out_shardings=(jax.tree.map(lambda x: x.sharding, state), None),
     )

@@ -30,7 +30,7 @@ from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
 from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import StepConfig, gradients, train_step
+from survey_jax.training.step import StepConfig, TrainState, gradients, train_step
 
 DRAW = np.random.default_rng(0)
 WEIGHT = DRAW.normal(0, 0.02, (48, 256)).astype(np.float32)  # [out, in], as stored
@@ -233,16 +233,16 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
         config.model.quantize = kind
         model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
         optimizer = make_optimizer(config.optim)
-        params, state = model.params, init_optimizer(optimizer, model.params, model.mesh)
+        state = TrainState(model.params, init_optimizer(optimizer, model.params, model.mesh))
         batch = to_device(
             Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.batch_size, True
         )
         step = jax.jit(
-            functools.partial(train_step, step_config=model.step_config, optimizer=optimizer), static_argnums=0
+            functools.partial(train_step, graphdef=model.graphdef, step_config=model.step_config, optimizer=optimizer)
         )
         losses[kind] = []
         for _ in range(8):
-            params, state, measured = step(model.graphdef, params, state, model.frozen, batch, task.letters)
+            state, measured = step(state, model.frozen, batch, task.letters)
             losses[kind].append(float(measured["loss"]))
     print(losses)
     for kind, tolerance in {"int8": 0.02, "nf4": 0.15}.items():
