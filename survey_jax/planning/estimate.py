@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from survey_jax.config import Config
 from survey_jax.inputs.trees import BatchShape, empty_batch
-from survey_jax.model.abstract import abstract_model, laid_out
+from survey_jax.model.abstract import abstract_arrays, abstract_model
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.flops import Flops, step_bytes, step_flops
 from survey_jax.parallel.accelerators import Accelerator
@@ -89,7 +89,7 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
     b, kind = config.batch, trainable(config)
     model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
     graphdef, state = nnx.split(model)
-    model = nnx.merge(graphdef, laid_out(state, mesh, config.model.dtype, kind))
+    model = nnx.merge(graphdef, abstract_arrays(state, mesh, config.model.dtype, kind))
     graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     rows = NamedSharding(mesh, P(None, *ROWS))
     arrays = empty_batch(BatchShape(b.batch_size, b.seq_len, b.answers_per_seq, b.seq_len, options))
