@@ -268,9 +268,9 @@ def useful_flops(config: Config, model: Model) -> float:
     """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
     return step_flops(
         model.step_config.decoder,
-        rows=model.shape.batch_size * config.batch.microbatches,
-        tokens=model.shape.seq_len,
-        answers=model.shape.answers_per_seq,
+        batch_size=model.shape.batch_size * config.batch.microbatches,
+        seq_len=model.shape.seq_len,
+        answers_per_seq=model.shape.answers_per_seq,
         options=model.shape.options,
         lora_rank=config.lora.rank,
         projections=config.lora.projections,
