@@ -71,7 +71,7 @@ class Goodput:
 
 
 UPLOAD_EVERY = 60  # seconds
-# Of a step, as `objective.train_step` counts it: what is given a second.
+# Name of a speed -> what `train_step` counts.
 RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
 
@@ -121,7 +121,7 @@ class RunLog:
             self._collected = [step | {"timed": False} for step in self._unlogged.get(str(start), [])]
 
     def step(self, step: int, measured: dict[str, float]) -> None:
-        """Collects a step: what `objective.train_step` measured, and "lr". With the first one start-up is over."""
+        """Collects what `train_step` measured. With the first one start-up is over."""
         timed = self._clock.running
         if not timed:
             self._clock.begin()
