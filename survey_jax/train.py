@@ -55,11 +55,6 @@ def main() -> None:
     clock = Clock()
     distributed.start()
     config = cli.read_config(CONFIG)
-    if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
-        raise UserError(
-            "config.optim.loss = 'wasserstein' goes by the order of the letters, and config.data.option_order = "
-            "'shuffled' gives letters no order; change one of them"
-        )
     workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     distributed.check_same(shared_settings(config) | {"--workdir": str(workdir)})
     distributed.check_devices(config.mesh.devices)
@@ -70,7 +65,7 @@ def main() -> None:
     # -------------------------------------------------------------------- data
     say("data")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    task = build_task(config, make_prompter(config, open_tokenizer(config, pretrained)))
+    task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
     if VALID not in task.prompts:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
@@ -87,7 +82,7 @@ def main() -> None:
 
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
     b = config.batch
     batches = Batches(
         task.prompts[TRAIN],

@@ -31,7 +31,7 @@ STEPS = 5
 
 def run(config, pretrained, task) -> dict[str, np.ndarray]:
     """Everything that must not depend on the mesh, and how the mesh was used."""
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     b = config.batch
     here = local_rows(model.mesh, model.shape.batch_size)
     batches = Batches(

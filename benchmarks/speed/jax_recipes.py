@@ -95,7 +95,7 @@ class JaxRecipe:
         task = build_task(config, make_prompter(config, pretrained.tokenizer()))
         prompts = [p for p in task.prompts[self.job.rows] if len(p.tokens) <= speed_data.LONGEST]
         task = dataclasses.replace(task, prompts={self.job.rows: prompts})
-        self.task, self.model = task, build_model(config, pretrained, task)
+        self.task, self.model = task, build_model(config, pretrained, task.prompts["train"], len(task.letters))
         self.params = self.model.params
         if self.job.train:
             self.prepare()

@@ -88,7 +88,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     from flax import nnx
 
     from survey_jax.config import BatchConfig, Config, LoraConfig, ModelConfig
-    from survey_jax.model.abstract import abstract_model, laid_out
+    from survey_jax.model.abstract import abstract_arrays, abstract_model
     from survey_jax.model.lora import LoraParam
     from survey_jax.parallel.sharding import make_mesh
     from survey_jax.training.build import check_attention, make_step_config
@@ -113,7 +113,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     if spec["side"] != "dense":
         step_config = dataclasses.replace(step_config, tree_shape=tree_shape(asked, shape, spec["side"]))
     graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
-    places = laid_out(state, mesh, spec["dtype"], LoraParam)
+    places = abstract_arrays(state, mesh, spec["dtype"], LoraParam)
 
     draw = jax.jit(lambda key, shape, dtype: jax.random.normal(key, shape, dtype) * 0.02, static_argnums=(1, 2))
     leaves, tree = jax.tree.flatten(places)

@@ -9,10 +9,8 @@ import json
 import logging
 import math
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeVar
 
 import absl.logging
@@ -22,7 +20,6 @@ from etils import epath
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import v1 as ocp
 
-from survey_jax.checkpointing.s3_staging import Upload, downloaded, needs_staging
 from survey_jax.common.errors import UserError, some
 from survey_jax.common.files import is_remote
 from survey_jax.parallel.distributed import all_gather_text
@@ -108,12 +105,8 @@ def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any
     """
     record = {**facts, "kinds": kinds(arrays), "checksums": checksums(arrays)}
     items = {**arrays, "record": record | {"digest": digest(record)}}
-    if not needs_staging(folder):
-        with _orbax(folder):
-            return ocp.save_checkpointables_async(folder, items)
-    made = epath.Path(tempfile.mkdtemp()) / folder.name
-    with _orbax(made):
-        return Upload(ocp.save_checkpointables_async(made, items), Path(made), folder, COMMIT)
+    with _orbax(folder):
+        return ocp.save_checkpointables_async(folder, items)
 
 
 def read_record(folder: epath.Path) -> dict[str, Any]:
@@ -179,18 +172,17 @@ def together(read: Callable[..., T], *args: Any) -> T:
 
 
 def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[str, Any]:
-    with downloaded(folder) as here:
-        try:
-            with _orbax(here, alone=True, partial=partial):
-                return ocp.load_checkpointables(here, dict(like))
-        except Exception as error:  # a flipped bit can end in any
-            cause = root_cause(error)
-            text = one_line(cause)
-            passing = isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)
-            if passing or any(word in text for word in _WORDS):
-                raise UserError(f"{folder}: cannot be read now: {text}") from error
-            culprit = f"{_culprit(here, list(like), f'{error} {text}')}: damaged: {text}"
-            raise Damaged(culprit.replace(f"{here}", f"{folder}")) from error
+    try:
+        with _orbax(folder, alone=True, partial=partial):
+            return ocp.load_checkpointables(folder, dict(like))
+    except Exception as error:  # a flipped bit can end in any
+        cause = root_cause(error)
+        text = one_line(cause)
+        passing = isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)
+        if passing or any(word in text for word in _WORDS):
+            raise UserError(f"{folder}: cannot be read now: {text}") from error
+        culprit = f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}"
+        raise Damaged(culprit.replace(f"{folder}", f"{folder}")) from error
 
 
 def digest(record: Mapping[str, Any]) -> str:

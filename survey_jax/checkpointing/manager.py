@@ -27,7 +27,6 @@ from survey_jax.checkpointing.files import (
     together,
     write,
 )
-from survey_jax.checkpointing.s3_staging import move
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote
@@ -196,7 +195,7 @@ class Checkpoints:
         """Under a name that is no checkpoint's."""
         new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
         if is_first():
-            move(self.folder / name, self.folder / new)
+            (self.folder / name).rename(self.folder / new)
         return all_gather_text(new)[0]
 
     # ---------------------------------------------------------------- reading

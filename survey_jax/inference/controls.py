@@ -22,7 +22,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import Prompt, Prompter, limited
-from survey_jax.inputs.token_cache import CachedTokenizer
+from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.table import Answer
 
@@ -44,17 +44,25 @@ class Control:
 
 
 def make_controls(
-    names: Sequence[str], config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer"
+    names: Sequence[str],
+    config: Config,
+    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    cache: TokenCache | None = None,
 ) -> list[Control]:
     """Controls by their names as this module's first lines have them.
 
     Raises:
       UserError: a name that is none, or a template or language that does not exist.
     """
-    return [_make(name, config, tokenizer) for name in names]
+    return [_make(name, config, tokenizer, cache) for name in names]
 
 
-def _make(name: str, config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer") -> Control:
+def _make(
+    name: str,
+    config: Config,
+    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    cache: TokenCache | None,
+) -> Control:
     data, seed = config.data, config.run.seed
 
     def prompter(template: str = "", language: str = "", order: str = "", draw: int = 0) -> Prompter:
@@ -65,6 +73,7 @@ def _make(name: str, config: Config, tokenizer: "transformers.PreTrainedTokenize
             language=language or data.language,
             order=order or data.option_order,
             seed=seed + draw,
+            cache=cache,
         )
 
     kind, _, value = name.partition(":")

@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import io
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +17,7 @@ from jaxtyping import Float
 from rich.progress import track
 
 from survey_jax.common.console import is_first, say
-from survey_jax.common.files import write_bytes
+from survey_jax.common.files import NpzStore
 from survey_jax.inputs.batches import evaluation_batches, local_rows, to_device
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import Task
@@ -28,50 +26,46 @@ from survey_jax.parallel.distributed import Poll, all_gather_text, check_stop
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig, letter_mass, predict_step
 
-EVERY = 60.0  # seconds of predicting that may be lost
+_SAVE_EVERY = 60.0  # seconds of predicting that may be lost
 
 
 class PredictionCache:
-    """Files under a folder, one for each set of prompts; process 0 reads and writes them.
+    """Partial predictions of an evaluation, so that it can be interrupted and resumed; process 0 reads and writes them.
 
     Args:
+      folder: beside the evaluation's results.
       key: what the predictions depend on besides label, prompts and letters: model, checkpoint, settings.
     """
 
     def __init__(self, folder: epath.Path, key: str):
-        self._folder, self._key, self._saved = folder, key, time.monotonic()
+        self._store, self._key, self._saved = NpzStore(folder, ("batches", "predictions")), key, time.monotonic()
 
-    def file(self, label: str, prompts: Sequence[Prompt], letters: np.ndarray) -> epath.Path:
-        """Where the predictions for some prompts are kept; another file if anything about them is different."""
+    def key(self, label: str, prompts: Sequence[Prompt], letters: np.ndarray) -> str:
+        """The name under which the predictions for some prompts are saved."""
         digest = hashlib.sha256(f"{self._key} {label}".encode() + letters.tobytes())
         for prompt in prompts:
             digest.update(prompt.tokens.tobytes() + b"|")
-        return self._folder / f"{digest.hexdigest()[:16]}.npz"
+        return digest.hexdigest()[:16]
 
-    def load(self, file: epath.Path, result: np.ndarray) -> int:
-        """Fills in what is kept, on process 0. Returns how many batches that was, on all."""
-        done = 0
-        if is_first() and file.exists():
-            try:
-                with np.load(io.BytesIO(file.read_bytes())) as cache:
-                    done, result[...] = int(cache["done"]), cache["result"]
-            except (ValueError, KeyError, zipfile.BadZipFile) as error:
-                say(f"warning: {file}: damaged ({error}); these predictions are made anew")
-        return int(all_gather_text(str(done))[0])
+    def load(self, key: str, predictions: np.ndarray) -> int:
+        """Fills in saved predictions on process 0. Returns of how many batches they are, on all processes."""
+        batches = 0
+        if is_first():
+            found = self._store.get(key, lambda a: a["predictions"].shape == predictions.shape)
+            if found is not None:
+                batches, predictions[...] = int(found["batches"]), found["predictions"]
+        return int(all_gather_text(str(batches))[0])
 
-    def save(self, file: epath.Path, done: int, result: np.ndarray, now: bool = False) -> None:
-        """Keeps the predictions of the first `done` batches if the last time is a while ago, or `now`."""
-        if is_first() and done and (now or time.monotonic() - self._saved > EVERY):
-            buffer = io.BytesIO()
-            np.savez(buffer, done=done, result=result)
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(file, buffer.getvalue())
+    def save(self, key: str, batches: int, predictions: np.ndarray, now: bool = False) -> None:
+        """Saves the predictions of the first so many batches if the last time is a while ago, or `now`."""
+        if is_first() and batches and (now or time.monotonic() - self._saved > _SAVE_EVERY):
+            self._store.put(key, batches=batches, predictions=predictions)
             self._saved = time.monotonic()
 
     def clear(self) -> None:
-        """The results are there."""
-        if is_first() and self._folder.exists():
-            self._folder.rmtree()
+        """Deletes the cache once the results are written."""
+        if is_first():
+            self._store.clear()
 
 
 def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, StepConfig]:
@@ -137,7 +131,7 @@ class Predictor:
 
     Args:
       letters: token ids of the run's letters.
-      kept: where predictions under way are kept, so that the next start need not make them again.
+      cache: of partial predictions, so that the next start need not make them again.
     """
 
     def __init__(self, model: Model, letters: np.ndarray, cache: PredictionCache | None = None):
@@ -160,17 +154,17 @@ class Predictor:
         letters = self._letters if letters is None else letters
         result, done = np.zeros((len(prompts), self.options), np.float64), 0
         if self._cache:
-            file = self._cache.file(label, prompts, letters)
-            done = self._cache.load(file, result)
+            key = self._cache.key(label, prompts, letters)
+            done = self._cache.load(key, result)
         try:
             for probs, indices in over_prompts(self._model, self._predict, params, prompts, letters, label, done):
                 result[indices] = probs
                 done += 1
                 if self._cache:
-                    self._cache.save(file, done, result)
+                    self._cache.save(key, done, result)
         finally:
             if self._cache:
-                self._cache.save(file, done, result, now=True)
+                self._cache.save(key, done, result, now=True)
         for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result

@@ -11,7 +11,7 @@ import numpy as np
 
 from survey_jax.common.errors import UserError
 from survey_jax.inputs import personas
-from survey_jax.inputs.token_cache import CachedTokenizer, Tokens
+from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache, Tokens
 from survey_jax.survey.table import MAX_OPTIONS, Answer, Group
 
 if TYPE_CHECKING:
@@ -156,11 +156,12 @@ class Prompter:
     """A tokenizer and a template that keep the letter-token contract.
 
     Args:
-      tokenizer: any Hugging Face tokenizer; a cached one need not be built for prompts that it has on disk.
+      tokenizer: any Hugging Face tokenizer.
       template: a key of TEMPLATES.
       chat: wrap the body as a user's turn by the tokenizer's own chat template, and start the reply with the stem.
       language: of the template's own words ("zh"); "" = of each row's `language`, English where it has none.
       order: of the options, one of ORDERS; `seed` is that of "shuffled".
+      cache: of prompts' tokens; the tokenizer is not used for prompts that are in it.
 
     Raises:
       UserError: unknown template or order; a language that the template does not have; chat without a chat template.
@@ -168,13 +169,14 @@ class Prompter:
 
     def __init__(
         self,
-        tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer",
+        tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
         template: str,
         chat: bool = False,
         *,
         language: str = "",
         order: str = "listed",
         seed: int = 0,
+        cache: TokenCache | None = None,
     ):
         if template not in TEMPLATES:
             raise UserError(f"data.template: {template!r} is unknown; choose from {', '.join(TEMPLATES)}")
@@ -182,7 +184,7 @@ class Prompter:
             raise UserError(f"data.language: {template!r} has no {language!r}, only {', '.join(TEMPLATES[template])}")
         if chat and not tokenizer.chat_template:
             raise UserError("data.chat: this tokenizer has no chat template; set it to False or use an instruct model")
-        self.tokenizer, self.name, self.chat = tokenizer, template, chat
+        self.tokenizer, self.name, self.chat, self._cache = tokenizer, template, chat, cache
         self.language, self.order, self.seed = language, order, seed
         self.lead = next(iter(TEMPLATES[template].values())).lead
 
@@ -249,10 +251,8 @@ class Prompter:
             letters = self.letters(texts, count)
             return Tokens([np.array(ids, np.int32) for ids in self._ids(texts)], letters)
 
-        if isinstance(self.tokenizer, CachedTokenizer):
-            ids, letters = self.tokenizer.kept([self.lead, f"chat {self.chat}", f"{count} letters"], texts, make)
-        else:
-            ids, letters = make()
+        settings = [self.lead, f"chat {self.chat}", f"{count} letters"]
+        ids, letters = self._cache.get(settings, texts, make) if self._cache else make()
         prompts = [Prompt(a, tokens, self.option_order(a)) for a, tokens in zip(answers, ids, strict=True)]
         return prompts, letters
 

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from survey_jax.config import Config
 from survey_jax.inputs.trees import BatchShape, empty_batch
-from survey_jax.model.abstract import abstract_model, laid_out
+from survey_jax.model.abstract import abstract_arrays, abstract_model
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.flops import Flops, step_bytes, step_flops
 from survey_jax.parallel.accelerators import Accelerator
@@ -89,7 +89,7 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
     b, kind = config.batch, trainable(config)
     model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
     graphdef, state = nnx.split(model)
-    model = nnx.merge(graphdef, laid_out(state, mesh, config.model.dtype, kind))
+    model = nnx.merge(graphdef, abstract_arrays(state, mesh, config.model.dtype, kind))
     graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     rows = NamedSharding(mesh, P(None, *ROWS))
     arrays = empty_batch(BatchShape(b.batch_size, b.seq_len, b.answers_per_seq, b.seq_len, options))
@@ -116,7 +116,8 @@ def plan(
     virtual = mesh.devices.flat[0].platform == "cpu"
     if virtual and config.model.dtype == "bfloat16":
         # CPUs turn bfloat16 into float32 and keep copies; float16 has the same size and is left as it is.
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float16"))
+        half = dataclasses.replace(config.model, dtype="float16")  # type: ignore[arg-type]  # no setting of a run
+        config = dataclasses.replace(config, model=half)
     state = abstract_state(config, decoder, mesh, options)
     step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)
     letters = jax.ShapeDtypeStruct((options,), np.int32)

@@ -1,6 +1,5 @@
 """The files that say what a run is: config.json and manifest.json."""
 
-import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -19,9 +18,10 @@ from etils import epath
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import read_json, write_json
-from survey_jax.config import MAY_CHANGE, Config, differences, from_dict, setting_names, to_dict
+from survey_jax.config import Config, differences, from_dict, get, settings, to_dict
 
 _MANIFEST = "manifest.json"
+_FORMAT = 2  # of a run's files; runs of format 1 have no such number, and other names of settings
 _PACKAGES = (
     *("survey_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers"),
     *("safetensors", "gguf", "datasets", "numpy", "scipy"),
@@ -34,10 +34,16 @@ _FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS", "JAX_DEFAULT_MATMUL_
 
 
 def read_config(workdir: epath.Path) -> Config:
-    """The config of a run. Raises UserError where there is no run."""
+    """The config of a run. Raises UserError where there is no run, or one that this version cannot read."""
     file = workdir / "config.json"
     if not file.exists():
         raise UserError(f"{workdir}: no run here (config.json is missing)")
+    record = workdir / _MANIFEST
+    if record.exists() and read_json(record).get("format") != _FORMAT:
+        raise UserError(
+            f"{workdir}: a run of another version of survey_jax, whose settings have other names: it can be resumed, "
+            "evaluated and exported by that version only; to use this one, train again with another --workdir"
+        )
     return from_dict(read_json(file), where=str(file))
 
 
@@ -50,6 +56,7 @@ def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str])
     if not (workdir / _MANIFEST).exists():
         return
     remedy = "choose another --workdir, or delete this one to start over"
+    old_config = read_config(workdir)
     before = read_json(workdir / _MANIFEST).get("identity")
     if not isinstance(before, dict):
         raise UserError(f"{workdir / _MANIFEST}: does not say what run it is of; {remedy}")
@@ -58,8 +65,9 @@ def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str])
             raise UserError(
                 f"{workdir}: holds a run with another {name} (fingerprint {before.get(name)}, now {value}); {remedy}"
             )
-    for setting, (old, new) in differences(read_config(workdir), config).items():
-        if not any(setting == free or setting.startswith(f"{free}.") for free in MAY_CHANGE.split()):
+    free = {setting.name for setting in settings() if setting.may_change}
+    for setting, (old, new) in differences(old_config, config).items():
+        if setting not in free:
             raise UserError(f"{workdir}: holds a run with {setting} = {old!r}, now {new!r}; {remedy}")
         say(f"{setting} was {old!r} in this run so far, now {new!r}")
 
@@ -78,7 +86,7 @@ def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], 
         return ""
     workdir.mkdir(parents=True, exist_ok=True)
     file = workdir / _MANIFEST
-    record = {"id": secrets.token_hex(4), "identity": identity, "starts": []} | (
+    record: dict[str, Any] = {"format": _FORMAT, "id": secrets.token_hex(4), "identity": identity, "starts": []} | (
         read_json(file) if file.exists() else {}
     )
     facts = {name: value for name, value in manifest(config, identity, commit).items() if name != "identity"}
@@ -118,9 +126,9 @@ _LOCAL = ("config.model.weights", "config.data.tables", "config.run.cache")
 def shared_settings(config: Config) -> dict[str, str]:
     """What processes of one run must have alike: versions, and all settings but where files lie."""
     values = {f"version of {name}": importlib.metadata.version(name) for name in ("survey_jax", "jax", "jaxlib")}
-    for name in setting_names():
-        if name not in _LOCAL:
-            values[name] = repr(functools.reduce(getattr, name.split(".")[1:], config))
+    for setting in settings():
+        if setting.name not in _LOCAL:
+            values[setting.name] = repr(get(config, setting.name))
     return values
 
 

@@ -1,20 +1,23 @@
 """Builds the model of a run on its mesh, and what its steps compute."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 
-from survey_jax.common.errors import UserError
-from survey_jax.config import Config
-from survey_jax.inputs.task import Task, batch_shape
+from survey_jax.common.console import say
+from survey_jax.common.errors import UserError, plural
+from survey_jax.config import Config, MeshConfig
+from survey_jax.inputs.prompts import Prompt
+from survey_jax.inputs.task import batch_shape
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
 from survey_jax.model.abstract import abstract_model
 from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
 from survey_jax.model.decoder import DecoderConfig, Numerics
 from survey_jax.model.lora import LoraParam
-from survey_jax.parallel.sharding import make_mesh
+from survey_jax.parallel.sharding import make_mesh, mesh_shape
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.training.step import StepConfig
@@ -69,8 +72,25 @@ def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
     )
 
 
-def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
-    """Loads weights onto the mesh of the config; adapters are fresh."""
+def on_these_devices(config: Config) -> Config:
+    """A run's settings, on a mesh of what is here where the run's own does not fit; results do not depend on it."""
+    devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
+    try:
+        data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
+    except UserError:
+        say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
+        mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
+    rows = -(-config.batch.batch_size // (data * fsdp)) * (data * fsdp)
+    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
+
+
+def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt], options: int) -> Model:
+    """Loads weights onto the mesh of the config; adapters are fresh.
+
+    Args:
+      prompts: of training, which decide the sizes of a batch.
+      options: option letters (K).
+    """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     check_rows(config.batch.batch_size, mesh)
     check_attention(config, pretrained.config, mesh.devices.flat[0])
@@ -80,8 +100,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
     )
     graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
-    prompts = next(iter(task.prompts.values()))
-    shape = batch_shape(config, prompts, len(task.letters))
+    shape = batch_shape(config, prompts, options)
     step_config = make_step_config(config, pretrained.config)
     if config.model.attention != "dense":
         sizes = tree_shape(group_questions(prompts), shape, config.model.attention)

@@ -230,7 +230,7 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
     losses = {}
     for kind in ("", *KINDS):
         config.model.quantize = kind
-        model = build_model(config, pretrained, task)
+        model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
         state = TrainState(model.params, init_optimizer(config.optim, model.params, model.mesh))
         batch = to_device(
             Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.batch_size, True
