@@ -111,7 +111,8 @@ def main() -> None:
     distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
     found = checkpoints.restore_latest(*state, identity)
-    start, state = (found[0], TrainState(*found[1:])) if found else (0, state)
+    start, collected = (found.step, found.log) if found else (0, [])
+    state = TrainState(found.parameters, found.optimizer) if found else state
     scored = checkpoints.scored(start)
     if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
@@ -127,7 +128,9 @@ def main() -> None:
     if not start:
         say_letter_mass(predictor.letter_mass(state.params, task.prompts[TRAIN]))
     flops = useful_flops(config, model)
-    log = RunLog(workdir, config, run_id, start, clock, evaluated=scored, flops=flops, peak=peak_flops())
+    log = RunLog(
+        workdir, config, run_id, start, clock, evaluated=scored, collected=collected, flops=flops, peak=peak_flops()
+    )
     run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
         fit(run, step_fn, predictor, start, state)
@@ -198,7 +201,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         settle()
         run.log.sync()
         with run.clock.of(CHECKPOINT):
-            run.checkpoints.save(step, *state, run.identity, scores)
+            run.checkpoints.save(step, *state, run.identity, scores, run.log.collected)
         saved, saved_at = step, time.monotonic()
 
     def stop(step: int) -> NoReturn:
@@ -238,8 +241,6 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         if stops:
             stop(done)
         if saves:
-            settle()
-            run.log.flush()
             save(done)
 
 

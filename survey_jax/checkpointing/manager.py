@@ -8,8 +8,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -41,6 +41,15 @@ _NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # of a checkpoint's folder
 _ASIDE = "damaged_"  # begins the name of a checkpoint that was set aside
 
 
+class Restored(NamedTuple):
+    """A checkpoint to resume from, as it was given to `Checkpoints.save`."""
+
+    step: int
+    parameters: Any
+    optimizer: Any
+    log: list[dict[str, Any]]
+
+
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints, in a folder each, named by the step.
 
@@ -68,11 +77,13 @@ class Checkpoints:
         optimizer: Any,
         identity: Mapping[str, str],
         metrics: Mapping[str, float] | None = None,
+        log: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Starts writing; returns once the arrays are copied, so that the caller may overwrite them.
 
         Args:
           metrics: scores on the validation split; None: an interim checkpoint.
+          log: steps that the run's log has collected and not yet written, as JSON can hold them.
 
         Raises:
           UserError: this save, or the one before, could not be written.
@@ -80,7 +91,7 @@ class Checkpoints:
         self.wait()
         name = f"{step}" if metrics is not None else f"{step}-interim"
         scores = None if metrics is None else {key: float(value) for key, value in metrics.items()}
-        facts = {"step": step, "identity": dict(identity), "metrics": scores}
+        facts = {"step": step, "identity": dict(identity), "metrics": scores, "log": list(log)}
         with self._explained(name):
             handle = write(self.folder / name, {"parameters": parameters, "optimizer": optimizer}, facts)
         self._saving = name, handle
@@ -153,9 +164,7 @@ class Checkpoints:
 
     # --------------------------------------------------------------- resuming
 
-    def restore_latest(
-        self, parameters: Any, optimizer: Any, identity: Mapping[str, str]
-    ) -> tuple[int, Any, Any] | None:
+    def restore_latest(self, parameters: Any, optimizer: Any, identity: Mapping[str, str]) -> Restored | None:
         """The newest checkpoint that is what was saved; damaged ones are named and set aside.
 
         Args:
@@ -165,7 +174,7 @@ class Checkpoints:
           identity: of this run.
 
         Returns:
-          step, parameters, optimizer; None if nothing was ever saved.
+          None if nothing was ever saved.
 
         Raises:
           UserError: it belongs to something else, or there were checkpoints and none is whole.
@@ -178,12 +187,13 @@ class Checkpoints:
             jax.tree.map(lambda x: x.delete() if isinstance(x, jax.Array) else None, like)
         for name in reversed(names):
             try:
-                check_identity(together(self._record, name)["identity"], identity, self.folder.parent)
+                record = together(self._record, name)
+                check_identity(record["identity"], identity, self.folder.parent)
                 found = read_arrays(self.folder / name, abstract)
             except Damaged as damage:
                 say(f"warning: {damage}\nwarning: it is set aside as {self._set_aside(name)}")
                 continue
-            return _step(name), found["parameters"], found["optimizer"]
+            return Restored(_step(name), found["parameters"], found["optimizer"], record["log"])
         if aside := sorted(path.name for path in self.folder.glob(f"{_ASIDE}*")):
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({', '.join(aside)}); to start over, choose another "
