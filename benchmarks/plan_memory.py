@@ -36,6 +36,7 @@ def main() -> None:
     config = cli.read_config(CONFIG)
     decoder = read_architecture(MODEL.value)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    jax.set_mesh(mesh)
     planned = plan(config, decoder, mesh, by_name("h100"), OPTIONS)
 
     state = abstract_state(config, decoder, mesh, OPTIONS)

@@ -53,6 +53,7 @@ EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parame
 def main() -> None:
     # ------------------------------------------------------------------ config
     clock = Clock()
+    clock.listen()
     distributed.start()
     config = cli.read_config(CONFIG)
     workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()

@@ -101,6 +101,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         batch=BatchConfig(batch_size=spec["rows"], seq_len=spec["row_tokens"], groups_per_tree=spec["groups"]),
     )
     device, mesh = jax.devices()[0], make_mesh(1, 1, 1)
+    jax.set_mesh(mesh)
     check_attention(config, decoder, device)
     asked, tokens = questions(spec, decoder), spec["row_tokens"]
     room = trunk_room(asked, tokens, spec["groups"])

@@ -21,6 +21,7 @@ from survey_jax.checkpointing.files import (
     Damaged,
     digest,
     one_line,
+    quiet,
     read_arrays,
     read_record,
     root_cause,
@@ -67,6 +68,7 @@ class Checkpoints:
         self.folder = _absolute(workdir) / "checkpoints"
         self._keep = keep
         self._saving: tuple[str, Any] | None = None  # name, and Orbax's handle
+        self._quiet = contextlib.ExitStack()  # while a save is under way
 
     # ------------------------------------------------------------------ saving
 
@@ -92,6 +94,7 @@ class Checkpoints:
         name = f"{step}" if metrics is not None else f"{step}-interim"
         scores = None if metrics is None else {key: float(value) for key, value in metrics.items()}
         facts = {"step": step, "identity": dict(identity), "metrics": scores, "log": list(log)}
+        self._quiet.enter_context(quiet())
         with self._explained(name):
             handle = write(self.folder / name, {"parameters": parameters, "optimizer": optimizer}, facts)
         self._saving = name, handle
@@ -111,6 +114,7 @@ class Checkpoints:
             with self._explained(name):
                 handle.result(timeout=timeout)
             self._saving = None
+            self._quiet.close()
             self._delete_old()
 
     @contextlib.contextmanager
@@ -124,6 +128,7 @@ class Checkpoints:
             if isinstance(error, TimeoutError) or not (isinstance(error, OSError) or tensorstores):
                 raise
             self._saving = None
+            self._quiet.close()
             with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes what stays
                 self._clean()
             reason = "no space is left" if re.search("No space left|Disk quota", text) else text
