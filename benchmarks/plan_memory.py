@@ -22,7 +22,6 @@ from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.architectures import read_architecture
 from survey_jax.planning.estimate import abstract_state, plan_step
 from survey_jax.training.build import make_step_config
-from survey_jax.training.optimizer import make_optimizer
 from survey_jax.training.step import compiled_train_step
 
 CONFIG = cli.define_config(required=True)
@@ -37,12 +36,11 @@ def main() -> None:
     config = cli.read_config(CONFIG)
     decoder = read_architecture(MODEL.value)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    jax.set_mesh(mesh)
     planned = plan_step(config, decoder, mesh, by_name("h100"), OPTIONS)
 
     state = abstract_state(config, decoder, mesh, OPTIONS)
-    step = compiled_train_step(
-        state.graphdef, make_step_config(config, decoder), make_optimizer(config.optim), state.train
-    )
+    step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)
     letters = jnp.arange(OPTIONS)
     train, frozen, batch = make((state.train, state.frozen, state.batch))
     compiled = step.lower(state.train, state.frozen, state.batch, letters).compile()

@@ -26,6 +26,7 @@ from survey_jax.inference.parity import report_parity
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.batches import Batches, local_rows, prefetch, to_device
 from survey_jax.inputs.task import Task, build_task, make_prompter, open_tokenizer
+from survey_jax.inputs.trees import Batch
 from survey_jax.model.flops import step_flops
 from survey_jax.parallel import distributed, sharding_table
 from survey_jax.parallel.accelerators import by_kind
@@ -40,7 +41,7 @@ from survey_jax.telemetry.metric_writers import check_metric_writers
 from survey_jax.telemetry.profiler import Profile
 from survey_jax.telemetry.run_log import RunLog
 from survey_jax.training.build import Model, build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer, make_schedule
+from survey_jax.training.optimizer import init_optimizer
 from survey_jax.training.step import TrainState, compiled_train_step
 
 CONFIG = cli.define_config(required=True)
@@ -52,6 +53,7 @@ EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parame
 def main() -> None:
     # ------------------------------------------------------------------ config
     clock = Clock()
+    clock.listen()
     distributed.start()
     config = cli.read_config(CONFIG)
     workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
@@ -93,8 +95,7 @@ def main() -> None:
         here=local_rows(model.mesh, model.shape.batch_size),
     )
     say(batches.report())
-    optimizer = make_optimizer(config.optim)
-    state = TrainState(model.params, init_optimizer(optimizer, model.params, model.mesh))
+    state = TrainState(model.params, init_optimizer(config.optim, model.params, model.mesh))
     if EXPLAIN.value:
         say(sharding_table.text(sharding_table.layouts(*state, model.frozen, model.mesh)))
     count, frozen = _count(state.params), sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
@@ -111,7 +112,8 @@ def main() -> None:
     distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
     found = checkpoints.restore_latest(*state, identity)
-    start, state = (found[0], TrainState(*found[1:])) if found else (0, state)
+    start, collected = (found.step, found.log) if found else (0, [])
+    state = TrainState(found.parameters, found.optimizer) if found else state
     scored = checkpoints.scored(start)
     if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
@@ -123,11 +125,13 @@ def main() -> None:
 
     # ---------------------------------------------------------- compile and run
     predictor = Predictor(model, task.letters)
-    step_fn = compiled_train_step(model.graphdef, model.step_config, optimizer, state)
+    step_fn = compiled_train_step(model.graphdef, model.step_config, config.optim, state)
     if not start:
         say_letter_mass(predictor.letter_mass(state.params, task.prompts[TRAIN]))
     flops = useful_flops(config, model)
-    log = RunLog(workdir, config, run_id, start, clock, evaluated=scored, flops=flops, peak=peak_flops())
+    log = RunLog(
+        workdir, config, run_id, start, clock, evaluated=scored, collected=collected, flops=flops, peak=peak_flops()
+    )
     run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
         fit(run, step_fn, predictor, start, state)
@@ -171,19 +175,34 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
     """Steps to the end.
 
     Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
-    continues with batch n.
+    continues with batch n. What a step measured is fetched once the next one is dispatched, so that the devices need
+    not wait for the host; an evaluation, a save and a stop fetch it first.
 
     Raises:
-      Stopped: the machine is asked for; all steps are saved.
+      Stopped: this run was asked to stop; all steps are saved.
     """
-    settings, steps, schedule = run.config.run, run.config.optim.steps, jax.jit(make_schedule(run.config.optim))
+    settings, steps, poll = run.config.run, run.config.optim.steps, distributed.Poll()
     saved, saved_at = start, time.monotonic()  # what it begins with is saved, or nothing
+    pending: tuple[int, Batch, dict[str, jax.Array]] | None = None  # the newest step, its batch and what it measures
+
+    def settle() -> None:
+        nonlocal pending
+        if pending is None:
+            return
+        (done, batch, measured), pending = pending, None
+        with run.clock.of(COMPUTE):
+            values = {name: float(value) for name, value in jax.device_get(measured).items()}
+        stop_if_broken(values["loss"], values["grad_norm"], done, batch, run.task)
+        run.log.step(done, values)
+        if done % settings.log_every == 0:
+            run.log.flush()
 
     def save(step: int, scores: dict[str, float] | None = None) -> None:
         nonlocal saved, saved_at
+        settle()
         run.log.sync()
         with run.clock.of(CHECKPOINT):
-            run.checkpoints.save(step, *state, run.identity, scores)
+            run.checkpoints.save(step, *state, run.identity, scores, run.log.collected)
         saved, saved_at = step, time.monotonic()
 
     def stop(step: int) -> NoReturn:
@@ -192,6 +211,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         raise Stopped(f"stopped as asked, after step {step}; the same command goes on from there")
 
     def evaluate_and_save(step: int) -> None:
+        settle()
         run.log.flush()
         try:
             with run.clock.of(EVALUATION):
@@ -208,22 +228,20 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         evaluate_and_save(start)
     for step, batch in run.clock.each(DATA, prefetch(run.batches, start, steps)):
         done, model = step + 1, run.model
-        with run.profile.step(done), run.clock.of(COMPUTE):
+        with run.profile.step(done) as traced, run.clock.of(COMPUTE):
             on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
             state, measured = step_fn(state, model.frozen, on_mesh, run.task.letters)
-            values = {name: float(value) for name, value in jax.device_get(measured).items()}
-        stop_if_broken(values["loss"], values["grad_norm"], step, batch, run.task)
-        run.log.step(done, values | {"lr": float(schedule(step))})
+            if traced:
+                jax.block_until_ready(measured)
+        settle()
+        pending = done, batch, measured
         run.checkpoints.check()
         if is_due(done):
             evaluate_and_save(done)
-        elif done % settings.log_every == 0:
-            run.log.flush()
-        stops, saves = distributed.poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
+        stops, saves = poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
         if stops:
             stop(done)
         if saves:
-            run.log.flush()
             save(done)
 
 
@@ -250,7 +268,7 @@ def say_letter_mass(mass: float) -> None:
         say("warning: under 1 %, the model does not see that a letter is asked for; try another data.template or chat")
 
 
-def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndarray], task: Task) -> None:
+def stop_if_broken(loss: float, norm: float, step: int, batch: Batch, task: Task) -> None:
     """A loss or gradient that is not finite ends the run before it reaches a checkpoint."""
     if math.isfinite(loss) and math.isfinite(norm):
         return
@@ -259,7 +277,7 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
         {name for names in distributed.all_gather_text(json.dumps(sorted(here))) for name in json.loads(names)}
     )
     raise UserError(
-        f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
+        f"step {step}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
     )
 

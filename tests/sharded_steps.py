@@ -23,7 +23,7 @@ from survey_jax.parallel import distributed
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.train import CONFIG, evaluate
 from survey_jax.training.build import build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer
+from survey_jax.training.optimizer import init_optimizer
 from survey_jax.training.step import TrainState, compiled_train_step, gradients
 
 STEPS = 5
@@ -37,11 +37,10 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
     batches = Batches(
         task.prompts["train"], model.shape, groups=b.groups_per_tree, microbatches=b.microbatches, here=here
     )
-    optimizer = make_optimizer(config.optim)
     shardings = jax.tree.map(lambda x: x.sharding, model.params)
     # B starts at zero, and then A has no gradient.
     params = jax.jit(lambda t: jax.tree.map(lambda x: x + 0.05, t), out_shardings=shardings)(model.params)
-    state = TrainState(params, init_optimizer(optimizer, params, model.mesh))
+    state = TrainState(params, init_optimizer(config.optim, params, model.mesh))
     batch = to_device(batches.batch(0), model.mesh, model.shape.batch_size, True)
     compiled = (
         jax.jit(gradients, static_argnums=(0, 5))
@@ -51,7 +50,7 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
     loss, grads, _ = compiled(params, model.frozen, batch, task.letters)
     result = {"loss": loss, "temporary": compiled.memory_analysis().temp_size_in_bytes}
     result |= {f"gradient{jax.tree_util.keystr(path)}": g for path, g in jax.tree.leaves_with_path(grads)}
-    step = compiled_train_step(model.graphdef, model.step_config, optimizer, state)
+    step = compiled_train_step(model.graphdef, model.step_config, config.optim, state)
     losses = []
     for number in range(STEPS):
         batch = to_device(batches.batch(number), model.mesh, model.shape.batch_size, True)

@@ -24,7 +24,7 @@ from survey_jax.inputs.trees import Question, group_questions
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer
+from survey_jax.training.optimizer import init_optimizer
 from survey_jax.training.step import TrainState, compiled_train_step
 
 
@@ -98,10 +98,9 @@ class JaxRecipe:
         self.task, self.model = task, build_model(config, pretrained, task.prompts["train"], len(task.letters))
         self.params = self.model.params
         if self.job.train:
-            self.optimizer = make_optimizer(config.optim)
             self.prepare()
             state = TrainState(self.params, self.opt_state)
-            self.step = compiled_train_step(self.model.graphdef, self.model.step_config, self.optimizer, state)
+            self.step = compiled_train_step(self.model.graphdef, self.model.step_config, config.optim, state)
             self.batches = self._batches(prompts)
             self.coming: Iterator[Any] = prefetch(self.batches, 0, MANY)
         else:
@@ -130,7 +129,7 @@ class JaxRecipe:
 
     def prepare(self) -> None:
         if self.job.train:
-            self.opt_state = init_optimizer(self.optimizer, self.params, self.model.mesh)
+            self.opt_state = init_optimizer(self.config.optim, self.params, self.model.mesh)
             jax.block_until_ready(self.opt_state)
 
     def round(self, number: int, steps: int) -> dict[str, Any]:

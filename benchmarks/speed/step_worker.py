@@ -92,7 +92,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     from survey_jax.model.lora import LoraParam
     from survey_jax.parallel.sharding import make_mesh
     from survey_jax.training.build import check_attention, make_step_config
-    from survey_jax.training.optimizer import init_optimizer, make_optimizer
+    from survey_jax.training.optimizer import init_optimizer
     from survey_jax.training.step import TrainState, compiled_train_step, option_logits
 
     config = Config(
@@ -101,6 +101,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         batch=BatchConfig(batch_size=spec["rows"], seq_len=spec["row_tokens"], groups_per_tree=spec["groups"]),
     )
     device, mesh = jax.devices()[0], make_mesh(1, 1, 1)
+    jax.set_mesh(mesh)
     check_attention(config, decoder, device)
     asked, tokens = questions(spec, decoder), spec["row_tokens"]
     room = trunk_room(asked, tokens, spec["groups"])
@@ -121,8 +122,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     drawn = [draw(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]  # one by one, to save memory
     model = nnx.merge(graphdef, jax.tree.unflatten(tree, drawn))
     graphdef, train, frozen = nnx.split(model, LoraParam, ...)  # type: ignore[misc]  # the stubs take no `...`
-    optimizer = make_optimizer(config.optim)
-    state = TrainState(train, init_optimizer(optimizer, train, mesh))
+    state = TrainState(train, init_optimizer(config.optim, train, mesh))
     letters = jax.numpy.arange(OPTIONS)
     host = {k: v for k, v in host.items() if k != "prompt"}
 
@@ -132,7 +132,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
 
     leak = _leak(functools.partial(logits, train, frozen), host, decoder)
     batch = jax.device_put({k: v[None] for k, v in host.items()})
-    step = compiled_train_step(graphdef, step_config, optimizer, state)
+    step = compiled_train_step(graphdef, step_config, config.optim, state)
     begin = time.perf_counter()
     compiled = step.lower(state, frozen, batch, letters).compile()
     compiled_in, sizes = time.perf_counter() - begin, compiled.memory_analysis()

@@ -86,14 +86,30 @@ _WORDS = (
 
 T = TypeVar("T")
 
-# An error is raised once and explained in one line: that Orbax's threads print it as it passes them helps nobody, nor
-# does what asyncio prints of the other arrays that failed with it.
-absl.logging.get_absl_logger().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
-logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-
 
 class Damaged(UserError):
     """A checkpoint is not what was saved."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Around reads and saves: an error is raised once, and explained in one line.
+
+    Orbax's threads print it as it passes them, and asyncio prints the errors of the other arrays that failed with it.
+    """
+    orbax, asyncio = absl.logging.get_absl_logger(), logging.getLogger("asyncio")
+    level = asyncio.level
+    orbax.addFilter(_no_trace)
+    asyncio.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        orbax.removeFilter(_no_trace)
+        asyncio.setLevel(level)
+
+
+def _no_trace(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and "orbax" in record.pathname)
 
 
 def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
@@ -173,7 +189,7 @@ def together(read: Callable[..., T], *args: Any) -> T:
 
 def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[str, Any]:
     try:
-        with _orbax(folder, alone=True, partial=partial):
+        with quiet(), _orbax(folder, alone=True, partial=partial):
             return ocp.load_checkpointables(folder, dict(like))
     except Exception as error:  # a flipped bit can end in any
         cause = root_cause(error)

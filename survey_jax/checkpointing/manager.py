@@ -8,8 +8,8 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from survey_jax.checkpointing.files import (
     Damaged,
     digest,
     one_line,
+    quiet,
     read_arrays,
     read_record,
     root_cause,
@@ -41,6 +42,15 @@ _NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # of a checkpoint's folder
 _ASIDE = "damaged_"  # begins the name of a checkpoint that was set aside
 
 
+class Restored(NamedTuple):
+    """A checkpoint to resume from, as it was given to `Checkpoints.save`."""
+
+    step: int
+    parameters: Any
+    optimizer: Any
+    log: list[dict[str, Any]]
+
+
 class Checkpoints:
     """The checkpoints under WORKDIR/checkpoints, in a folder each, named by the step.
 
@@ -58,6 +68,7 @@ class Checkpoints:
         self.folder = _absolute(workdir) / "checkpoints"
         self._keep = keep
         self._saving: tuple[str, Any] | None = None  # name, and Orbax's handle
+        self._quiet = contextlib.ExitStack()  # while a save is under way
 
     # ------------------------------------------------------------------ saving
 
@@ -68,11 +79,13 @@ class Checkpoints:
         optimizer: Any,
         identity: Mapping[str, str],
         metrics: Mapping[str, float] | None = None,
+        log: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Starts writing; returns once the arrays are copied, so that the caller may overwrite them.
 
         Args:
           metrics: scores on the validation split; None: an interim checkpoint.
+          log: steps that the run's log has collected and not yet written, as JSON can hold them.
 
         Raises:
           UserError: this save, or the one before, could not be written.
@@ -80,7 +93,8 @@ class Checkpoints:
         self.wait()
         name = f"{step}" if metrics is not None else f"{step}-interim"
         scores = None if metrics is None else {key: float(value) for key, value in metrics.items()}
-        facts = {"step": step, "identity": dict(identity), "metrics": scores}
+        facts = {"step": step, "identity": dict(identity), "metrics": scores, "log": list(log)}
+        self._quiet.enter_context(quiet())
         with self._explained(name):
             handle = write(self.folder / name, {"parameters": parameters, "optimizer": optimizer}, facts)
         self._saving = name, handle
@@ -100,6 +114,7 @@ class Checkpoints:
             with self._explained(name):
                 handle.result(timeout=timeout)
             self._saving = None
+            self._quiet.close()
             self._delete_old()
 
     @contextlib.contextmanager
@@ -113,6 +128,7 @@ class Checkpoints:
             if isinstance(error, TimeoutError) or not (isinstance(error, OSError) or tensorstores):
                 raise
             self._saving = None
+            self._quiet.close()
             with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes what stays
                 self._clean()
             reason = "no space is left" if re.search("No space left|Disk quota", text) else text
@@ -153,9 +169,7 @@ class Checkpoints:
 
     # --------------------------------------------------------------- resuming
 
-    def restore_latest(
-        self, parameters: Any, optimizer: Any, identity: Mapping[str, str]
-    ) -> tuple[int, Any, Any] | None:
+    def restore_latest(self, parameters: Any, optimizer: Any, identity: Mapping[str, str]) -> Restored | None:
         """The newest checkpoint that is what was saved; damaged ones are named and set aside.
 
         Args:
@@ -165,7 +179,7 @@ class Checkpoints:
           identity: of this run.
 
         Returns:
-          step, parameters, optimizer; None if nothing was ever saved.
+          None if nothing was ever saved.
 
         Raises:
           UserError: it belongs to something else, or there were checkpoints and none is whole.
@@ -178,12 +192,13 @@ class Checkpoints:
             jax.tree.map(lambda x: x.delete() if isinstance(x, jax.Array) else None, like)
         for name in reversed(names):
             try:
-                check_identity(together(self._record, name)["identity"], identity, self.folder.parent)
+                record = together(self._record, name)
+                check_identity(record["identity"], identity, self.folder.parent)
                 found = read_arrays(self.folder / name, abstract)
             except Damaged as damage:
                 say(f"warning: {damage}\nwarning: it is set aside as {self._set_aside(name)}")
                 continue
-            return _step(name), found["parameters"], found["optimizer"]
+            return Restored(_step(name), found["parameters"], found["optimizer"], record["log"])
         if aside := sorted(path.name for path in self.folder.glob(f"{_ASIDE}*")):
             raise UserError(
                 f"{self.folder}: none of its checkpoints is whole ({', '.join(aside)}); to start over, choose another "

@@ -22,7 +22,7 @@ from survey_jax.inputs.batches import evaluation_batches, local_rows, to_device
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import Task
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape, trunk_room
-from survey_jax.parallel.distributed import all_gather_text, check_stop
+from survey_jax.parallel.distributed import Poll, all_gather_text, check_stop
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig, letter_mass, predict_step
 
@@ -112,13 +112,13 @@ def over_prompts(
       done: batches to leave out at the beginning.
 
     Raises:
-      Stopped: see `distributed.stop_requested`, between two batches.
+      Stopped: see `distributed.check_stop`, between two batches.
     """
     shape, step_config = evaluation_layout(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
-    hidden = not (is_first() and sys.stdout.isatty())
+    poll, hidden = Poll(), not (is_first() and sys.stdout.isatty())
     for batch in track(batches, label, transient=True, disable=hidden):
-        check_stop(label)
+        check_stop(label, poll=poll)
         on_mesh = to_device(batch, model.mesh, shape.batch_size, False)
         answers, prompt = jax.device_get(
             step(model.graphdef, params, model.frozen, on_mesh, letters, step_config=step_config)

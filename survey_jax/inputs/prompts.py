@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.inputs import personas
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache, Tokens
@@ -148,7 +149,7 @@ def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list
             f"batch.seq_len ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
         )
     if long:
-        print(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens", flush=True)
+        say(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens")
     return [p for p in prompts if len(p.tokens) <= max_tokens]
 
 

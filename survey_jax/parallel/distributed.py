@@ -45,7 +45,7 @@ _FAILURE = "survey_jax/failure"  # the key under which a process leaves it
 def start() -> None:
     """Joins the processes; call before anything else of jax, also when there is but one.
 
-    From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: see `poll`.
+    From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: see `Poll`.
 
     Raises:
       UserError: flags that do not fit together, or a scheduler whose words jax does not understand.
@@ -165,25 +165,38 @@ def _part() -> None:
         jax.distributed.shutdown()
 
 
-def poll(wish: bool = False) -> tuple[bool, bool]:
-    """Whether all processes should save and end now, as one of them was asked to; and process 0's wish.
+class Poll:
+    """Lets all processes agree, about once a second, on whether to stop and whether to save.
 
-    All must call it equally often; they get the same answers.
+    All processes must call it equally often, and get the same answers. Agreeing takes communication for which the
+    devices would wait, so that most calls answer "no" without it. Process 0 sets how many, by the pace of calls.
     """
-    mine = np.array([_asked.to_stop, wish])
-    if jax.process_count() == 1:
-        return bool(mine[0]), wish
-    everyone = multihost_utils.process_allgather(mine)
-    return bool(everyone[:, 0].any()), bool(everyone[0, 1])
+
+    def __init__(self) -> None:
+        self._calls, self._every, self._since = 0, 1, time.monotonic()
+
+    def __call__(self, wish: bool = False) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether process 0 wishes to save."""
+        if jax.process_count() == 1:
+            return _asked.to_stop, wish
+        self._calls += 1
+        if self._calls < self._every:
+            return False, False
+        now = time.monotonic()
+        every = min(2 * self._calls, self._calls / (now - self._since))  # grows slowly: a few calls may be hasty
+        everyone = multihost_utils.process_allgather(np.array([_asked.to_stop, wish, max(1, every)], np.float32))
+        self._calls, self._every, self._since = 0, int(everyone[0, 2]), now
+        return bool(everyone[:, 0].any()), bool(everyone[0, 1])
 
 
-def check_stop(what: str, alone: bool = False) -> None:
+def check_stop(what: str, alone: bool = False, poll: Poll | None = None) -> None:
     """Raises Stopped, saying what was under way, when all processes should end.
 
     Args:
       alone: this process is the only one that still works; the others are not consulted.
+      poll: for checks that are made again and again; without it all processes agree now.
     """
-    if _asked.to_stop if alone else poll()[0]:
+    if _asked.to_stop if alone else (poll or Poll())()[0]:
         raise Stopped(f"stopped as asked, {what}; the same command goes on from there")
 
 

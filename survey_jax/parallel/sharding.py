@@ -26,11 +26,9 @@ LOOKUP = P("data", None, "fsdp")  # and what is found, [B, T, D]: columns where 
 def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit.
 
-    It becomes the current mesh, which `constrain` goes by.
+    `constrain` and `gathered` go by the current mesh, which `jax.set_mesh` sets.
     """
-    mesh = arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
-    jax.set_mesh(mesh)
-    return mesh
+    return arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
 
 
 def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, int, int]:

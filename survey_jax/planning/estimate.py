@@ -24,7 +24,7 @@ from survey_jax.parallel.sharding import ROWS
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.hlo_traffic import Traffic, traffic
 from survey_jax.training.build import check_rows, make_step_config, trainable
-from survey_jax.training.optimizer import abstract_optimizer, make_optimizer
+from survey_jax.training.optimizer import abstract_optimizer
 from survey_jax.training.step import TrainState, compiled_train_step
 
 MARGIN = 0.1  # share of a device's memory kept free for the runtime, communication buffers and fragmentation
@@ -102,7 +102,7 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
         name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
         for name, array in arrays.items()
     }
-    opt_state = abstract_optimizer(make_optimizer(config.optim), params, mesh)
+    opt_state = abstract_optimizer(config.optim, params, mesh)
     return AbstractState(graphdef, TrainState(params, opt_state), frozen, batch)
 
 
@@ -128,9 +128,7 @@ def plan_step(
         half = dataclasses.replace(config.model, dtype="float16")  # type: ignore[arg-type]  # no setting of a run
         config = dataclasses.replace(config, model=half)
     state = abstract_state(config, decoder, mesh, options)
-    step = compiled_train_step(
-        state.graphdef, make_step_config(config, decoder), make_optimizer(config.optim), state.train
-    )
+    step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)
     letters = jax.ShapeDtypeStruct((options,), np.int32)
     begin = time.perf_counter()
     with _stderr() as stderr:

@@ -29,16 +29,24 @@ class Clock:
 
     Attributes:
       running: whether start-up is over.
-      compiling: seconds that XLA compiled or fetched compiled programs, whatever the activity.
+      compiling: seconds of start-up, from `listen` on, in which XLA compiled programs or fetched compiled ones.
     """
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
         self._activity, self._mark, self.running, self.compiling = STARTUP, STARTED, False, 0.0
+        self._listens = False
+
+    def listen(self) -> None:
+        """From now until `begin`, jax reports here what it compiles."""
         jax.monitoring.register_event_duration_secs_listener(self._heard)
+        self._listens = True
 
     def begin(self) -> None:
         """Start-up is over."""
+        if self._listens:
+            jax.monitoring.unregister_event_duration_listener(self._heard)
+            self._listens = False
         self._switch(REST)
         self.running = True
 

@@ -25,16 +25,19 @@ class Profile:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @contextlib.contextmanager
-    def step(self, step: int) -> Iterator[None]:
-        """Around the computation of a step; a run that is resumed between first and last step traces the rest."""
+    def step(self, step: int) -> Iterator[bool]:
+        """Around the computation of a step; gives whether it is traced, and then the body waits for its end.
+
+        A run that is resumed between first and last step traces the rest.
+        """
         if step not in self._steps:
-            yield
+            yield False
             return
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory()
             jax.profiler.start_trace(self._folder.name)
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            yield
+            yield True
         if step == self._steps[-1]:
             self.close()
 

@@ -7,6 +7,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -71,7 +72,7 @@ class Goodput:
 
 
 UPLOAD_EVERY = 60  # seconds
-# Of a step, as `objective.train_step` counts it: what is given a second.
+# Name of a speed -> what `train_step` counts.
 RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
 
@@ -87,9 +88,13 @@ class RunLog:
       run_id: of the manifest.
       start: the step resumed at; later lines of an interrupted run are taken out, they will be written again.
       evaluated: whether that checkpoint has scores.
+      collected: what this attribute was when that checkpoint was saved.
       clock: of the process.
       flops: floating-point operations of a step that count as useful.
       peak: FLOP/s that all devices together can do; None where that is not known.
+
+    Attributes:
+      collected: the steps since the last line of a step; checkpoints hold them for the next start.
     """
 
     def __init__(
@@ -101,11 +106,12 @@ class RunLog:
         clock: Clock,
         *,
         evaluated: bool,
+        collected: Sequence[dict[str, float]] = (),
         flops: float,
         peak: float | None,
     ):
         self._total, self._clock, self._flops, self._peak = config.optim.steps, clock, flops, peak
-        self._collected: list[dict[str, float]] = []
+        self.collected = [step | {"timed": False} for step in collected]  # another process's clock timed them
         self._before = dict.fromkeys(clock.seconds(), 0.0)  # the clock at the last line of a step
         self._timed = 0  # steps of this start that the clock has as "compute"
         self._writes = is_first()
@@ -114,31 +120,25 @@ class RunLog:
             self._synced = clock.age()
             self._goodput = Goodput(workdir, start, self._lines.removed)
             self._metric_writers = open_metric_writers(workdir, config, run_id, start)
-            self._unlogged_file = workdir / "unlogged.json"
-            found = read_json(self._unlogged_file) if self._unlogged_file.exists() else {}
-            self._unlogged = {stop: steps for stop, steps in found.items() if int(stop) <= start}
-            # Another process's clock timed them.
-            self._collected = [step | {"timed": False} for step in self._unlogged.get(str(start), [])]
 
     def step(self, step: int, measured: dict[str, float]) -> None:
-        """Collects a step: what `objective.train_step` measured, and "lr". With the first one start-up is over."""
+        """Collects what `train_step` measured. With the first one start-up is over."""
         timed = self._clock.running
         if not timed:
             self._clock.begin()
             took, compiling = self._clock.seconds()[STARTUP], self._clock.compiling
             say(f"first step done {took:.0f} s after the start, {compiling:.0f} s of them compiling")
         self._timed += timed
-        self._collected.append({**measured, "step": step, "timed": timed})
+        self.collected.append({**measured, "step": step, "timed": timed})
 
     def flush(self) -> None:
         """Writes down the steps since the last time: their mean loss, the newest of the rest, speeds, times, memory.
 
-        Called at the same steps however often the run is resumed, and before every evaluation; what a stopped run has
-        collected since then waits in unlogged.json.
+        Called at the same steps however often the run is resumed, and before every evaluation.
         """
-        if not self._collected:
+        if not self.collected:
             return
-        steps, self._collected = self._collected, []
+        steps, self.collected = self.collected, []
         step, newest = int(steps[-1]["step"]), steps[-1]
         loss = sum(s["loss"] for s in steps) / len(steps)
         seconds = self._clock.seconds()
@@ -186,9 +186,6 @@ class RunLog:
         """Before a checkpoint: whatever the log has of the steps until now is kept, on a disk or in an object store."""
         if not self._writes:
             return
-        if self._collected:  # the run stops between two lines
-            self._unlogged[str(self._collected[-1]["step"])] = self._collected
-            write_json(self._unlogged_file, self._unlogged)
         self._synced = self._clock.age()
         self._lines.sync()
         self._goodput.write(self._clock.seconds())

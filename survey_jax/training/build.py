@@ -92,6 +92,7 @@ def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt
       options: option letters (K).
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    jax.set_mesh(mesh)
     check_rows(config.batch.batch_size, mesh)
     check_attention(config, pretrained.config, mesh.devices.flat[0])
     abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)

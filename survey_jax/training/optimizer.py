@@ -33,9 +33,15 @@ def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
     )
 
 
-def abstract_optimizer(optimizer: optax.GradientTransformation, params: nnx.State, mesh: Mesh) -> Any:
+def learning_rate(c: OptimConfig, opt_state: optax.OptState) -> jax.Array:
+    """The rate of the next update."""
+    _, count = optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0]  # AdamW and its schedule count alike
+    return make_schedule(c)(count)
+
+
+def abstract_optimizer(c: OptimConfig, params: nnx.State, mesh: Mesh) -> Any:
     """Optimizer state as `jax.ShapeDtypeStruct`s: moments have their parameters' layout, the rest is replicated."""
-    replicated = NamedSharding(mesh, P())
+    optimizer, replicated = make_optimizer(c), NamedSharding(mesh, P())
 
     def with_sharding(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
@@ -49,7 +55,7 @@ def abstract_optimizer(optimizer: optax.GradientTransformation, params: nnx.Stat
     )
 
 
-def init_optimizer(optimizer: optax.GradientTransformation, params: nnx.State, mesh: Mesh) -> Any:
+def init_optimizer(c: OptimConfig, params: nnx.State, mesh: Mesh) -> Any:
     """Optimizer state, created in the layout of `abstract_optimizer`."""
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(optimizer, params, mesh))
-    return jax.jit(optimizer.init, out_shardings=shardings)(params)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(c, params, mesh))
+    return jax.jit(make_optimizer(c).init, out_shardings=shardings)(params)

@@ -10,9 +10,11 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from survey_jax.config import OptimConfig
 from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
 from survey_jax.training.losses import LOSSES
+from survey_jax.training.optimizer import learning_rate, make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,19 +116,24 @@ def train_step(
     *,
     graphdef: nnx.GraphDef[Any],
     step_config: StepConfig,
-    optimizer: optax.GradientTransformation,
+    optim: OptimConfig,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimizer step; pure.
 
     Returns:
-      the new state, and what was measured: "loss" per answer, "grad_norm" before clipping, "answers", and how many
-      tokens all processes computed, see `counts`.
+      the new state, and what was measured: "loss" per answer, "grad_norm" before clipping, "lr", "answers", and how
+      many tokens all processes computed, see `counts`.
     """
     loss, grads, answers = gradients(graphdef, state.params, frozen, batch, letters, step_config)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = make_optimizer(optim).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
-    return TrainState(params, opt_state), measured
+    measured = {
+        "loss": loss,
+        "grad_norm": optax.global_norm(grads),
+        "lr": learning_rate(optim, state.opt_state),
+        "answers": answers,
+    }
+    return TrainState(params, opt_state), measured | counts(batch)
 
 
 def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
@@ -160,7 +167,7 @@ def letter_mass(graphdef, params, frozen, batch: Batch, letters, *, step_config:
 
 
 def compiled_train_step(
-    graphdef: nnx.GraphDef[Any], step_config: StepConfig, optimizer: optax.GradientTransformation, state: TrainState
+    graphdef: nnx.GraphDef[Any], step_config: StepConfig, optim: OptimConfig, state: TrainState
 ) -> Any:
     """`train_step` under `jax.jit`: (state, frozen, batch, letters) -> (state, measured).
 
@@ -170,7 +177,7 @@ def compiled_train_step(
       state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
     """
     return jax.jit(
-        functools.partial(train_step, graphdef=graphdef, step_config=step_config, optimizer=optimizer),
+        functools.partial(train_step, graphdef=graphdef, step_config=step_config, optim=optim),
         donate_argnums=0,
         out_shardings=(jax.tree.map(lambda x: x.sharding, state), None),
     )

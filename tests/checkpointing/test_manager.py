@@ -38,7 +38,8 @@ def state(step: int) -> tuple[Any, Any]:
 
 
 def save(checkpoints: Checkpoints, step: int, kl: float | None = 1.0) -> None:
-    checkpoints.save(step, *state(step), IDENTITY, None if kl is None else {METRIC: kl, TEMPERATURE: step})
+    scores = None if kl is None else {METRIC: kl, TEMPERATURE: step}
+    checkpoints.save(step, *state(step), IDENTITY, scores, log=[{"step": step, "loss": 0.1}])
     checkpoints.wait()
 
 
@@ -48,7 +49,8 @@ def restore(workdir: Path, identity: dict[str, str] = IDENTITY) -> int | None:
     found = Checkpoints(workdir, 2).restore_latest(*like, identity)
     if found is None:
         return None
-    step, *trees = found
+    step, *trees, log = found
+    assert log == [{"step": step, "loss": 0.1}]
     for x, y in zip(jax.tree.leaves(tuple(trees)), jax.tree.leaves(state(step)), strict=True):
         assert (x.dtype, x.shape) == (y.dtype, y.shape)
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()

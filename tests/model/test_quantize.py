@@ -1,7 +1,6 @@
 """Quantised bases: the codes, their product and gradient, where they lie, what they cost, and a run on one."""
 
 import dataclasses
-import functools
 import re
 import runpy
 from pathlib import Path
@@ -29,8 +28,8 @@ from survey_jax.pretrained import load
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import StepConfig, TrainState, gradients, train_step
+from survey_jax.training.optimizer import init_optimizer
+from survey_jax.training.step import StepConfig, TrainState, compiled_train_step, gradients
 
 DRAW = np.random.default_rng(0)
 WEIGHT = DRAW.normal(0, 0.02, (48, 256)).astype(np.float32)  # [out, in], as stored
@@ -232,14 +231,11 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
     for kind in ("", *KINDS):
         config.model.quantize = kind
         model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
-        optimizer = make_optimizer(config.optim)
-        state = TrainState(model.params, init_optimizer(optimizer, model.params, model.mesh))
+        state = TrainState(model.params, init_optimizer(config.optim, model.params, model.mesh))
         batch = to_device(
             Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.batch_size, True
         )
-        step = jax.jit(
-            functools.partial(train_step, graphdef=model.graphdef, step_config=model.step_config, optimizer=optimizer)
-        )
+        step = compiled_train_step(model.graphdef, model.step_config, config.optim, state)
         losses[kind] = []
         for _ in range(8):
             state, measured = step(state, model.frozen, batch, task.letters)
