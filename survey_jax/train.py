@@ -64,7 +64,7 @@ def main() -> None:
     check_metric_writers(config)
 
     # -------------------------------------------------------------------- data
-    say("data")
+    say(f"reading {', '.join(config.data.tables)}")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
