@@ -13,18 +13,17 @@ _GIB, _GB = 1 << 30, 1e9  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """One device as jax counts them.
+    """One device, as jax counts them.
 
     Attributes:
-      name: what --chip calls it.
-      kinds: `jax.Device.device_kind` of it.
+      name: the value of --chip.
+      kinds: values of `jax.Device.device_kind`.
       memory: bytes.
-      flops: bfloat16 matrix products with float32 sums, without sparsity, FLOP/s.
+      flops: FLOP/s of bfloat16 matrix products with float32 sums, without sparsity.
       memory_bandwidth: bytes/s.
-      fast_bandwidth: bytes/s that a device sends to its neighbours of one host (GPU) or slice (TPU), one direction, all
-        links together.
-      slow_bandwidth: bytes/s that a device sends beyond them, its share of its host's network cards.
-      domain: how many devices the fast links connect at most.
+      fast_bandwidth: bytes/s that a device sends within its host (GPU) or slice (TPU), over all links in one direction.
+      slow_bandwidth: bytes/s that a device sends beyond it: its share of its host's network cards.
+      domain: the largest number of devices that the fast links connect.
       source: where the numbers are published.
     """
 

@@ -1,4 +1,4 @@
-"""Which parameter lies where: `--explain_sharding`."""
+"""How each array of a training step is sharded, as the table of `--explain_sharding`."""
 
 import dataclasses
 import math
@@ -13,14 +13,14 @@ from survey_jax.parallel.sharding import RULES
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """One array of a training step.
+    """How one array of a training step is sharded.
 
     Attributes:
       part: "frozen", "trained" or "optimizer".
-      axes: the dimensions' logical names, None where one has no name and is never split.
-      spec: the mesh axis that splits each dimension, None where it stays whole.
-      bytes: on each device.
-      undivided: dimensions that stay whole only because their mesh axis does not divide them.
+      axes: the logical name of each dimension; None for one that is never split.
+      spec: the mesh axis that splits each dimension; None for one that stays whole.
+      bytes: the bytes of the array on each device.
+      undivided: messages about dimensions that stay whole because their mesh axis does not divide them.
     """
 
     part: str
@@ -34,7 +34,7 @@ class Layout:
 
 
 def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout]:
-    """The layout of every array, or `jax.ShapeDtypeStruct` with a sharding, of a step's state."""
+    """The layout of every array of a step's state; `jax.ShapeDtypeStruct`s with shardings will do, too."""
     result = []
     for part, tree in (("frozen", frozen), ("trained", params), ("optimizer", opt_state)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, nnx.Variable)):
@@ -46,12 +46,12 @@ def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Of all arrays of a tree, on each device."""
+    """Bytes per device held by the arrays in `tree`."""
     return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def text(rows: list[Layout]) -> str:
-    """A table for people; optimizer state that mirrors the parameters is one line a parameter all the same."""
+    """The layouts as a text table, one line for each array, and the total of each part."""
     cells = [
         (r.part, r.name, _list(r.axes), "x".join(map(str, r.shape)), r.dtype, _list(r.spec), f"{r.bytes / 1e6:,.3f}")
         for r in rows
