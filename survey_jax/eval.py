@@ -81,7 +81,7 @@ def main() -> None:
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     limit, options = config.batch.seq_len, len(task.letters)
-    otherwise = {c.name: {name: controls.ask(c, rows[name], limit, options) for name in names} for c in wanted}
+    otherwise = {c.name: {name: controls.make_prompts(c, rows[name], limit, options) for name in names} for c in wanted}
     leaks = near_duplicates.leakage_table(rows)
     say(leaks)
     bars = BASELINES

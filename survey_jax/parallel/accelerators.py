@@ -1,4 +1,4 @@
-"""What accelerators hold and how fast they are, with the source of each number: for plans and for utilisation."""
+"""Memory, speed and bandwidth of accelerators, with the source of each number."""
 
 import dataclasses
 
@@ -9,19 +9,19 @@ GIB = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """One device as jax counts them.
+    """One device as jax counts devices.
 
     Attributes:
       name: what --chip calls it.
-      kinds: `jax.Device.device_kind` of it.
+      kinds: the values of `jax.Device.device_kind` that mean it.
       memory: bytes.
-      flops: bfloat16 matrix products with float32 sums, without sparsity, FLOP/s.
+      flops: peak FLOP/s of dense bfloat16 matrix products with float32 accumulation.
       memory_bandwidth: bytes/s.
-      fast_bandwidth: bytes/s that a device sends to its neighbours of one host (GPU) or slice (TPU), one direction, all
-        links together.
-      slow_bandwidth: bytes/s that a device sends beyond them, its share of its host's network cards.
-      domain: how many devices the fast links connect at most.
-      source: where the numbers stand.
+      fast_bandwidth: bytes/s that a device sends within its host (GPU) or slice (TPU), one direction, all links
+        together.
+      slow_bandwidth: bytes/s that a device sends beyond its host or slice: its share of the host's network cards.
+      domain: the most devices that the fast links connect.
+      source: the documents that the numbers are from.
     """
 
     name: str
