@@ -20,7 +20,7 @@ LINT = ["ruff>=0.15", "mypy>=1.15"]
 
 setup(
     name="survey_jax",
-    version="0.1.0",
+    version="0.2.0",
     description="Fine-tune open-weight language models to predict how a population answers a survey question",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

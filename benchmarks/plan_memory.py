@@ -20,7 +20,7 @@ from survey_jax.parallel.accelerators import by_name
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.architectures import read_architecture
-from survey_jax.planning.estimate import abstract_state, plan
+from survey_jax.planning.estimate import abstract_state, plan_step
 from survey_jax.training.build import make_step_config
 from survey_jax.training.step import compiled_train_step
 
@@ -37,7 +37,7 @@ def main() -> None:
     decoder = read_architecture(MODEL.value)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     jax.set_mesh(mesh)
-    planned = plan(config, decoder, mesh, by_name("h100"), OPTIONS)
+    planned = plan_step(config, decoder, mesh, by_name("h100"), OPTIONS)
 
     state = abstract_state(config, decoder, mesh, OPTIONS)
     step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)

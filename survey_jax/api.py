@@ -26,7 +26,7 @@ __all__ = [
     "BASELINES",
     "DEMO",
     "Answer",
-    "Run",
+    "OpenedRun",
     "SplitConfig",
     "open_run",
     "read_table",
@@ -55,7 +55,7 @@ def score(
     return metrics.summarise(answers, metrics.row_metrics(answers, predictions), seed)
 
 
-class Run:
+class OpenedRun:
     """A trained run, opened to predict with. See `open_run`.
 
     Attributes:
@@ -107,7 +107,7 @@ class Run:
         return [shares[: len(answer.options)] for answer, shares in zip(answers, predictions, strict=True)]
 
 
-def open_run(workdir: str, step: str = "best") -> Run:
+def open_run(workdir: str, step: str = "best") -> OpenedRun:
     """Opens a run to predict with.
 
     Args:
@@ -117,4 +117,4 @@ def open_run(workdir: str, step: str = "best") -> Run:
     Raises:
       UserError: there is no run, no such checkpoint, or the base model is another one now.
     """
-    return Run(workdir, step)
+    return OpenedRun(workdir, step)

@@ -36,7 +36,7 @@ from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.evaluation.calibration import with_temperature
 from survey_jax.survey.report import page, tables
 from survey_jax.survey.report.disclosure import Sections, data_sections, surveys
-from survey_jax.survey.splits import near_duplicates
+from survey_jax.survey.splits.near_duplicates import NearDuplicates
 from survey_jax.survey.splits.split import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
@@ -82,7 +82,8 @@ def main() -> None:
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     limit, options = config.batch.seq_len, len(task.letters)
     otherwise = {c.name: {name: controls.make_prompts(c, rows[name], limit, options) for name in names} for c in wanted}
-    leaks = near_duplicates.leakage_table(rows)
+    duplicates = NearDuplicates(rows)
+    leaks = duplicates.table()
     say(leaks)
     bars = BASELINES
     if EMBEDDINGS.value:
@@ -117,7 +118,7 @@ def main() -> None:
     for name in names:
         distributed.check_stop("with all predictions kept", alone=True)
         filled = {bar: predict(rows[TRAIN], rows[name]) for bar, predict in bars.items()}
-        distinct = ~near_duplicates.leaked_rows(rows[TRAIN], rows[name])
+        distinct = ~duplicates.leaked_rows(name)
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
             parts[name + DISTINCT] = distinct

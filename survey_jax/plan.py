@@ -29,7 +29,7 @@ from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
 from survey_jax.parallel.sharding import MESH_AXES, arrange, mesh_shape
 from survey_jax.planning.architectures import read_architecture
-from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan
+from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan_step
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
 
@@ -64,7 +64,7 @@ def main() -> None:
         print(sharding_table.text(sharding_table.layouts(*state.train, state.frozen, mesh)), flush=True)
     plans = []
     for candidate in candidates:
-        made = plan(candidate, decoder, mesh, chip, OPTIONS.value, domain)
+        made = plan_step(candidate, decoder, mesh, chip, OPTIONS.value, domain)
         plans.append((candidate, made))
         if SEARCH.value:
             print(f"{settings(candidate)}: {_gb(made.total)} GB, {made.slowest:.3f} s", flush=True)

@@ -64,7 +64,7 @@ def main() -> None:
     check_metric_writers(config)
 
     # -------------------------------------------------------------------- data
-    say("data")
+    say(f"reading {', '.join(config.data.tables)}")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
@@ -290,9 +290,9 @@ def useful_flops(config: Config, model: Model) -> float:
     """FLOPs of a step over all devices, without the recomputation that saves memory."""
     return step_flops(
         model.step_config.decoder,
-        rows=model.shape.batch_size * config.batch.microbatches,
-        tokens=model.shape.seq_len,
-        answers=model.shape.answers_per_seq,
+        batch_size=model.shape.batch_size * config.batch.microbatches,
+        seq_len=model.shape.seq_len,
+        answers_per_seq=model.shape.answers_per_seq,
         options=model.shape.options,
         lora_rank=config.lora.rank,
         projections=config.lora.projections,

@@ -146,9 +146,9 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     seconds = timed(once, spec["steps"])
     computed = step_flops(
         decoder,
-        rows=spec["rows"],
-        tokens=tokens,
-        answers=shape.answers_per_seq,
+        batch_size=spec["rows"],
+        seq_len=tokens,
+        answers_per_seq=shape.answers_per_seq,
         options=OPTIONS,
         lora_rank=JOB.rank,
         projections=JOB.projections,

@@ -11,7 +11,12 @@ group's only attribute.
 """
 
 import dataclasses
+import functools
 import string
+from collections.abc import Mapping
+from importlib import resources
+
+import yaml
 
 from survey_jax.survey.table import Group
 
@@ -27,7 +32,7 @@ class Attribute:
       options: its answers. Any other value is written without a letter.
       topic: completes "provide a short description of ..." in `bio`.
       bio, portray: sentence and clause, with {} for the value.
-      values: (value, wording) where SubPOP's prompts use another word than its tables.
+      values: value -> wording, where SubPOP's prompts use another word than its tables.
     """
 
     question: str
@@ -35,119 +40,22 @@ class Attribute:
     topic: str
     bio: str
     portray: str
-    values: tuple[tuple[str, str], ...] = ()
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def word(self, value: str) -> str:
         """The wording of a value in prompts."""
-        return dict(self.values).get(value, value)
+        return self.values.get(value, value)
 
 
-ATTRIBUTES = {
-    "age": Attribute(
-        "How old are you?",
-        ("18-29", "30-49", "50-64", "65+"),
-        "your age group",
-        "I am in the age group {}",
-        "you were in the age group of {}",
-    ),
-    "sex": Attribute(
-        "What is the sex that you were assigned at birth?",
-        ("Male", "Female"),
-        "the sex you were assigned at birth",
-        "I identify as {}",
-        "the sex you were assigned at birth were {}",
-    ),
-    "race": Attribute(
-        "Which race or ethnicity do you identify with?",
-        ("White", "Black", "Asian", "Hispanic", "Other"),
-        "your race or ethnicity",
-        "I am {}",
-        "your race or ethnicity were {}",
-    ),
-    "education": Attribute(
-        "What is the highest level of schooling or degree that you have completed?",
-        ("Less than high school", "High school graduate", "Some college, no degree", "Associate's degree",
-         "College graduate/some postgrad", "Postgraduate"),
-        "your current education level",
-        "The highest level of education I have completed is {}",
-        "the highest level of education you have completed is {}",
-    ),
-    "income": Attribute(
-        "Last year, what was your total family income from all sources, before taxes?",
-        ("Less than $30,000", "$30,000-$50,000", "$50,000-$75,000", "$75,000-$100,000", "$100,000 or more"),
-        "your current family income",
-        "Last year, my total family income from all sources, before taxes was {}",
-        "last year, your total family income from all sources, before taxes was {}",
-    ),
-    "region": Attribute(
-        "Which part of the United States do you currently live in?",
-        ("Northeast", "Midwest", "South", "West"),
-        "the region you currently reside in within the US",
-        "I currently reside in the {}",
-        "you currently resided in the {}",
-    ),
-    "party": Attribute(
-        "In politics today, do you consider yourself a",
-        ("Republican", "Democrat", "Independent", "Something else"),
-        "your political affiliation",
-        "In politics today, I consider myself a {}",
-        "in politics today, you considered yourself a {}",
-        (("Other", "Something else"),),
-    ),
-    "ideology": Attribute(
-        "In general, would you describe your political views as",
-        ("Very conservative", "Conservative", "Moderate", "Liberal", "Very liberal"),
-        "your political ideology",
-        "I would describe my political views as {}",
-        "your political views were {}",
-    ),
-    "religion": Attribute(
-        "What is your present religion, if any?",
-        ("Protestant", "Roman Catholic", "Mormon", "Orthodox", "Jewish", "Muslim", "Buddhist", "Hindu", "Atheist",
-         "Agnostic", "Other", "Nothing in particular"),
-        "your religious preferences",
-        "My present religion is {}",
-        "your present religion was {}",
-    ),
-    "religious_attendance": Attribute(
-        "Aside from weddings and funerals, how often do you attend religious services?",
-        ("More than once a week", "Once a week", "Once or twice a month", "A few times a year", "Seldom", "Never"),
-        "your attendance at religious services",
-        "Aside from weddings and funerals, I would describe my frequency of attending religious services as {}",
-        "aside from weddings and funerals, the frequency of your attendance at religious services was {}",
-    ),
-    "marital_status": Attribute(
-        "Which of these best describes your marital status?",
-        ("Married", "Living with a partner", "Divorced", "Separated", "Widowed",
-         "Unmarried and have never been married"),
-        "your current marital status",
-        "I am {}",
-        "your current marital status is {}",
-        (("Never been married", "Unmarried and have never been married"),),
-    ),
-    "citizen": Attribute(
-        "Are you a citizen of the United States?",
-        ("a US Citizen", "a Non-US Citizen"),
-        "your current US citizenship status",
-        "I am {}",
-        "you were {}",
-        (("Yes", "a US Citizen"), ("No", "a Non-US Citizen")),
-    ),
-    "country": Attribute(
-        "Which country do you live in?",
-        (),
-        "the country you live in",
-        "I live in {}",
-        "you lived in {}",
-    ),
-    "year": Attribute(
-        "Which year is it?",
-        (),
-        "the present year",
-        "The year is {}",
-        "the year were {}",
-    ),
-}  # fmt: skip
+@functools.cache
+def subpop_attributes() -> dict[str, Attribute]:
+    """SubPOP's words by attribute, from `data/subpop_attributes.yaml`."""
+    text = (resources.files("survey_jax") / "data" / "subpop_attributes.yaml").read_text(encoding="utf-8")
+    return {
+        name: Attribute(**words | {"options": tuple(words.get("options", ()))})
+        for name, words in yaml.safe_load(text).items()
+    }
+
 
 # Attribute -> how it continues "someone ...", in this order. Other attributes read "whose ATTRIBUTE is VALUE".
 _PHRASES = {
@@ -232,8 +140,8 @@ def _said(group: Group) -> Group:
 
 def _attribute(name: str) -> Attribute:
     """SubPOP's wording of an attribute, or plain wording after the same pattern."""
-    if name in ATTRIBUTES:
-        return ATTRIBUTES[name]
+    if name in subpop_attributes():
+        return subpop_attributes()[name]
     plain = name.replace("_", " ").replace("{", "{{").replace("}", "}}")
     spoken = name.replace("_", " ")
     return Attribute(f"What is your {spoken}?", (), f"your {spoken}", f"My {plain} is {{}}", f"your {plain} were {{}}")

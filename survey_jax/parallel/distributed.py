@@ -4,6 +4,7 @@ Processes find each other through the scheduler (SLURM, Open MPI, Cloud TPU, Kub
 by `jax.distributed`, or by the three flags below. With neither, a process runs alone.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -82,7 +83,23 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     signal.signal(signal.SIGINT, _stop_request.on_signal)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
+        with _silent_stdout():
+            multihost_utils.process_allgather(np.zeros(1))
         say(f"{jax.process_count()} processes with {jax.device_count()} devices in all")
+
+
+@contextlib.contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Drops what C++ prints: at the first exchange of data on CPUs, Gloo announces that the processes are connected."""
+    sys.stdout.flush()
+    stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(nowhere)
 
 
 def refuse(message: str) -> NoReturn:

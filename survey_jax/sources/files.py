@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pandas as pd
 import pyarrow.parquet
 
@@ -71,6 +70,8 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _hub(source: str) -> list[dict[str, Any]]:
+    import datasets  # here: it takes three seconds, and only this function needs it
+
     try:
         splits = datasets.load_dataset(source)
     except Exception as error:  # datasets raises many kinds: no network, no such id, a gate, a loading script

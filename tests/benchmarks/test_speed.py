@@ -66,9 +66,9 @@ def test_forward_flops_by_hand():
 def test_training_flops_differ_from_a_padded_step_by_masked_pairs_only(job: Job):
     theirs = step_flops(
         CONFIG,
-        rows=3,
-        tokens=7,
-        answers=1,
+        batch_size=3,
+        seq_len=7,
+        answers_per_seq=1,
         options=4,
         lora_rank=job.rank,
         projections=job.projections,

@@ -213,7 +213,7 @@ def test_refused(wide: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.quantize = 'nf4': full fine-tuning .*; set config\.lora\.rank"):
         validate(config)
     config.model.quantize = "int4"
-    with pytest.raises(UserError, match=r"model\.quantize = 'int4': choose from '', int8, nf4"):
+    with pytest.raises(UserError, match=r"model\.quantize = 'int4': must be one of '', int8, nf4"):
         validate(config)
     narrow = open_pretrained(str(tiny.write_model(tmp_path / "narrow"))).config
     with pytest.raises(UserError, match=r"'nf4': the input of q has 32 channels, not a multiple of 64; use 'int8'"):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from scipy import optimize, special
 
 from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.evaluation.bootstrap import Bootstrap
 from survey_jax.survey.table import Answer
 
 BOUNDS = (0.2, 5.0)  # a model that needs more than this has learned nothing, or memorised
@@ -24,11 +25,16 @@ def with_temperature(predictions: Float[np.ndarray, "n k"], temperature: float) 
 
 
 def fit_temperature(answers: Sequence[Answer], predictions: Float[np.ndarray, "n k"]) -> float:
-    """The temperature within BOUNDS of least KL(human || prediction), questions counting alike."""
+    """The temperature within BOUNDS with the least KL(human || prediction), every question counting the same."""
+    target = metrics.stack(answers, [a.probs for a in answers])
+    known = ~np.isnan(metrics.stack(answers, predictions)).any(-1)
+    count = np.array([len(a.options) for a in answers])
+    bootstrap = Bootstrap(answers, samples=0)
 
     def loss(log_temperature: float) -> float:
-        rows = metrics.row_metrics(answers, with_temperature(predictions, math.exp(log_temperature)))
-        return metrics.summarise(answers, {"kl": rows["kl"]}, samples=0)["kl" + metrics.BY_QUESTION]["value"]
+        scaled = with_temperature(predictions, math.exp(log_temperature))[:, : target.shape[1]].astype(float)
+        kl = metrics.kl(target, scaled / scaled.sum(-1, keepdims=True), count)
+        return bootstrap.ratios(np.where(known, kl, 0.0), known.astype(float))[1].value
 
     low, high = map(math.log, BOUNDS)
     return math.exp(optimize.minimize_scalar(loss, bounds=(low, high), method="bounded").x)

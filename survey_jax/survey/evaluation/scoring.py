@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 from jaxtyping import Bool, Float
 
 from survey_jax.survey.baselines.seen_groups import Filled
@@ -192,6 +193,5 @@ def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
             }
             rows.append(row | {metric: float(values[i]) for metric, values in split.rows.items()})
     partial = path.with_name(f".partial-{path.name}")
-    datasets.disable_progress_bars()
-    datasets.Dataset.from_list(rows).to_parquet(str(partial))
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), partial)
     partial.replace(path)

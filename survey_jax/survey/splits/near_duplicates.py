@@ -67,70 +67,67 @@ class SharedCell:
     tv: float | None
 
 
-def near_duplicates(splits: Mapping[str, Sequence[Answer]], threshold: float = THRESHOLD) -> list[DuplicateQuestion]:
-    """Questions of each split but train that are nearly another question of train, the most similar first.
+class NearDuplicates:
+    """The questions of each split but train that nearly repeat a question of train; texts are compared once, here.
 
-    A question that the split shares with train by its survey and id is no finding: seen questions are seen on purpose,
-    and where they must not be, `splits.audit` says so. Of several similar questions of train the most similar is given.
+    A question that the split shares with train by survey and id does not count: seen questions are seen on purpose, and
+    where they must not be, `split.audit` says so. Of several similar questions of train, the most similar one counts.
     """
-    found = []
-    for split, rows in splits.items():
-        if split == TRAIN:
-            continue
-        sizes = Counter(_key(a) for a in rows)
-        for question, trained, similarity in _similar(splits.get(TRAIN, ()), rows, threshold):
-            same = [fold(o) for o in question.options] == [fold(o) for o in trained.options]
-            found.append(DuplicateQuestion(split, sizes[_key(question)], question, trained, similarity, same))
-    return sorted(found, key=lambda d: (-d.similarity, d.split, d.question.question_key))
 
+    def __init__(self, splits: Mapping[str, Sequence[Answer]], threshold: float = THRESHOLD):
+        self.splits, self.threshold = splits, threshold
+        self._train = splits.get(TRAIN, ())
+        self._similar = {name: _similar(self._train, rows, threshold) for name, rows in splits.items() if name != TRAIN}
 
-def shared_cells(splits: Mapping[str, Sequence[Answer]], threshold: float = THRESHOLD) -> list[SharedCell]:
-    """Rows outside train whose near-duplicate question (see `near_duplicates`) the same group answers in train."""
-    cells = []
-    train = splits.get(TRAIN, ())
-    answered = {(_key(a), same_group(a.group)): a for a in train}
-    for split, rows in splits.items():
-        if split == TRAIN:
-            continue
-        twins = {_key(q): (_key(trained), s) for q, trained, s in _similar(train, rows, threshold)}
-        for row in rows:
-            if _key(row) not in twins:
-                continue
-            key, similarity = twins[_key(row)]
-            if trained := answered.get((key, same_group(row.group))):
-                comparable = len(row.probs) == len(trained.probs)
-                tv = float(cdist([row.probs], [trained.probs], "cityblock")[0, 0] / 2) if comparable else None
-                cells.append(SharedCell(split, row, trained, similarity, tv))
-    return cells
+    def questions(self) -> list[DuplicateQuestion]:
+        """The near-duplicates of all splits, the most similar first."""
+        found = []
+        for split, similar in self._similar.items():
+            sizes = Counter(_key(a) for a in self.splits[split])
+            for question, trained, similarity in similar:
+                same = [fold(o) for o in question.options] == [fold(o) for o in trained.options]
+                found.append(DuplicateQuestion(split, sizes[_key(question)], question, trained, similarity, same))
+        return sorted(found, key=lambda d: (-d.similarity, d.split, d.question.question_key))
 
+    def shared_cells(self) -> list[SharedCell]:
+        """Rows outside train with a near-duplicate question that the same group answers in train."""
+        cells = []
+        answered = {(_key(a), same_group(a.group)): a for a in self._train}
+        for split, similar in self._similar.items():
+            twins = {_key(question): (_key(trained), similarity) for question, trained, similarity in similar}
+            for row in self.splits[split]:
+                if _key(row) not in twins:
+                    continue
+                key, similarity = twins[_key(row)]
+                if trained := answered.get((key, same_group(row.group))):
+                    comparable = len(row.probs) == len(trained.probs)
+                    tv = float(cdist([row.probs], [trained.probs], "cityblock")[0, 0] / 2) if comparable else None
+                    cells.append(SharedCell(split, row, trained, similarity, tv))
+        return cells
 
-def leaked_rows(
-    train: Sequence[Answer], rows: Sequence[Answer], threshold: float = THRESHOLD
-) -> Bool[np.ndarray, " n"]:
-    """Which of the rows ask a near-duplicate of a question of train; to score a split with and without them."""
-    leaked = {_key(question) for question, _, _ in _similar(train, rows, threshold)}
-    return np.array([_key(a) in leaked for a in rows], bool)
+    def leaked_rows(self, split: str) -> Bool[np.ndarray, " n"]:
+        """Which rows of a split ask a near-duplicate question; to score the split with and without them."""
+        leaked = {_key(question) for question, _, _ in self._similar[split]}
+        return np.array([_key(a) in leaked for a in self.splits[split]], bool)
 
-
-def leakage_table(splits: Mapping[str, Sequence[Answer]], threshold: float = THRESHOLD, limit: int = 20) -> str:
-    """Plain text: how many questions, rows and cells of each split leak, and the most similar questions."""
-    duplicates, cells = near_duplicates(splits, threshold), shared_cells(splits, threshold)
-    lines = [f"questions at least {threshold:g} similar to one of train",
-             f"{'split':<16}{'questions':>11}{'rows':>9}{'same group too':>16}"]  # fmt: skip
-    for split in splits:
-        if split != TRAIN:
+    def table(self, limit: int = 20) -> str:
+        """Plain text: how many questions, rows and cells of each split leak, and the most similar questions."""
+        duplicates, cells = self.questions(), self.shared_cells()
+        lines = [f"questions at least {self.threshold:g} similar to one of train",
+                 f"{'split':<16}{'questions':>11}{'rows':>9}{'same group too':>16}"]  # fmt: skip
+        for split in self._similar:
             own = [d for d in duplicates if d.split == split]
             shared = sum(c.split == split for c in cells)
             lines.append(f"{split:<16}{len(own):>11,}{sum(d.rows for d in own):>9,}{shared:>16,}")
-    for d in duplicates[:limit]:
-        options = "same options" if d.same_options else "other options"
-        lines.append(f"{d.similarity:.3f} {d.split}, {plural(d.rows, 'row')}, {options}: {_shown(d.question)}")
-        lines.append(f"      train: {_shown(d.trained)}")
-    if len(duplicates) > limit:
-        lines.append(f"... and {plural(len(duplicates) - limit, 'more question')}")
-    for c in [c for c in cells if c.tv is not None][:limit]:
-        lines.append(f"same cell, TV {c.tv:.3f}: {c.row.describe()} = {c.trained.describe()}")
-    return "\n".join(lines)
+        for d in duplicates[:limit]:
+            options = "same options" if d.same_options else "other options"
+            lines.append(f"{d.similarity:.3f} {d.split}, {plural(d.rows, 'row')}, {options}: {_shown(d.question)}")
+            lines.append(f"      train: {_shown(d.trained)}")
+        if len(duplicates) > limit:
+            lines.append(f"... and {plural(len(duplicates) - limit, 'more question')}")
+        for c in [c for c in cells if c.tv is not None][:limit]:
+            lines.append(f"same cell, TV {c.tv:.3f}: {c.row.describe()} = {c.trained.describe()}")
+        return "\n".join(lines)
 
 
 def _similar(train: Sequence[Answer], rows: Sequence[Answer], threshold: float) -> list[tuple[Answer, Answer, float]]:

@@ -88,10 +88,11 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
             left_out[f"{SAME_AS_TRAIN} ({name})"] += len(rows[name]) - len(fresh)
             rows[name] = fresh
     if config.remove_near_duplicates:
-        from survey_jax.survey.splits import near_duplicates  # here: it imports scikit-learn, which takes a second
+        from survey_jax.survey.splits.near_duplicates import NearDuplicates  # here: scikit-learn takes a second
 
+        duplicates = NearDuplicates(dict(rows), config.remove_near_duplicates)
         for name in list(rows)[1:]:
-            leaked = near_duplicates.leaked_rows(rows[TRAIN], rows[name], config.remove_near_duplicates)
+            leaked = duplicates.leaked_rows(name)
             left_out[f"{NEAR_DUPLICATE} ({name})"] += int(leaked.sum())
             rows[name] = [a for a, leak in zip(rows[name], leaked, strict=True) if not leak]
     for name in _requested(config):

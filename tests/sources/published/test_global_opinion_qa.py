@@ -258,7 +258,7 @@ def test_absent_file_and_absent_column(tmp_path):
 
 
 def test_hub_id_reads_every_split(monkeypatch):
-    published = datasets.DatasetDict(params=datasets.Dataset.from_list([row({"Kenya": [0.5, 0.5, 0.0]})]))
+    published = datasets.DatasetDict(train=datasets.Dataset.from_list([row({"Kenya": [0.5, 0.5, 0.0]})]))
     monkeypatch.setattr(datasets, "load_dataset", lambda name: {"Anthropic/llm_global_opinions": published}[name])
     prepared = sources.load("global_opinion_qa", sources.Request("Anthropic/llm_global_opinions"))
     assert only(prepared).group == (("country", "Kenya"),)

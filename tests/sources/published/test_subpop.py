@@ -119,7 +119,7 @@ def test_a_row_of_another_form_is_refused_with_its_number(tmp_path, name):
 
 def test_hub_splits_are_kept_as_a_column(tmp_path, monkeypatch):
     published = datasets.DatasetDict(
-        params=datasets.Dataset.from_list([row()]), test=datasets.Dataset.from_list([row("tea")])
+        train=datasets.Dataset.from_list([row()]), test=datasets.Dataset.from_list([row("tea")])
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda name: {"jjssuh/subpop": published}[name])
     prepared = sources.load("subpop", sources.Request("jjssuh/subpop"))

@@ -5,7 +5,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
-from survey_jax.survey.splits import near_duplicates
+from survey_jax.survey.splits.near_duplicates import NearDuplicates
 from survey_jax.survey.table import Answer
 
 TRAINED = {
@@ -43,7 +43,7 @@ def splits():
 
 
 def test_planted_duplicates_are_found_and_nothing_else():
-    found = near_duplicates.near_duplicates(splits())
+    found = NearDuplicates(splits()).questions()
     assert {(d.split, d.question.question_id, d.trained.question_id) for d in found} == {
         ("unseen_survey", f"P{i}", f"Q{i}") for i in (1, 2, 3)
     }
@@ -60,7 +60,7 @@ def test_similarity_equals_scikit_learns_cosine():
     )
     similarity = cosine_similarity(vectors[len(TRAINED) :], vectors[: len(TRAINED)])
     only = {"train": splits()["train"], "test": splits()["unseen_survey"]}
-    found = {d.question.question_id: d for d in near_duplicates.near_duplicates(only, 0.0)}
+    found = {d.question.question_id: d for d in NearDuplicates(only, 0.0).questions()}
     for name, row in zip([*FRESH, *PLANTED], similarity, strict=True):
         assert found[name].similarity == pytest.approx(row.max())
         assert found[name].trained.question_id == f"Q{row.argmax() + 1}"
@@ -71,13 +71,13 @@ def test_options_are_compared_and_reported():
         Answer("T", "P2", TRAINED["Q2"], options, (("country", "Peru"),), (0.5,) * len(options), wave=str(len(options)))
         for options in (("Never", "Daily", "Weekly"),)
     ]
-    (found,) = near_duplicates.near_duplicates({"train": rows(TRAINED, "S"), "unseen_survey": test})
+    (found,) = NearDuplicates({"train": rows(TRAINED, "S"), "unseen_survey": test}).questions()
     assert not found.same_options
 
 
 def test_shared_cells_are_the_same_group_under_any_name():
     parts = splits() | {"unseen_survey": rows(PLANTED, "T", ("PER", "Chad"), (0.5, 0.5))}
-    cells = near_duplicates.shared_cells(parts)
+    cells = NearDuplicates(parts).shared_cells()
     assert {(c.row.question_id, dict(c.row.group)["country"]) for c in cells} == {(p, "PER") for p in PLANTED}
     assert all(dict(c.trained.group)["country"] == "Peru" for c in cells)
     assert all(c.tv == pytest.approx(0.2) for c in cells)
@@ -85,33 +85,33 @@ def test_shared_cells_are_the_same_group_under_any_name():
 
 def test_leaked_rows_are_those_of_the_planted_questions():
     parts = splits()
-    leaked = near_duplicates.leaked_rows(parts["train"], parts["unseen_survey"])
+    leaked = NearDuplicates(parts).leaked_rows("unseen_survey")
     assert leaked.dtype == bool
     np.testing.assert_array_equal(leaked, [a.question_id.startswith("P") for a in parts["unseen_survey"]])
-    assert not near_duplicates.leaked_rows(parts["train"], parts["valid"]).any()
+    assert not NearDuplicates(parts).leaked_rows("valid").any()
 
 
 def test_seen_questions_are_no_finding():
     parts = {"train": rows(TRAINED, "S"), "unseen_group": rows(TRAINED, "S", ("Chad",))}
-    assert near_duplicates.near_duplicates(parts) == []
-    assert not near_duplicates.leaked_rows(parts["train"], parts["unseen_group"]).any()
+    assert NearDuplicates(parts).questions() == []
+    assert not NearDuplicates(parts).leaked_rows("unseen_group").any()
 
 
 def test_threshold_of_one_means_copies():
-    found = near_duplicates.near_duplicates(splits(), 1.0)
+    found = NearDuplicates(splits(), 1.0).questions()
     assert [d.question.question_id for d in found] == ["P1"]
 
 
 def test_without_anything_to_compare():
-    assert near_duplicates.near_duplicates({"train": [], "valid": rows(FRESH, "S")}) == []
-    assert near_duplicates.shared_cells({"train": rows(FRESH, "S")}) == []
+    assert NearDuplicates({"train": [], "valid": rows(FRESH, "S")}).questions() == []
+    assert NearDuplicates({"train": rows(FRESH, "S")}).shared_cells() == []
 
 
 def test_table():
-    lines = near_duplicates.leakage_table(splits()).splitlines()
+    lines = NearDuplicates(splits()).table().splitlines()
     counts = {line.split()[0]: line.split()[1:] for line in lines[2:4]}
     assert counts == {"valid": ["0", "0", "0"], "unseen_survey": ["3", "6", "3"]}
     assert any(line.startswith("1.000 unseen_survey, 2 rows, same options: T / P1") for line in lines)
     assert "same cell, TV 0.000: T / P1 / country=Peru = S / Q1 / country=Peru" in lines
-    short = near_duplicates.leakage_table(splits(), limit=1)
+    short = NearDuplicates(splits()).table(limit=1)
     assert "... and 2 more questions" in short

@@ -4,7 +4,8 @@ import pytest
 
 from places import SHARED
 from survey_jax.common.errors import UserError
-from survey_jax.survey.splits import near_duplicates, presets
+from survey_jax.survey.splits import presets
+from survey_jax.survey.splits.near_duplicates import NearDuplicates
 from survey_jax.survey.splits.split import SplitConfig, counts_table, split
 from survey_jax.survey.table import Answer, read_table
 
@@ -101,5 +102,5 @@ def test_paper_on_the_world_values_survey():
     # No copies in either wording, with room to spare.
     for columns in (("question",), ("question_paper", "question")):
         rows = split(read_table(WVS, columns), SplitConfig(preset="paper")).rows
-        assert near_duplicates.near_duplicates(rows) == []
-        assert near_duplicates.near_duplicates({name: rows[name] for name in ("train", "valid")}, 0.8) == []
+        assert NearDuplicates(rows).questions() == []
+        assert NearDuplicates({name: rows[name] for name in ("train", "valid")}, 0.8).questions() == []
