@@ -1,26 +1,38 @@
-# Everything runs from .venv, which `make` builds with tested versions (constraints.txt).
+# Everything runs from .venv, which `make` builds with versions that were tested on this Python (constraints/). For
+# another Python: make test PYTHON=python3.12, which builds .venv anew, or with VENV=.venv-3.12 keeps both.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CONSTRAINTS := constraints/python$(VERSION).txt
+ifeq ($(wildcard $(CONSTRAINTS)),)
+$(error $(PYTHON) is Python $(VERSION), which has no file under constraints/; choose one that has, as in: make test PYTHON=python3.12)
+endif
 RUN := $(VENV)/bin/python
-INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+INSTALLED := $(VENV)/.installed-$(VERSION)
 DEMO ?= checkpoints/demo
 DEMO_FLAGS ?=
 
-.PHONY: demo test lint bench weights vocabularies clean
+.PHONY: demo test smoke lint bench weights vocabularies clean
 
-demo: $(VENV)/.installed weights-gemma3-270m
+demo: $(INSTALLED) weights-gemma3-270m
 	$(RUN) -m survey_jax.train --config=configs/demo.py --workdir=$(DEMO) $(DEMO_FLAGS)
 	$(RUN) -m survey_jax.eval --workdir=$(DEMO)
 
-test: $(VENV)/.test weights vocabularies
+test: $(VENV)/.test-$(VERSION) weights vocabularies
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
-lint: $(VENV)/.dev
+# A part of the tests that shows that a Python and its versions work: import, train, resume, evaluate, export.
+smoke: $(INSTALLED)
+	$(INSTALL) pytest
+	$(RUN) -m pytest tests/test_smoke.py
+
+lint: $(VENV)/.dev-$(VERSION)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: $(VENV)/.bench weights
+bench: $(VENV)/.bench-$(VERSION) weights
 	$(RUN) -m benchmarks.speed
 	$(RUN) -m benchmarks.start
 	$(RUN) -m benchmarks.growth
@@ -36,18 +48,18 @@ bench: $(VENV)/.bench weights
 
 weights: weights-smollm2 weights-gemma3-270m
 
-weights-%: $(VENV)/.installed
+weights-%: $(INSTALLED)
 	$(RUN) -m survey_jax.fetch $*
 
-vocabularies: $(VENV)/.installed
+vocabularies: $(INSTALLED)
 	$(RUN) tests/vocabularies.py
 
-$(VENV)/.installed: setup.py constraints.txt
-	$(PYTHON) -m venv $(VENV)
+$(INSTALLED): setup.py $(CONSTRAINTS)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(INSTALL) --editable .
 	touch $@
 
-$(VENV)/.test $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.installed
+$(VENV)/.test-$(VERSION) $(VENV)/.dev-$(VERSION) $(VENV)/.bench-$(VERSION): $(VENV)/.%-$(VERSION): $(INSTALLED)
 	$(INSTALL) --editable .[$*]
 	touch $@
 

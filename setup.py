@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TORCH = ["torch==2.13.0", "peft>=0.21"]  # to compare with; the package itself does without
+# To compare with; the package itself does without. On newer Pythons the comparisons are skipped.
+TORCH = ['torch==2.13.0; python_version < "3.12"', 'peft>=0.21; python_version < "3.12"']
 TEST = [
     "pytest>=8",
     "pytest-xdist",
@@ -19,7 +20,7 @@ LINT = ["ruff>=0.15", "mypy>=1.15"]
 
 setup(
     name="survey_jax",
-    version="0.1.0",
+    version="0.2.0",
     description="Fine-tune open-weight language models to predict how a population answers a survey question",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -44,6 +45,7 @@ setup(
         "orbax-checkpoint>=0.12.8",
         "pandas>=2",
         "pyarrow>=21",
+        "pydantic>=2.11",
         "pycountry>=24",
         "pyreadstat>=1.3",
         "pyyaml>=6",
@@ -55,12 +57,12 @@ setup(
         "tokenizers>=0.22",
         "transformers>=5",
     ],
+    entry_points={"console_scripts": ["survey-jax = survey_jax.__main__:main"]},
     extras_require={
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
-        "s3": ["s3fs>=2026.9"],  # --workdir=s3://..., for one process
         "wandb": ["wandb>=0.18"],
         "plan": ["jax[tpu]>=0.10,<0.13"],  # for its libtpu, which compiles for TPUs that are not here
         "test": TEST,

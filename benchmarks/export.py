@@ -44,7 +44,7 @@ def main() -> None:
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     task = build_task(config, make_prompter(config, pretrained.tokenizer()))
     prompts = spread([p for part in task.prompts.values() for p in part], PROMPTS.value)
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     predictor = Predictor(model, task.letters)
     checkpoints = Checkpoints(workdir)
     trained = checkpoints.restore_parameters(checkpoints.step(STEP.value), model.params)

@@ -20,9 +20,8 @@ from survey_jax.parallel.accelerators import by_name
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.architectures import read_architecture
-from survey_jax.planning.estimate import abstract_state, plan
+from survey_jax.planning.estimate import abstract_state, plan_step
 from survey_jax.training.build import make_step_config
-from survey_jax.training.optimizer import make_optimizer
 from survey_jax.training.step import compiled_train_step
 
 CONFIG = cli.define_config(required=True)
@@ -37,22 +36,20 @@ def main() -> None:
     config = cli.read_config(CONFIG)
     decoder = read_architecture(MODEL.value)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    planned = plan(config, decoder, mesh, by_name("h100"), OPTIONS)
+    jax.set_mesh(mesh)
+    planned = plan_step(config, decoder, mesh, by_name("h100"), OPTIONS)
 
     state = abstract_state(config, decoder, mesh, OPTIONS)
-    step = compiled_train_step(
-        make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state
-    )
+    step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)
     letters = jnp.arange(OPTIONS)
-    train, opt_state, frozen, batch = make((state.params, state.opt_state, state.frozen, state.batch))
-    arguments = state.frozen, state.batch
-    compiled = step.lower(state.graphdef, state.params, state.opt_state, *arguments, letters).compile()
+    train, frozen, batch = make((state.train, state.frozen, state.batch))
+    compiled = step.lower(state.train, state.frozen, state.batch, letters).compile()
     growth = []
     for _ in range(3):
         live = bytes_per_device(jax.live_arrays())
         before = memory("VmRSS")
         _REFERENCED.write_text("5")  # the peak starts anew
-        train, opt_state, measured = jax.block_until_ready(compiled(train, opt_state, frozen, batch, letters))
+        train, measured = jax.block_until_ready(compiled(train, frozen, batch, letters))
         growth.append(max(0, memory("VmHWM") - before) / mesh.size)
     if not jnp.isfinite(measured["loss"]):
         raise ValueError("the step did not compute a loss")

@@ -80,7 +80,7 @@ def chosen(task: Task) -> list[Prompt]:
 
 def predict(config: Config, pretrained: Pretrained, task: Task) -> tuple[np.ndarray, int]:
     """Distributions of the chosen prompts [n, K], and temporary bytes of a training step."""
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     shares = Predictor(model, task.letters)(model.params, chosen(task), "predicting")
     batch = to_device(
         Batches(task.prompts[TRAIN], model.shape, groups=8).batch(0), model.mesh, model.shape.batch_size, True

@@ -70,7 +70,7 @@ def prepare(
     config: Config = get_config()
     config.data.template, config.model.attention, config.batch.groups_per_tree = template, attention, groups
     task = build_task(config, Prompter(tokenizer, template))
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     prompts = task.prompts[TRAIN]
     if separate:
         longest = max(len(p.tokens) for p in prompts)

@@ -7,7 +7,7 @@ python -m survey_jax.eval --workdir=checkpoints/demo
 """
 
 from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
-from survey_jax.survey.splits.split import SplitConfig
+from survey_jax.survey.splits.config import SplitConfig
 
 
 def get_config() -> Config:

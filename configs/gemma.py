@@ -12,7 +12,7 @@ Other sizes, other data, weights on disk:
 """
 
 from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
-from survey_jax.survey.splits.split import SplitConfig
+from survey_jax.survey.splits.config import SplitConfig
 
 
 def get_config() -> Config:

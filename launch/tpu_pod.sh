@@ -62,7 +62,7 @@ install() { # the files that git knows or would take, as they are now; uv brings
     on_all_hosts 'set -e; mkdir -p survey_jax; tar -xzf survey_jax.tar.gz -C survey_jax; cd survey_jax
       python3 -m pip install --quiet --user uv
       [ -d .venv ] || python3 -m uv venv --quiet --python 3.12
-      python3 -m uv pip install --quiet --constraint constraints.txt --editable ".[tpu,gcs]"'
+      python3 -m uv pip install --quiet --constraint constraints/python3.12.txt --editable ".[tpu,gcs]"'
 }
 
 stop() { # what an interrupted `run` left behind would keep the chips

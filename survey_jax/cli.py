@@ -1,25 +1,50 @@
-"""What the binaries share: flags, and bad input as one line and exit code 2."""
+"""What the commands share: flags, help, and bad input as one line and exit code 2."""
 
 import difflib
+import itertools
+import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
+import typing
+from ast import literal_eval
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from etils import epath
 from ml_collections import config_flags
 
-from survey_jax.common.errors import RESUMABLE, Stopped, UserError, full_disk_explained
+from survey_jax.common.errors import RESUMABLE, Stopped, UserError, fail, full_disk_explained
+from survey_jax.config import Config, settings, validate
 
-if TYPE_CHECKING:
-    from survey_jax.config import Config
-from survey_jax.common.errors import fail
+
+class _DictionaryParser(flags.ArgumentParser):
+    """Reads a Python dictionary; lists in it become tuples, as settings have them."""
+
+    def parse(self, argument: Any) -> dict[str, Any]:
+        try:
+            found = argument if isinstance(argument, dict) else literal_eval(argument)
+            return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+        except (ValueError, SyntaxError, AttributeError) as error:
+            raise ValueError("write a dictionary in quotes, such as \"{'country': ['Kenya']}\" or \"{}\"") from error
+
+
+_PARSERS: dict[Any, type[flags.ArgumentParser]] = {
+    int: flags.IntegerParser,
+    float: flags.FloatParser,
+    dict: _DictionaryParser,
+    typing.Literal: flags.ArgumentParser,
+}
 
 
 def define_config(required: bool) -> Any:
     """The --config=FILE flag with its --config.section.name=value overrides."""
+    for kind in {setting.type for setting in settings()}:  # ml_collections does not know types that limit values
+        base = typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else typing.get_origin(kind)
+        if base in _PARSERS:
+            config_flags.register_flag_parser_for_type(kind, _PARSERS[base]())
     flag = config_flags.DEFINE_config_file("config", None, "Python file whose get_config() returns a Config.")
     if required:
         flags.register_validator(
@@ -28,10 +53,8 @@ def define_config(required: bool) -> Any:
     return flag
 
 
-def read_config(flag: Any) -> "Config":
+def read_config(flag: Any) -> Config:
     """The config of the flag, validated."""
-    from survey_jax.config import Config, validate  # here: it needs transformers, for which prepare would wait seconds
-
     try:
         getattr(flag.value, "model", None)  # here ml_collections tells of a file that it could not open
     except OSError as error:
@@ -44,35 +67,39 @@ def read_config(flag: Any) -> "Config":
 
 
 def default_workdir() -> epath.Path:
-    """checkpoints/<config name>, for the file given by --config."""
-    return epath.Path("checkpoints") / Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    """checkpoints/<config name>, for the file given by --config; its arguments are part of the name."""
+    file, _, arguments = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return epath.Path("checkpoints") / "_".join([Path(file).stem, *re.findall(r"[\w.-]+", arguments)])
 
 
-def run(main: Callable[[], None], list_flag: str = "", refuse: Callable[[str], NoReturn] = fail) -> None:
+def run(main: Callable[..., None], *, refuse: Callable[[str], NoReturn] = fail, arguments: bool = False) -> None:
     """Parses flags and calls main. UserError and flag mistakes become one line on stderr and exit code 2.
 
-    A run stopped on request ends with exit code RESUMABLE.
+    A run stopped on request ends with exit code RESUMABLE. `--help` prints usage, flags and settings, and exits with 0.
 
     Args:
-      list_flag: a list flag whose values may also follow it one by one: `--compare A B` is `--compare=A,B`.
       refuse: what to do about flag mistakes.
+      arguments: whether main takes arguments that belong to no flag.
     """
+    # Without it transformers prints at import that there is no PyTorch, which nobody needs here.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
     def parse(argv: list[str]) -> list[str]:
         logging.set_verbosity(logging.ERROR)
+        if {"--help", "-h", "-help"} & set(argv[1:]):
+            print(_help())
+            sys.exit(0)
         try:
-            argv = _join_list(argv, f"--{list_flag}") if list_flag else argv
             _check_config_flags(argv)
-            return _parse(argv)
+            return _parse(argv, arguments)
         except UserError as error:
             refuse(str(error))
 
     def guarded(argv: list[str]) -> None:
-        del argv
         logging.set_verbosity(logging.WARNING)  # orbax and jax narrate at INFO
         try:
             with full_disk_explained():
-                main()
+                main(*argv[1:])
         except UserError as error:
             fail(str(error))
         except Stopped as stop:
@@ -85,37 +112,43 @@ def run(main: Callable[[], None], list_flag: str = "", refuse: Callable[[str], N
     app.run(guarded, flags_parser=parse)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _help() -> str:
+    """The command's own documentation, its flags, and every setting with its default and its comment."""
+    lines = [sys.modules["__main__"].__doc__ or "", "Flags:"]
+    modules = flags.FLAGS.flags_by_module_dict().items()
+    own = [flag for module, found in modules if module.startswith(("survey_jax", sys.argv[0])) for flag in found]
+    for flag in (flag for flag in own if flag.name != "config"):
+        lines += [f"  --{flag.name}{'' if flag.boolean else '=...'}", f"      {flag.help} Default: {flag.default!r}."]
+    if "config" in flags.FLAGS:
+        lines += ["  --config=FILE[:ARGUMENTS]", "      A Python file whose get_config() returns all settings:"]
+        for section, group in itertools.groupby(settings(), key=lambda setting: setting.name.rpartition(".")[0]):
+            lines += ["", f"  {section}"]
+            for s in group:
+                comment = s.comment[:1].upper() + s.comment[1:]
+                lines += [f"    --{s.name}={s.default!r}", f"        {comment}"]
+                if s.choices:
+                    lines += [f"        One of {', '.join(choice or repr(choice) for choice in s.choices)}."]
+    return "\n".join(lines)
+
+
+def _parse(argv: list[str], arguments: bool) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
     except Exception as error:  # a config file may raise anything
         raise UserError(_explain(error)) from error
-    if len(rest) > 1:
+    if len(rest) > 1 and not arguments:
         raise UserError(f"unexpected argument {rest[1]!r}; flags start with --")
     return rest
 
 
-def _join_list(argv: list[str], flag: str) -> list[str]:
-    if flag not in argv:
-        return argv
-    start = end = argv.index(flag) + 1
-    while end < len(argv) and not argv[end].startswith("-"):
-        end += 1
-    if start == end:
-        raise UserError(f"{flag}: nothing follows it")
-    return [*argv[: start - 1], f"{flag}={','.join(argv[start:end])}", *argv[end:]]
-
-
-def _check_config_flags(argv: list[str]) -> None:
+def _check_config_flags(argv: Sequence[str]) -> None:
     """Tells of a config file or a setting that does not exist in plainer words than ml_collections."""
     for argument in argv:
         name, equals, value = argument.lstrip("-").partition("=")
         if name == "config" and equals and not (file := Path(value.partition(":")[0])).is_file():
             raise UserError(f"--config: {file}: no such file")
         if name.startswith("config."):
-            from survey_jax.config import setting_names  # here: see read_config
-
-            known = setting_names()
+            known = [setting.name for setting in settings()]
             if not any(name == setting or name.startswith(f"{setting}.") for setting in known):
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
                 hint = f"; did you mean --{close[0]}?" if close else ""

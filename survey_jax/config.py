@@ -1,149 +1,172 @@
-"""Every setting, its default and its meaning, once. A config file's `get_config()` returns a `Config`.
+"""Every setting, its type, its default and its meaning, once. A config file's `get_config()` returns a `Config`.
 
-Unknown names are refused by Python or by the flag parser, wrong types and values by `validate`.
+Types say which values are allowed, and pydantic holds settings to them in `validate`. A name that is no setting is
+refused at once: by the dataclass, when it is made or assigned to, or by the parser of flags.
 """
 
 import dataclasses
-import math
-import types
+import functools
+import inspect
+import json
+import re
 import typing
-from dataclasses import field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from survey_jax.common.errors import UserError
-from survey_jax.inputs.prompts import ORDERS, TEMPLATES
-from survey_jax.model.decoder import PROJECTIONS, REMAT
-from survey_jax.model.quantize import QUANTIZE
-from survey_jax.survey.splits.split import SplitConfig
-from survey_jax.training.losses import LOSSES
+from survey_jax.survey.splits.config import SplitConfig
+
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+NotNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as jax has it
+
+Loss = Literal[
+    "kl", "jsd", "wasserstein", "cross_entropy", "paper_kl", "paper_jsd", "paper_wasserstein", "paper_cross_entropy"
+]
+Template = Literal["paper", "question_first", "group_last", "subpop_qa", "subpop_bio", "subpop_portray"]
+Remat = Literal["none", "dots", "full"]
+Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
+# May differ when a run is resumed: where files lie, how it computes and what it prints. Any other setting would change
+# what is trained under the recorded ones; whether weights and data are the same is told by their fingerprints.
+MAY_CHANGE = {"may_change": True}
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class ModelConfig:
-    weights: str = ""  # a hub id, a Hugging Face directory, or a .gguf file
-    revision: str = "main"  # of a hub id: a branch, tag or commit
-    dtype: str = "float32"  # of matrix products and frozen weights, and on accelerators of activations; or "bfloat16"
-    quantize: str = ""  # store the frozen projections as "int8" | "nf4" (LoRA only), see docs/quantize.md
-    attention: str = "two_part"  # | "dense" | "cudnn" (NVIDIA) | "splash" (TPU): the same numbers
-    remat: str = "none"  # "none" | "dots" | "full": what the backward pass recomputes to save memory
-    check_parity: bool = False  # compare with transformers (torch, if installed) on real prompts at start
+    """The base model, and how it computes."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    weights: str = field(default="", metadata=MAY_CHANGE)  # a hub id, a Hugging Face directory, or a .gguf file
+    revision: str = field(default="main", metadata=MAY_CHANGE)  # of a hub id: a branch, tag or commit
+    # Of matrix products and frozen weights, and on accelerators of activations.
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantize: Literal["", "int8", "nf4"] = ""  # how to store the frozen projections (LoRA only): docs/quantize.md
+    # The same numbers, computed otherwise; "cudnn" is for NVIDIA, "splash" for TPUs.
+    attention: Literal["dense", "two_part", "cudnn", "splash"] = field(default="two_part", metadata=MAY_CHANGE)
+    # What the backward pass recomputes to save memory.
+    remat: Remat = field(default="none", metadata=MAY_CHANGE)
+    # Compare with transformers (torch, if installed) on real prompts at start.
+    check_parity: bool = field(default=False, metadata=MAY_CHANGE)
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class LoraConfig:
-    rank: int = 8  # 0 = full fine-tuning
+    """Low-rank adapters."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    rank: NotNegative = 8  # 0 = full fine-tuning
     alpha: float = 16.0  # adapters' output is scaled by alpha / rank
-    projections: tuple[str, ...] = PROJECTIONS  # which get adapters
+    projections: tuple[Projection, ...] = typing.get_args(Projection)  # which get adapters
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class DataConfig:
-    tables: tuple[str, ...] = ()  # survey tables, together one data set; "demo" is the one in this package
-    question_columns: tuple[str, ...] = ("question",)  # where the wording stands: the first that a row has
-    template: str = "question_first"  # a key of prompts.TEMPLATES
+    """Survey tables, and how their rows become prompts."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    # Survey tables, together one data set; "demo" is the one in this package.
+    tables: tuple[str, ...] = field(default=(), metadata=MAY_CHANGE)
+    question_columns: tuple[str, ...] = ("question",)  # columns of the wording: the first that a row has
+    template: Template = "question_first"  # of the prompt: docs/prompts.md
     chat: bool = False  # wrap prompts in the tokenizer's chat template
     language: str = ""  # of the template's own words, see docs/prompts.md; "" = each row's `language`, else English
-    option_order: str = "listed"  # under the letters: "listed" | "reversed" | "shuffled" (by run.seed, per question)
+    option_order: Literal["listed", "reversed", "shuffled"] = "listed"  # shuffled: by run.seed, per question
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.seq_len, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class BatchConfig:
-    batch_size: int = 1  # rows of a microbatch, over all devices
-    seq_len: int = 512  # tokens a row; the longest prompt allowed
-    answers_per_seq: int = 32  # at most so many answers a row
-    groups_per_tree: int = (
-        8  # groups of one question in one tree: more shares more, fewer mixes more questions into a step
-    )
-    answers_per_question: int = 0  # if > 0: at most so many answers to one question an epoch, drawn anew for each epoch
-    microbatches: int = 1  # a step sums the gradients of this many
+    """The size of a step. A microbatch holds `batch_size` sequences, into which answer trees are packed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    batch_size: Positive = 1  # sequences of a microbatch, over all devices
+    seq_len: Positive = 512  # tokens of a sequence; the longest prompt allowed
+    answers_per_seq: Positive = 32  # at most so many answers in a sequence
+    # Groups of one question in one tree. Larger trees share more prompt tokens; smaller ones put more different
+    # questions into a step.
+    groups_per_tree: Positive = 8
+    answers_per_question: NotNegative = 0  # if > 0: at most so many answers to a question an epoch, drawn every epoch
+    microbatches: Positive = 1  # a step sums the gradients of this many
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class OptimConfig:
-    loss: str = "kl"  # a key of losses.LOSSES; the best checkpoint is always the one of least KL on `valid`
-    steps: int = 200
-    lr: float = 1e-4  # peak
-    warmup: int = 10  # steps of linear warm-up
-    schedule: str = "cosine"  # after warm-up, down to lr_end: "cosine" | "linear"; or "constant"
-    lr_end: float = 0.0  # as a share of the peak
-    b1: float = 0.9
-    b2: float = 0.999
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0  # of the gradient's global norm
+    """AdamW, its schedule, and the loss."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    loss: Loss = "kl"  # docs/metrics.md; the best checkpoint is always the one of least KL on `valid`
+    steps: Positive = field(default=200, metadata=MAY_CHANGE)  # optimizer steps of the whole run
+    lr: PositiveFloat = 1e-4  # peak learning rate
+    warmup: NotNegative = 10  # steps of linear warm-up
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"  # after warm-up, down to lr_end
+    lr_end: Share = 0.0  # as a share of the peak
+    b1: Share = 0.9  # decay of AdamW's mean of gradients
+    b2: Share = 0.999  # decay of its mean of squared gradients
+    weight_decay: NotNegativeFloat = 0.0  # times the learning rate, as AdamW has it
+    clip_norm: PositiveFloat = 1.0  # of the gradient's global norm
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class MeshConfig:
-    data: int = 1  # -1 in one of the three: all remaining devices
-    fsdp: int = -1
-    tensor: int = 1
-    devices: int = 0  # how many there should be in all; training refuses to start on more or fewer. 0: any number
+    """How devices are arranged: docs/scaling.md."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    data: int = 1  # devices that hold the same parameters and different rows; -1 in one of the three: all that remain
+    fsdp: int = -1  # devices over which parameters and rows are split
+    tensor: int = 1  # devices over which heads, feed-forward units and vocabulary are split
+    devices: NotNegative = 0  # how many there should be; training refuses to start on more or fewer. 0: any number
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class RunConfig:
-    seed: int = 0  # of data order and adapters
-    log_every: int = 10  # steps
-    eval_every: int = 50  # steps between evaluations on `valid`; each is followed by a checkpoint
-    save_minutes: float = 15.0  # a checkpoint at least so often, between evaluations too
-    keep: int = 2  # latest checkpoints kept; the best one stays as well
-    cache: str = "checkpoints/.cache"  # compiled programs and tokens, so that a second start is quick; "" = off
+    """When a run evaluates, saves and logs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    seed: Seed = 0  # of data order and adapters
+    log_every: Positive = field(default=10, metadata=MAY_CHANGE)  # steps
+    # Steps between evaluations on `valid`; each is followed by a checkpoint.
+    eval_every: Positive = field(default=50, metadata=MAY_CHANGE)
+    # A checkpoint at least so often, between evaluations too.
+    save_minutes: PositiveFloat = field(default=15.0, metadata=MAY_CHANGE)
+    keep: Positive = field(default=2, metadata=MAY_CHANGE)  # latest checkpoints kept; the best one stays as well
+    # Compiled programs and tokens, so that a second start is quick; "" = off.
+    cache: str = field(default="checkpoints/.cache", metadata=MAY_CHANGE)
     calibrate: bool = True  # predict at the temperature that suits `valid` best; False: at 1, as published systems do
-    profile: tuple[int, ...] = ()  # trace from this step to that one, (10, 12): docs/monitoring.md
-    wandb: str = ""  # a project of Weights & Biases that gets the metrics, too; needs its package
+    # First and last step to trace: docs/monitoring.md.
+    profile: tuple[int, ...] = field(default=(), metadata=MAY_CHANGE)
+    # A project of Weights & Biases that gets the metrics, too; needs its package.
+    wandb: str = field(default="", metadata=MAY_CHANGE)
 
 
-@dataclasses.dataclass
+@dataclass(slots=True)
 class Config:
+    """All settings of a run."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     model: ModelConfig = field(default_factory=ModelConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     data: DataConfig = field(default_factory=DataConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig, metadata=MAY_CHANGE)
     run: RunConfig = field(default_factory=RunConfig)
-
-
-_CHOICES: dict[str, typing.Collection[str]] = {
-    "model.dtype": ("float32", "bfloat16"),
-    "model.quantize": QUANTIZE,
-    "model.attention": ("dense", "two_part", "cudnn", "splash"),
-    "model.remat": REMAT,
-    "data.template": TEMPLATES,
-    "data.option_order": ORDERS,
-    "optim.loss": LOSSES,
-    "optim.schedule": ("cosine", "linear", "constant"),
-}
-_POSITIVE = (
-    "batch.batch_size batch.seq_len batch.answers_per_seq batch.groups_per_tree batch.microbatches "
-    "optim.steps optim.lr optim.clip_norm run.log_every run.eval_every run.save_minutes run.keep"
-)
-_NOT_NEGATIVE = "mesh.devices batch.answers_per_question optim.warmup optim.weight_decay run.seed"
-_MAX_SEED = 2**63 - 1  # of jax
-_SHARES = "optim.lr_end optim.b1 optim.b2"
 
 
 def validate(config: Config) -> Config:
     """Checks types and values. Raises UserError that names the setting, its value and what it should be."""
-    _check_types(config, Config, "config")
-    for path, choices in _CHOICES.items():
-        if (value := _get(config, path)) not in choices:
-            raise UserError(f"config.{path} = {value!r}: choose from {', '.join(c or repr(c) for c in choices)}")
-    for path in _POSITIVE.split():
-        if (value := _get(config, path)) <= 0:
-            raise UserError(f"config.{path} = {value!r}: must be positive")
-    for path in _NOT_NEGATIVE.split():
-        if (value := _get(config, path)) < 0:
-            raise UserError(f"config.{path} = {value!r}: must not be negative")
-    for path in _SHARES.split():
-        if not 0 <= (value := _get(config, path)) < 1:
-            raise UserError(f"config.{path} = {value!r}: must be at least 0 and less than 1")
-    if config.run.seed > _MAX_SEED:
-        raise UserError(f"config.run.seed = {config.run.seed}: must be at most {_MAX_SEED}")
-    if config.lora.rank < 0:
-        raise UserError(f"config.lora.rank = {config.lora.rank}: must be 0 (full fine-tuning) or more")
+    try:
+        _adapter().validate_python(config)
+    except ValidationError as error:
+        raise UserError(_explain(error, config, "config")) from None
     if config.model.quantize and not config.lora.rank:
         raise UserError(
             f"config.model.quantize = {config.model.quantize!r}: full fine-tuning (lora.rank = 0) trains the weights, "
@@ -152,6 +175,11 @@ def validate(config: Config) -> Config:
     if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.optim.steps):
         raise UserError(
             f"config.run.profile = {steps!r}: must be the first and last step to trace, of 1 to {config.optim.steps}"
+        )
+    if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
+        raise UserError(
+            "config.optim.loss = 'wasserstein' needs options in scale order, but config.data.option_order = 'shuffled' "
+            "randomizes it; change one of them"
         )
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
@@ -167,82 +195,110 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: dict[str, Any], kind: Any = Config, where: str = "config") -> Any:
-    """The inverse of `to_dict`; lists become tuples. Raises UserError on unknown settings and wrong types."""
-    if not isinstance(values, dict):
-        raise UserError(f"{where} = {values!r}: must be a JSON object")
-    hints = typing.get_type_hints(kind)
-    if unknown := set(values) - set(hints):
-        raise UserError(f"{where}: unknown setting {sorted(unknown)[0]!r}; known: {', '.join(hints)}")
+def from_dict(values: Any, where: str = "config") -> Config:
+    """The inverse of `to_dict`. Raises UserError on unknown settings, wrong types and values not allowed.
 
-    def convert(name: str, value: Any) -> Any:
-        if dataclasses.is_dataclass(hints[name]):
-            return from_dict(value, hints[name], f"{where}.{name}")
-        if isinstance(value, dict):
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return tuple(value) if isinstance(value, list) else value
-
-    result = kind(**{name: convert(name, value) for name, value in values.items()})
-    _check_types(result, kind, where)
-    return result
+    Args:
+      where: what messages call the whole, such as the file that the values are from.
+    """
+    try:
+        return _adapter().validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(_explain(error, values, where)) from None
 
 
-# What may differ when a run is resumed: where files lie, how it computes and what it tells. Anything else would change
-# what is trained under the recorded settings; whether weights and data are the same is told by their fingerprints.
-MAY_CHANGE = (
-    "config.model.weights config.model.revision config.model.attention config.model.remat config.model.check_parity "
-    "config.data.tables config.mesh config.run.log_every config.run.eval_every config.run.save_minutes config.run.keep "
-    "config.run.cache config.run.profile config.run.wandb config.optim.steps"
-)
+@dataclass(frozen=True)
+class Setting:
+    """One setting: its name on the command line, its type, its default, and the comment beside it in this file."""
+
+    name: str
+    type: Any
+    default: Any
+    comment: str
+    may_change: bool  # when a run is resumed
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values allowed, or the members of a tuple; () where the type alone says what is."""
+        return next((typing.get_args(t) for t in (self.type, *typing.get_args(self.type)) if _is_literal(t)), ())
 
 
-def differences(before: Any, after: Any, where: str = "config") -> dict[str, tuple[Any, Any]]:
-    """Settings that differ: path -> (before, after)."""
-    if not dataclasses.is_dataclass(before):
-        return {where: (before, after)} if before != after else {}
-    found: dict[str, tuple[Any, Any]] = {}
-    for f in dataclasses.fields(before):
-        found |= differences(getattr(before, f.name), getattr(after, f.name), f"{where}.{f.name}")
+def settings(kind: Any = Config, where: str = "config", may_change: bool = False) -> Iterator[Setting]:
+    """Every setting, section after section."""
+    comments = _comments(kind)
+    for f in dataclasses.fields(kind):
+        name, free = f"{where}.{f.name}", may_change or f.metadata == MAY_CHANGE
+        if dataclasses.is_dataclass(f.type):
+            yield from settings(f.type, name, free)
+        else:
+            yield Setting(name, f.type, getattr(kind(), f.name), comments.get(f.name, ""), free)
+
+
+def differences(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ: name -> (before, after)."""
+    pairs = ((s.name, get(before, s.name), get(after, s.name)) for s in settings())
+    return {name: (old, new) for name, old, new in pairs if old != new}
+
+
+def get(config: Config, name: str) -> Any:
+    """The value of a setting by its name on the command line, such as "config.optim.lr"."""
+    return functools.reduce(getattr, name.split(".")[1:], config)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Config]:
+    return TypeAdapter(Config)
+
+
+def _comments(kind: Any) -> dict[str, str]:
+    """The comment of each field of a dataclass: behind it, or on the lines before it."""
+    found: dict[str, str] = {}
+    before: list[str] = []
+    for line in inspect.getsource(kind).splitlines():
+        if named := re.match(r"    (\w+): [^#]*(?:#(?P<after>.*))?$", line):
+            found[named[1]] = " ".join(filter(None, (*before, (named["after"] or "").strip())))
+        before = [*before, line.strip(" #")] if line.startswith("    #") else []
     return found
 
 
-def setting_names(kind: Any = Config, where: str = "config") -> list[str]:
-    """All settings as the command line calls them."""
+def _explain(error: ValidationError, root: Any, where: str) -> str:
+    """The first mistake in one line: which setting, its value, and what it should be."""
+    mistake, kind, value, path = error.errors()[0], Config, root, where
+    for part in mistake["loc"]:
+        if not dataclasses.is_dataclass(kind):
+            break  # inside a tuple or dictionary, which is shown whole
+        hints = typing.get_type_hints(kind, include_extras=True)
+        if part not in hints:
+            return f"{path}: unknown setting {part!r}; known: {', '.join(f.name for f in dataclasses.fields(kind))}"
+        kind, path = hints[str(part)], f"{path}.{part}"
+        value = value[part] if isinstance(value, dict) else getattr(value, str(part))
     if not dataclasses.is_dataclass(kind):
-        return [where]
-    return [n for name, hint in typing.get_type_hints(kind).items() for n in setting_names(hint, f"{where}.{name}")]
+        return f"{path} = {value!r}: must be {_wanted(mistake['type'], kind, value)}"
+    if mistake["type"] == "dataclass_type":
+        return f"{path} = {value!r}: must be a JSON object"
+    return f"{path} must be a {kind.__name__}, got {value!r}"
 
 
-def _get(config: Config, path: str) -> Any:
-    section, name = path.split(".")
-    return getattr(getattr(config, section), name)
+def _wanted(mistake: str, hint: Any, value: Any) -> str:
+    """What a value of this type should be, in words, given pydantic's name of the mistake."""
+    base, *limits = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+    bounds = {type(bound).__name__: bound for field in limits for bound in field.metadata}
+    if mistake == "literal_error":
+        choices = typing.get_args(next(filter(_is_literal, (base, *typing.get_args(base)))))
+        return f"{'one' if _is_literal(base) else 'a tuple'} of {', '.join(c or repr(c) for c in choices)}"
+    if mistake == "finite_number":
+        return "finite"
+    if mistake == "greater_than":
+        return "positive"
+    if "Lt" in bounds and mistake in ("greater_than_equal", "less_than"):
+        return f"at least {bounds['Ge'].ge} and less than {bounds['Lt'].lt}"
+    if mistake == "greater_than_equal":
+        return "0 or more"
+    shown = base.__name__ if not typing.get_args(base) else str(base)
+    found = "" if shown.startswith(kind := type(value).__name__) else f", not {kind}"
+    comma = "; a tuple of one is written ('x',), with a comma" if "tuple" in shown else ""
+    return f"{shown}{found}{comma}"
 
 
-def _check_types(value: Any, hint: Any, where: str) -> None:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, hint):  # type: ignore[arg-type]
-            raise UserError(f"{where} must be a {hint.__name__}, got {value!r}")  # type: ignore[union-attr]
-        for name, inner in typing.get_type_hints(hint).items():
-            _check_types(getattr(value, name), inner, f"{where}.{name}")
-    elif not _is(value, hint):
-        shown = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-        found = "" if shown.startswith(kind := type(value).__name__) else f", not {kind}"
-        comma = "; a tuple of one is written ('x',), with a comma" if "tuple" in shown else ""
-        raise UserError(f"{where} = {value!r}: must be {shown}{found}{comma}")
-    elif hint is float and not math.isfinite(value):
-        raise UserError(f"{where} = {value!r}: must be finite")
-
-
-def _is(value: Any, hint: Any) -> bool:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_is(value, a) for a in args)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_is(v, args[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_is(k, args[0]) and _is(v, args[1]) for k, v in value.items())
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+def _is_literal(hint: Any) -> bool:
+    return typing.get_origin(hint) is Literal

@@ -2,20 +2,17 @@
 
     python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
-    python -m survey_jax.eval --compare RUN_A RUN_B ...
     python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
 
 Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
 """
 
-import dataclasses
 import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from etils import epath
@@ -23,20 +20,19 @@ from etils import epath
 from survey_jax import cli
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.common.console import is_first, say
-from survey_jax.common.errors import UserError, plural
+from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, write_bytes, write_json
-from survey_jax.config import Config, MeshConfig
+from survey_jax.config import Config
 from survey_jax.inference import controls
 from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
 from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
-from survey_jax.parallel.sharding import mesh_shape
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.baselines.by_text import Embeddings
 from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
-from survey_jax.survey.evaluation import comparison, scoring
+from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.evaluation.calibration import with_temperature
 from survey_jax.survey.report import page, tables
 from survey_jax.survey.report.disclosure import Sections, data_sections, surveys
@@ -44,7 +40,7 @@ from survey_jax.survey.splits.near_duplicates import NearDuplicates
 from survey_jax.survey.splits.split import TRAIN, counts_table, fingerprint
 from survey_jax.survey.table import read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
-from survey_jax.training.build import build_model
+from survey_jax.training.build import build_model, on_these_devices
 
 CONFIG = cli.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
@@ -54,7 +50,6 @@ NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/ev
 CONTROLS = flags.DEFINE_list(
     "controls", ["group_swapped"], f"Columns that show what the asking changes: {', '.join(controls.NAMES)}."
 )
-COMPARE = flags.DEFINE_list("compare", [], "Runs, or their eval folders, to compare with the first of them.")
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
 EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the baselines on text; Parquet.")
 
@@ -62,9 +57,6 @@ DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a
 
 
 def main() -> None:
-    if COMPARE.value:
-        compare(COMPARE.value)
-        return
     # ---------------------------------------------------------- config and data
     distributed.start()
     workdir = open_workdir(distributed.all_gather_text(str(find_workdir()) if is_first() else "")[0])
@@ -78,8 +70,8 @@ def main() -> None:
     base_model = pretrained.fingerprint(config.model.quantize)
     checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
     tokenizer = open_tokenizer(config, pretrained)
-    wanted = controls.make_controls(CONTROLS.value, config, tokenizer)
-    prompter = make_prompter(config, tokenizer)
+    wanted = controls.make_controls(CONTROLS.value, config, *tokenizer)
+    prompter = make_prompter(config, *tokenizer)
     extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
     task = build_task(config, prompter, extra)
     if checkpoints is not None and step is not None:
@@ -89,7 +81,7 @@ def main() -> None:
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     limit, options = config.batch.seq_len, len(task.letters)
-    otherwise = {c.name: {name: controls.ask(c, rows[name], limit, options) for name in names} for c in wanted}
+    otherwise = {c.name: {name: controls.make_prompts(c, rows[name], limit, options) for name in names} for c in wanted}
     duplicates = NearDuplicates(rows)
     leaks = duplicates.table()
     say(leaks)
@@ -99,7 +91,7 @@ def main() -> None:
         bars = with_embeddings(Embeddings(Path(EMBEDDINGS.value), questions))
 
     # --------------------------------------- the base model, then the trained one
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
     folder = workdir / "eval" / (NAME.value or default_name(step))
     checkpoint = checkpoints.digest(step) if checkpoints is not None and step is not None else ""
     cache = PredictionCache(folder / "under_way", f"{base_model} {checkpoint} {model.step_config} {model.shape}")
@@ -158,20 +150,6 @@ def main() -> None:
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
 
 
-def compare(places: Sequence[str]) -> None:
-    """--compare: a table of the runs on their common rows, and comparison.json beside the first run's predictions."""
-    if len(places) < 2:
-        raise UserError("--compare: give two or more runs, the first being what the others are compared with")
-    files = {place: comparison.find_predictions(Path(place)) for place in places}
-    for place, file in files.items():
-        say(f"{place}: {file}")
-    found = comparison.compare({place: comparison.read_predictions(file) for place, file in files.items()})
-    comparison.print_comparison(found)
-    output = files[places[0]].with_name("comparison.json")
-    write_json(output, comparison.to_json(found, files))
-    say(f"results: {output}")
-
-
 def find_workdir() -> str:
     """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
     if WORKDIR.value:
@@ -182,18 +160,6 @@ def find_workdir() -> str:
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
     return str(runs[-1].parent)
-
-
-def on_these_devices(config: Config) -> Config:
-    """A run's settings, on a mesh of what is here where the run's own does not fit; results do not depend on it."""
-    devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
-    try:
-        data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
-    except UserError:
-        say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
-        mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
-    rows = -(-config.batch.batch_size // (data * fsdp)) * (data * fsdp)
-    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
 
 
 def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:
@@ -245,4 +211,4 @@ def model_sections(
 
 
 if __name__ == "__main__":
-    cli.run(distributed.guarded(main), list_flag="compare", refuse=distributed.refuse)
+    cli.run(distributed.guarded(main), refuse=distributed.refuse)

@@ -28,7 +28,7 @@ from survey_jax.common.files import open_workdir, write_json
 from survey_jax.config import Config
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter, Template
 from survey_jax.inputs.task import make_prompter
-from survey_jax.model.abstract import abstract_model
+from survey_jax.model.abstract import abstract_model, parameter_name
 from survey_jax.pretrained.export import write_adapter, write_merged, write_papers
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.table import Answer
@@ -91,7 +91,7 @@ class TrainedParameters(Mapping[str, np.ndarray]):
     def __init__(self, checkpoints: Checkpoints, step: int, config: Config, pretrained: Pretrained):
         model = abstract_model(pretrained.config, config.lora.rank, config.lora.projections)
         _, params, _ = nnx.split(model, trainable(config), ...)  # type: ignore[misc]  # the stubs take no `...`
-        self._paths = {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(params)}
+        self._paths = {parameter_name(path): (path, variable) for path, variable in nnx.to_flat_state(params)}
         self._checkpoints, self._step = checkpoints, step
 
     def __getitem__(self, name: str) -> np.ndarray:

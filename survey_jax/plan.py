@@ -1,6 +1,6 @@
 """Says before anything is rented whether a run fits, how long a step takes at best, and what devices send.
 
-    python -m survey_jax.plan --config=configs/paper/llama3_8b.py --mesh=data:1,fsdp:8,tensor:1 --chip=h100
+    python -m survey_jax.plan --config=configs/published.py:llama3_8b --mesh=data:1,fsdp:8,tensor:1 --chip=h100
     python -m survey_jax.plan --config=configs/gemma.py --topology=v5e:2x4        # needs: pip install survey_jax[plan]
 
 The train step is compiled for devices that are not here; no weights and no data are read. docs/scaling.md explains the
@@ -10,6 +10,7 @@ numbers.
 import dataclasses
 import math
 import os
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from rich.table import Table
 from survey_jax import cli
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import write_json
-from survey_jax.config import Config
-from survey_jax.model.decoder import REMAT, DecoderConfig
+from survey_jax.config import Config, Remat
+from survey_jax.model.decoder import DecoderConfig
 from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
 from survey_jax.parallel.sharding import MESH_AXES, arrange, mesh_shape
 from survey_jax.planning.architectures import read_architecture
-from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan
+from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan_step
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
 
@@ -60,12 +61,10 @@ def main() -> None:
         )
     if EXPLAIN.value:
         state = abstract_state(config, decoder, mesh, OPTIONS.value)
-        print(
-            sharding_table.text(sharding_table.layouts(state.params, state.opt_state, state.frozen, mesh)), flush=True
-        )
+        print(sharding_table.text(sharding_table.layouts(*state.train, state.frozen, mesh)), flush=True)
     plans = []
     for candidate in candidates:
-        made = plan(candidate, decoder, mesh, chip, OPTIONS.value, domain)
+        made = plan_step(candidate, decoder, mesh, chip, OPTIONS.value, domain)
         plans.append((candidate, made))
         if SEARCH.value:
             print(f"{settings(candidate)}: {_gb(made.total)} GB, {made.slowest:.3f} s", flush=True)
@@ -135,7 +134,7 @@ def variants(config: Config, mesh: Mesh) -> Any:
     """The same training computed otherwise: what is recomputed, and in how many microbatches."""
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
     rows = config.batch.batch_size * config.batch.microbatches
-    for remat in REMAT:
+    for remat in typing.get_args(Remat):
         for microbatches in (2**n for n in range(rows.bit_length())):
             if rows % (microbatches * per_row) == 0:
                 batch = dataclasses.replace(config.batch, batch_size=rows // microbatches, microbatches=microbatches)

@@ -26,6 +26,7 @@ from survey_jax.inference.parity import report_parity
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.batches import Batches, local_rows, prefetch, to_device
 from survey_jax.inputs.task import Task, build_task, make_prompter, open_tokenizer
+from survey_jax.inputs.trees import Batch
 from survey_jax.model.flops import step_flops
 from survey_jax.parallel import distributed, sharding_table
 from survey_jax.parallel.accelerators import by_kind
@@ -40,25 +41,21 @@ from survey_jax.telemetry.metric_writers import check_metric_writers
 from survey_jax.telemetry.profiler import Profile
 from survey_jax.telemetry.run_log import RunLog
 from survey_jax.training.build import Model, build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer, make_schedule
-from survey_jax.training.step import compiled_train_step
+from survey_jax.training.optimizer import init_optimizer
+from survey_jax.training.step import TrainState, compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default checkpoints/<config name>.")
-EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parameter lies and what it takes.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default checkpoints/<config name>.")
+EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print the sharding and the memory of every parameter.")
 
 
 def main() -> None:
     # ------------------------------------------------------------------ config
     clock = Clock()
+    clock.listen()
     distributed.start()
     config = cli.read_config(CONFIG)
-    if config.optim.loss == "wasserstein" and config.data.option_order == "shuffled":
-        raise UserError(
-            "config.optim.loss = 'wasserstein' goes by the order of the letters, and config.data.option_order = "
-            "'shuffled' gives letters no order; change one of them"
-        )
     workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
     distributed.check_same(shared_settings(config) | {"--workdir": str(workdir)})
     distributed.check_devices(config.mesh.devices)
@@ -67,9 +64,9 @@ def main() -> None:
     check_metric_writers(config)
 
     # -------------------------------------------------------------------- data
-    say("data")
+    say(f"reading {', '.join(config.data.tables)}")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
-    task = build_task(config, make_prompter(config, open_tokenizer(config, pretrained)))
+    task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
     if VALID not in task.prompts:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
@@ -86,7 +83,7 @@ def main() -> None:
 
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
     b = config.batch
     batches = Batches(
         task.prompts[TRAIN],
@@ -98,13 +95,11 @@ def main() -> None:
         here=local_rows(model.mesh, model.shape.batch_size),
     )
     say(batches.report())
-    optimizer = make_optimizer(config.optim)
-    params = model.params
-    opt_state = init_optimizer(optimizer, params, model.mesh)
+    state = TrainState(model.params, init_optimizer(config.optim, model.params, model.mesh))
     if EXPLAIN.value:
-        say(sharding_table.text(sharding_table.layouts(params, opt_state, model.frozen, model.mesh)))
-    frozen = sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
-    say(f"{_count(params):,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
+        say(sharding_table.text(sharding_table.layouts(*state, model.frozen, model.mesh)))
+    count, frozen = _count(state.params), sum(x.nbytes for x in jax.tree.leaves(model.frozen)) / 1e9
+    say(f"{count:,} trained parameters beside {frozen:.2f} GB of frozen ones on {dict(model.mesh.shape)}")
     if config.model.check_parity:
         report_parity(pretrained, model, task, exact=not config.model.quantize)
 
@@ -116,8 +111,9 @@ def main() -> None:
     distributed.check_same(identity)
     distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
-    found = checkpoints.restore_latest(params, opt_state, identity)
-    start, params, opt_state = found or (0, params, opt_state)
+    found = checkpoints.restore_latest(*state, identity)
+    start, collected = (found.step, found.log) if found else (0, [])
+    state = TrainState(found.parameters, found.optimizer) if found else state
     scored = checkpoints.scored(start)
     if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
@@ -129,18 +125,20 @@ def main() -> None:
 
     # ---------------------------------------------------------- compile and run
     predictor = Predictor(model, task.letters)
-    step_fn = compiled_train_step(model.step_config, optimizer, params, opt_state)
+    step_fn = compiled_train_step(model.graphdef, model.step_config, config.optim, state)
     if not start:
-        say_letter_mass(predictor.letter_mass(params, task.prompts[TRAIN]))
+        say_letter_mass(predictor.letter_mass(state.params, task.prompts[TRAIN]))
     flops = useful_flops(config, model)
-    log = RunLog(workdir, config, run_id, start, clock, evaluated=scored, flops=flops, peak=peak_flops())
+    log = RunLog(
+        workdir, config, run_id, start, clock, evaluated=scored, collected=collected, flops=flops, peak=peak_flops()
+    )
     run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
     try:
-        fit(run, step_fn, predictor, start, params, opt_state)
+        fit(run, step_fn, predictor, start, state)
     except Stopped:
         run.close()
         raise
-    except UserError:  # what is told so far is kept; a save under way may be what failed
+    except UserError:  # the logs are complete; it may be the running save that failed
         run.close_logs()
         raise
     run.close()
@@ -149,7 +147,7 @@ def main() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run has besides the state that it changes."""
+    """Everything that `fit` needs besides the train state."""
 
     config: Config
     task: Task
@@ -162,34 +160,50 @@ class Run:
     clock: Clock
 
     def close(self) -> None:
-        """Waits for the last save, and closes the files."""
+        """Waits for the last save and closes the logs."""
         with self.clock.of(CHECKPOINT):
             self.checkpoints.wait()
         self.close_logs()
 
     def close_logs(self) -> None:
-        """Closes the files that tell of the run."""
+        """Closes profile and logs."""
         self.profile.close()
         self.log.close()
 
 
-def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, opt_state: Any) -> None:
-    """Steps to the end.
+def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainState) -> None:
+    """Trains to the last step.
 
     Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
-    continues with batch n.
+    continues with batch n. What a step measured is fetched after the next step is dispatched, so that the devices do
+    not wait for the host; evaluating, saving and stopping fetch it first.
 
     Raises:
-      Stopped: the machine is asked for; all steps are saved.
+      Stopped: a stop was requested; all steps are saved.
     """
-    settings, steps, schedule = run.config.run, run.config.optim.steps, jax.jit(make_schedule(run.config.optim))
-    saved, saved_at = start, time.monotonic()  # what it begins with is saved, or nothing
+    settings, steps, poll = run.config.run, run.config.optim.steps, distributed.Poll()
+    saved, saved_at = start, time.monotonic()  # a resumed state is saved already, and a fresh one need not be
+    pending: tuple[int, Batch, dict[str, jax.Array]] | None = None  # newest step, its batch and measurements
+
+    def settle() -> None:
+        """Fetches, checks and logs what the newest step measured."""
+        nonlocal pending
+        if pending is None:
+            return
+        (done, batch, measured), pending = pending, None
+        with run.clock.of(COMPUTE):
+            values = {name: float(value) for name, value in jax.device_get(measured).items()}
+        stop_if_broken(values["loss"], values["grad_norm"], done, batch, run.task)
+        run.log.step(done, values)
+        if done % settings.log_every == 0:
+            run.log.flush()
 
     def save(step: int, scores: dict[str, float] | None = None) -> None:
         nonlocal saved, saved_at
+        settle()
         run.log.sync()
         with run.clock.of(CHECKPOINT):
-            run.checkpoints.save(step, params, opt_state, run.identity, scores)
+            run.checkpoints.save(step, *state, run.identity, scores, run.log.collected)
         saved, saved_at = step, time.monotonic()
 
     def stop(step: int) -> NoReturn:
@@ -198,11 +212,12 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, o
         raise Stopped(f"stopped as asked, after step {step}; the same command goes on from there")
 
     def evaluate_and_save(step: int) -> None:
+        settle()
         run.log.flush()
         try:
             with run.clock.of(EVALUATION):
-                scores = evaluate(predictor, params, run.task, VALID, settings.calibrate)
-        except Stopped:  # evaluated when the run goes on
+                scores = evaluate(predictor, state.params, run.task, VALID, settings.calibrate)
+        except Stopped:  # it is evaluated when the run resumes
             stop(step)
         run.log.evaluation(step, VALID, scores)
         save(step, scores)
@@ -214,29 +229,28 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, params: Any, o
         evaluate_and_save(start)
     for step, batch in run.clock.each(DATA, prefetch(run.batches, start, steps)):
         done, model = step + 1, run.model
-        with run.profile.step(done), run.clock.of(COMPUTE):
+        with run.profile.step(done) as traced, run.clock.of(COMPUTE):
             on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
-            params, opt_state, measured = step_fn(
-                model.graphdef, params, opt_state, model.frozen, on_mesh, run.task.letters
-            )
-            values = {name: float(value) for name, value in jax.device_get(measured).items()}
-        stop_if_broken(values["loss"], values["grad_norm"], step, batch, run.task)
-        run.log.step(done, values | {"lr": float(schedule(step))})
+            state, measured = step_fn(state, model.frozen, on_mesh, run.task.letters)
+            if traced:
+                jax.block_until_ready(measured)
+        settle()
+        pending = done, batch, measured
         run.checkpoints.check()
         if is_due(done):
             evaluate_and_save(done)
-        elif done % settings.log_every == 0:
-            run.log.flush()
-        stops, saves = distributed.poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
+        stops, saves = poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
         if stops:
             stop(done)
         if saves:
-            run.log.flush()
             save(done)
 
 
 def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
-    """Mean of every metric on a split, over rows and by question, at the temperature that suits it best, or at 1."""
+    """Mean of every metric on a split, over rows and by question.
+
+    Predictions are scaled by the temperature that fits the split best if `calibrate`, otherwise by 1.
+    """
     prompts = task.prompts[name]
     answers = [p.answer for p in prompts]
     predictions = predictor(params, prompts, f"evaluating {name}")
@@ -252,14 +266,14 @@ def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate
 
 
 def say_letter_mass(mass: float) -> None:
-    """How much of the next token's probability the option letters hold; little of it means a misunderstood prompt."""
+    """Prints the probability of the option letters as next token; a small one means a misunderstood prompt."""
     say(f"letters hold {mass:.2%} of the base model's next-token probability")
     if mass < LETTER_MASS_WARNING:
         say("warning: under 1 %, the model does not see that a letter is asked for; try another data.template or chat")
 
 
-def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndarray], task: Task) -> None:
-    """A loss or gradient that is not finite ends the run before it reaches a checkpoint."""
+def stop_if_broken(loss: float, norm: float, step: int, batch: Batch, task: Task) -> None:
+    """UserError if the loss or the gradient is not finite."""
     if math.isfinite(loss) and math.isfinite(norm):
         return
     here = {"/".join(task.prompts[TRAIN][i].answer.question_key) for i in np.unique(batch["prompt"]) if i >= 0}
@@ -267,18 +281,18 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: dict[str, np.ndar
         {name for names in distributed.all_gather_text(json.dumps(sorted(here))) for name in json.loads(names)}
     )
     raise UserError(
-        f"step {step + 1}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
+        f"step {step}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
     )
 
 
 def useful_flops(config: Config, model: Model) -> float:
-    """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
+    """FLOPs of a step over all devices, without the recomputation that saves memory."""
     return step_flops(
         model.step_config.decoder,
-        rows=model.shape.batch_size * config.batch.microbatches,
-        tokens=model.shape.seq_len,
-        answers=model.shape.answers_per_seq,
+        batch_size=model.shape.batch_size * config.batch.microbatches,
+        seq_len=model.shape.seq_len,
+        answers_per_seq=model.shape.answers_per_seq,
         options=model.shape.options,
         lora_rank=config.lora.rank,
         projections=config.lora.projections,
@@ -288,7 +302,7 @@ def useful_flops(config: Config, model: Model) -> float:
 
 
 def peak_flops() -> float | None:
-    """FLOP/s of all devices together as their maker has it; None for devices that are not in the table (CPUs)."""
+    """Peak FLOP/s of all devices together by their data sheet; None for devices that are not in the table (CPUs)."""
     accelerator = by_kind(jax.devices()[0].device_kind)
     return accelerator.flops * jax.device_count() if accelerator else None
 

@@ -46,8 +46,7 @@ def cached_gguf_reader() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def one_torch_thread() -> Iterator[None]:
     """On few and busy cores torch's threads spend their time waiting for one another: ten times as long."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,7 +62,7 @@ def _weights(name: str) -> Path:
 
 def _torch_model(path: Path):
     """As AutoModelForCausalLM.from_pretrained(gguf_file=...) does it, less its need of the accelerate package."""
-    import torch
+    torch = pytest.importorskip("torch")
     import transformers
     from transformers.initialization import no_init_weights
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint

@@ -1,4 +1,4 @@
-"""An object store in memory behind s3:// and gs:// paths: files are written whole, and cannot grow."""
+"""An object store in memory behind gs:// paths: files are written whole, and cannot grow."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ from fsspec.registry import _registry
 class ObjectStore(MemoryFileSystem):
     """What `etils.epath` meets in place of a real one."""
 
-    protocol = ("s3", "gs", "gcs")
+    protocol = ("gs", "gcs")
     cachable = False
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
@@ -30,7 +30,7 @@ def object_store(monkeypatch: pytest.MonkeyPatch) -> type[ObjectStore]:
     monkeypatch.setattr(ObjectStore, "store", {})
     monkeypatch.setattr(ObjectStore, "pseudo_dirs", [""])
     own = backend._FileSystemSpecBackend()
-    for scheme in ("s3", "gs", "gcs"):
+    for scheme in ("gs", "gcs"):
         monkeypatch.setitem(_registry, scheme, ObjectStore)
         monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, scheme, own)
     return ObjectStore

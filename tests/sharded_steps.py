@@ -23,25 +23,24 @@ from survey_jax.parallel import distributed
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.train import CONFIG, evaluate
 from survey_jax.training.build import build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import compiled_train_step, gradients
+from survey_jax.training.optimizer import init_optimizer
+from survey_jax.training.step import TrainState, compiled_train_step, gradients
 
 STEPS = 5
 
 
 def run(config, pretrained, task) -> dict[str, np.ndarray]:
     """Everything that must not depend on the mesh, and how the mesh was used."""
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     b = config.batch
     here = local_rows(model.mesh, model.shape.batch_size)
     batches = Batches(
         task.prompts["train"], model.shape, groups=b.groups_per_tree, microbatches=b.microbatches, here=here
     )
-    optimizer = make_optimizer(config.optim)
     shardings = jax.tree.map(lambda x: x.sharding, model.params)
     # B starts at zero, and then A has no gradient.
     params = jax.jit(lambda t: jax.tree.map(lambda x: x + 0.05, t), out_shardings=shardings)(model.params)
-    opt_state = init_optimizer(optimizer, params, model.mesh)
+    state = TrainState(params, init_optimizer(config.optim, params, model.mesh))
     batch = to_device(batches.batch(0), model.mesh, model.shape.batch_size, True)
     compiled = (
         jax.jit(gradients, static_argnums=(0, 5))
@@ -51,17 +50,17 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
     loss, grads, _ = compiled(params, model.frozen, batch, task.letters)
     result = {"loss": loss, "temporary": compiled.memory_analysis().temp_size_in_bytes}
     result |= {f"gradient{jax.tree_util.keystr(path)}": g for path, g in jax.tree.leaves_with_path(grads)}
-    step = compiled_train_step(model.step_config, optimizer, params, opt_state)
+    step = compiled_train_step(model.graphdef, model.step_config, config.optim, state)
     losses = []
     for number in range(STEPS):
         batch = to_device(batches.batch(number), model.mesh, model.shape.batch_size, True)
-        params, opt_state, measured = step(model.graphdef, params, opt_state, model.frozen, batch, task.letters)
+        state, measured = step(state, model.frozen, batch, task.letters)
         losses.append(measured["loss"])
     result |= {"losses": np.array(losses), "compilations": step._cache_size()}
-    scores = evaluate(Predictor(model, task.letters), params, task, "valid", calibrate=True)
+    scores = evaluate(Predictor(model, task.letters), state.params, task, "valid", calibrate=True)
     result["scores"] = np.array([scores[name] for name in sorted(scores)])
-    result |= {f"parameter{jax.tree_util.keystr(p)}": x for p, x in jax.tree.leaves_with_path(params)}
-    leaves = jax.tree.leaves((params, opt_state, model.frozen))
+    result |= {f"parameter{jax.tree_util.keystr(p)}": x for p, x in jax.tree.leaves_with_path(state.params)}
+    leaves = jax.tree.leaves((state, model.frozen))
     result["held"] = sum(x.addressable_shards[0].data.size for x in leaves) / sum(x.size for x in leaves)
     return {name: whole(value) for name, value in result.items()}
 

@@ -21,12 +21,21 @@ from survey_jax.config import (
     MeshConfig,
     ModelConfig,
     OptimConfig,
+    Projection,
+    Remat,
     RunConfig,
+    Template,
     from_dict,
     to_dict,
     validate,
 )
-from survey_jax.survey.splits.split import SplitConfig
+from survey_jax.config import Loss as LossName
+from survey_jax.config import settings as config_settings
+from survey_jax.inputs.prompts import ORDERS, TEMPLATES
+from survey_jax.model.decoder import PROJECTIONS, REMAT
+from survey_jax.model.quantize import QUANTIZE
+from survey_jax.survey.splits.config import SplitConfig
+from survey_jax.training.losses import LOSSES
 
 FOLDER = ROOT / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.py"))
@@ -46,13 +55,18 @@ def set_path(config: Config, path: str, value: typing.Any) -> Config:
     return config
 
 
-def settings(kind: type = Config, prefix: str = "") -> dict[str, typing.Any]:
-    """Path -> type hint of every setting."""
-    result: dict[str, typing.Any] = {}
-    for name, hint in typing.get_type_hints(kind).items():
-        inner = dataclasses.is_dataclass(hint)
-        result |= settings(hint, f"{prefix}{name}.") if inner else {prefix + name: hint}
-    return result
+def plain(hint: typing.Any) -> typing.Any:
+    """The Python type behind one that limits its values."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return typing.get_args(hint)[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return str
+    return tuple[str, ...] if hint == tuple[Projection, ...] else hint
+
+
+def settings() -> dict[str, typing.Any]:
+    """Path -> Python type of every setting."""
+    return {setting.name.removeprefix("config."): plain(setting.type) for setting in config_settings()}
 
 
 # Values that no setting of the type takes; a bool is no number, a text no list of texts.
@@ -83,16 +97,17 @@ def test_section_of_another_kind_is_refused_by_name(section):
 
 
 BAD = [
-    ("model.dtype", "float16", "choose from float32, bfloat16"),
-    ("model.quantize", "int4", "choose from '', int8, nf4"),
-    ("model.attention", "flash", "choose from dense, two_part, cudnn, splash"),
-    ("model.remat", "all", "choose from none, dots, full"),
-    ("data.template", "papers", "choose from paper, question_first"),
-    ("data.option_order", "random", "choose from listed, reversed, shuffled"),
-    ("optim.loss", "mse", "choose from kl, jsd, wasserstein, cross_entropy, paper_kl"),
-    ("optim.schedule", "", "choose from cosine, linear, constant"),
+    ("model.dtype", "float16", "must be one of float32, bfloat16"),
+    ("model.quantize", "int4", "must be one of '', int8, nf4"),
+    ("model.attention", "flash", "must be one of dense, two_part, cudnn, splash"),
+    ("model.remat", "all", "must be one of none, dots, full"),
+    ("data.template", "papers", "must be one of paper, question_first"),
+    ("data.option_order", "random", "must be one of listed, reversed, shuffled"),
+    ("lora.projections", ("q", "z"), "must be a tuple of q, k, v, o"),
+    ("optim.loss", "mse", "must be one of kl, jsd, wasserstein, cross_entropy, paper_kl"),
+    ("optim.schedule", "", "must be one of cosine, linear, constant"),
     *((f"batch.{f.name}", 0, "must be positive") for f in dataclasses.fields(BatchConfig) if f.default),
-    ("batch.answers_per_question", -1, "must not be negative"),
+    ("batch.answers_per_question", -1, "must be 0 or more"),
     ("optim.steps", 0, "must be positive"),
     ("optim.lr", 0.0, "must be positive"),
     ("optim.lr", -1e-4, "must be positive"),
@@ -104,14 +119,14 @@ BAD = [
     ("run.profile", (0, 3), "the first and last step to trace"),
     ("run.profile", (5, 4), "the first and last step to trace"),
     ("run.profile", (1, 201), "the first and last step to trace"),
-    ("optim.warmup", -1, "must not be negative"),
-    ("optim.weight_decay", -0.1, "must not be negative"),
-    ("run.seed", -1, "must not be negative"),
-    ("run.seed", 2**63, "must be at most"),
+    ("optim.warmup", -1, "must be 0 or more"),
+    ("optim.weight_decay", -0.1, "must be 0 or more"),
+    ("run.seed", -1, "must be at least 0"),
+    ("run.seed", 2**63, "less than 9223372036854775808"),
     ("optim.lr_end", 1.0, "less than 1"),
     ("optim.b1", 1.0, "less than 1"),
     ("optim.b2", -0.1, "at least 0"),
-    ("lora.rank", -1, "must be 0 (full fine-tuning) or more"),
+    ("lora.rank", -1, "must be 0 or more"),
     ("data.tables", (), "name at least one survey table"),
     ("data.question_columns", (), "name at least one column"),
     ("model.weights", "", "give a hub id"),
@@ -190,28 +205,75 @@ def test_bad_json_is_refused_by_name(values, named):
         from_dict(values, where="run.json")
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: str(file.relative_to(FOLDER)))
-def test_shipped_configs_are_valid(file):
+def load(file):
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = validate(module.get_config())
+    return module
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_shipped_configs_are_valid(file):
+    arguments = {"published": ["llama3_8b"], "mine": ["a.parquet,b.parquet"]}.get(file.stem, [])
+    config = validate(load(file).get_config(*arguments))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_shipped_configs_have_names_of_their_own():
-    """A run lies in checkpoints/NAME unless --workdir says otherwise."""
-    assert len({file.stem for file in CONFIGS}) == len(CONFIGS)
+def test_choices_are_those_of_the_code_that_reads_them():
+    choices = {name: typing.get_args(kind) for name, kind in (("loss", LossName), ("template", Template))}
+    assert (choices["loss"], choices["template"]) == (tuple(LOSSES), tuple(TEMPLATES))
+    assert (typing.get_args(Projection), typing.get_args(Remat)) == (PROJECTIONS, tuple(REMAT))
+    by_name = {setting.name: setting.choices for setting in config_settings()}
+    assert by_name["config.model.quantize"] == QUANTIZE
+    assert by_name["config.data.option_order"] == ORDERS
+
+
+def test_a_setting_that_does_not_exist_cannot_be_assigned():
+    for section in (minimal(), *(getattr(minimal(), f.name) for f in dataclasses.fields(Config)), SplitConfig()):
+        with pytest.raises(AttributeError):
+            section.lrate = 5
+
+
+def test_every_setting_has_a_comment():
+    """`--help` shows it."""
+    assert [setting.name for setting in config_settings() if not setting.comment] == []
+
+
+def test_config_is_quick_to_import_and_needs_no_jax():
+    code = "import sys, survey_jax.config; sys.exit(bool({'jax', 'flax', 'numpy', 'transformers'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PUBLISHED = ("llama3_8b_instruct", "llama3_8b_instruct,paper_jsd", "llama2_7b,wasserstein", "vicuna_13b")
+
+
+@pytest.mark.parametrize("system", PUBLISHED)
+def test_published_systems_are_valid(system):
+    config = validate(load(FOLDER / "published.py").get_config(system))
+    name, _, loss = system.partition(",")
+    assert config.optim.loss == (loss or "kl")
+    assert config.data.splits.preset == ("subpop" if name == "llama2_7b" else "paper")
+
+
+def test_a_published_system_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="choose from llama3_8b, llama3_8b_instruct"):
+        load(FOLDER / "published.py").get_config("llama9")
 
 
 def test_published_configs_work_from_any_folder(tmp_path):
     """What a file imports is found from wherever the command is run, and flags reach its config."""
     script = "from survey_jax import cli\nflag = cli.define_config(required=True)\n"
-    script += "cli.run(lambda: print(cli.read_config(flag).optim, cli.default_workdir()))"
-    flags = [f"--config={FOLDER / 'paper' / 'llama3_8b_instruct_paper_jsd.py'}", "--config.optim.lr=1e-3"]
+    script += "cli.run(lambda: print(cli.read_config(flag), cli.default_workdir()))"
+    flags = [f"--config={FOLDER / 'published.py'}:llama3_8b_instruct,paper_jsd", "--config.optim.lr=1e-3"]
+    flags += ["--config.optim.schedule=constant", "--config.optim.b1=0.5", "--config.lora.projections=('q', 'k')"]
+    flags += ["--config.data.splits.unseen_groups={'country': ['Kenya']}", "--config.data.splits.group_sets={}"]
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
     command = [sys.executable, "-c", script, *flags]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "loss='paper_jsd', steps=4280, lr=0.001," in done.stdout
-    assert "checkpoints/llama3_8b_instruct_paper_jsd" in done.stdout
+    assert "schedule='constant', lr_end=0.44, b1=0.5" in done.stdout
+    assert "projections=('q', 'k')" in done.stdout
+    assert "group_sets={}" in done.stdout
+    assert "unseen_groups={'country': ('Kenya',)}" in done.stdout
+    assert "checkpoints/published_llama3_8b_instruct_paper_jsd" in done.stdout

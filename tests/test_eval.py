@@ -143,7 +143,7 @@ def test_attention_back_ends_evaluate_alike(world: Path) -> None:
 def test_two_evaluations_are_compared(world: Path) -> None:
     run(world, "eval", "--config=tiny_config.py", "--zero_shot", "--controls=", "--name=compared")
     folder = world / "checkpoints" / "tiny_config" / "eval"
-    output = run(world, "eval", "--compare", str(folder / "compared"), str(folder / "last"))
+    output = run(world, "compare", str(folder / "compared"), str(folder / "last"))
     assert "difference in KL" in output
     splits = json.loads((folder / "compared" / "comparison.json").read_text())["splits"]
     trained, zero = results(world, "last"), results(world, "compared")

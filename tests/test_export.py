@@ -28,10 +28,11 @@ from survey_jax.model.decoder import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained import export
-from survey_jax.pretrained.families import NAMES, Tensor, decoder_config
+from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, ShardWriter
+from survey_jax.pretrained.weight_names import LLAMA, Tensor
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig
 
@@ -321,13 +322,15 @@ PHI = {
     "num_key_value_heads": 2,
     "pad_token_id": 0,
 }
-FUSED = NAMES | {
-    "blocks.q": Tensor("model.layers.{}.self_attn.qkv_proj.weight", transposed=True, rows=(0, 32)),
-    "blocks.k": Tensor("model.layers.{}.self_attn.qkv_proj.weight", transposed=True, rows=(32, 48)),
-    "blocks.v": Tensor("model.layers.{}.self_attn.qkv_proj.weight", transposed=True, rows=(48, 64)),
-    "blocks.gate": Tensor("model.layers.{}.mlp.gate_up_proj.weight", transposed=True, rows=(0, 48)),
-    "blocks.up": Tensor("model.layers.{}.mlp.gate_up_proj.weight", transposed=True, rows=(48, 96)),
-}
+FUSED = LLAMA.with_entries(
+    {
+        "blocks.q": Tensor("model.layers.{}.self_attn.qkv_proj.weight", transposed=True, rows=(0, 32)),
+        "blocks.k": Tensor("model.layers.{}.self_attn.qkv_proj.weight", transposed=True, rows=(32, 48)),
+        "blocks.v": Tensor("model.layers.{}.self_attn.qkv_proj.weight", transposed=True, rows=(48, 64)),
+        "blocks.gate": Tensor("model.layers.{}.mlp.gate_up_proj.weight", transposed=True, rows=(0, 48)),
+        "blocks.up": Tensor("model.layers.{}.mlp.gate_up_proj.weight", transposed=True, rows=(48, 96)),
+    }
+)
 
 
 def fused_model(folder: Path) -> Pretrained:
@@ -397,9 +400,12 @@ def test_text_part_of_a_model_with_vision(tmp_path: Path) -> None:
     source = SafetensorsDirectory(base)
     embedding = next(name for name in source.names if name.endswith("embed_tokens.weight"))
     prefix = embedding.removesuffix("embed_tokens.weight")
-    config, names = decoder_config(text | {"model_type": "gemma3_text"}, "text part")
-    renamed = {ours: dataclasses.replace(at, name=at.name.replace("model.", prefix, 1)) for ours, at in names.items()}
-    pretrained = Pretrained(base, config, renamed, source)
+    config, weight_map = decoder_config(text | {"model_type": "gemma3_text"}, "text part")
+    renamed = {
+        ours: dataclasses.replace(at, name=at.name.replace("model.", prefix, 1))
+        for ours, at in weight_map.entries.items()
+    }
+    pretrained = Pretrained(base, config, weight_map.with_entries(renamed), source)
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 32, RANK)).astype(np.float32), rng.normal(size=(2, RANK, 64)).astype(np.float32)
     trained = {"blocks.q_lora_a": a, "blocks.q_lora_b": b}

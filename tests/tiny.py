@@ -107,7 +107,7 @@ def write_config(directory: Path, model: Path, table: Path, **overrides: str) ->
     file = directory / "tiny_config.py"
     file.write_text(f"""
 from survey_jax.config import *
-from survey_jax.survey.splits.split import SplitConfig
+from survey_jax.survey.splits.config import SplitConfig
 
 def get_config():
     c = Config(

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-import torch
+import pytest
 import transformers
+
+torch = pytest.importorskip("torch")
 
 SMALL: dict[str, Any] = {
     "vocab_size": 199,

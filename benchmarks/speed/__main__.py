@@ -99,7 +99,7 @@ def product_shapes(c: DecoderConfig) -> list[tuple[int, int, int]]:
 def measure(common: Mapping[str, Any], config: DecoderConfig) -> dict[str, Any]:
     """All recipes on a model and a job."""
     recipes = RECIPES.value
-    if not speed_data.JOBS[common["job"]].params:  # there is no step whose size could differ: b8 is b
+    if not speed_data.JOBS[common["job"]].train:  # there is no step whose size could differ: b8 is b
         recipes = list(dict.fromkeys(name.replace("b8", "b") for name in recipes))
     workers = {name: Worker(name, common) for name in [*recipes, *PEAKS]}
     everyone = list(workers.values())

@@ -24,8 +24,8 @@ from survey_jax.inputs.trees import Question, group_questions
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import compiled_train_step
+from survey_jax.training.optimizer import init_optimizer
+from survey_jax.training.step import TrainState, compiled_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +95,12 @@ class JaxRecipe:
         task = build_task(config, make_prompter(config, pretrained.tokenizer()))
         prompts = [p for p in task.prompts[self.job.rows] if len(p.tokens) <= speed_data.LONGEST]
         task = dataclasses.replace(task, prompts={self.job.rows: prompts})
-        self.task, self.model = task, build_model(config, pretrained, task)
+        self.task, self.model = task, build_model(config, pretrained, task.prompts["train"], len(task.letters))
         self.params = self.model.params
-        if self.job.params:
-            self.optimizer = make_optimizer(config.optim)
-            self.step = compiled_train_step(
-                self.model.step_config,
-                self.optimizer,
-                self.params,
-                init_optimizer(self.optimizer, self.params, self.model.mesh),
-            )
+        if self.job.train:
+            self.prepare()
+            state = TrainState(self.params, self.opt_state)
+            self.step = compiled_train_step(self.model.graphdef, self.model.step_config, config.optim, state)
             self.batches = self._batches(prompts)
             self.coming: Iterator[Any] = prefetch(self.batches, 0, MANY)
         else:
@@ -117,7 +113,7 @@ class JaxRecipe:
         """The loss of the recipe's own template, by the very step that rounds repeat."""
         prompts = speed_data.checked(self.task.prompts[self.job.rows])
         before = self.compile_seconds
-        if self.job.params:
+        if self.job.train:
             self.prepare()
             measured = self._train(self._batches(prompts).batch(0))
             if measured["answers"] != len(prompts):
@@ -132,13 +128,13 @@ class JaxRecipe:
         }
 
     def prepare(self) -> None:
-        if self.job.params:
-            self.opt_state = init_optimizer(self.optimizer, self.params, self.model.mesh)
+        if self.job.train:
+            self.opt_state = init_optimizer(self.config.optim, self.params, self.model.mesh)
             jax.block_until_ready(self.opt_state)
 
     def round(self, number: int, steps: int) -> dict[str, Any]:
         seconds: list[float] = []
-        if not self.job.params:
+        if not self.job.train:
             begin = time.perf_counter()
             self.predictor(self.params, self.chosen, "evaluating")
             seconds = [time.perf_counter() - begin]
@@ -160,9 +156,8 @@ class JaxRecipe:
         """One step, as train.py takes it."""
         model = self.model
         on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
-        self.params, self.opt_state, measured = self.step(
-            model.graphdef, self.params, self.opt_state, model.frozen, on_mesh, self.task.letters
-        )
+        state = TrainState(self.params, self.opt_state)
+        (self.params, self.opt_state), measured = self.step(state, model.frozen, on_mesh, self.task.letters)
         return jax.device_get(measured)
 
     def _batches(self, prompts: Sequence[Any]) -> Batches:
@@ -178,7 +173,7 @@ def make_config(spec: dict[str, Any], how: How) -> Config:
     """The settings of a recipe on a job."""
     job = speed_data.JOBS[spec["job"]]
     batch, attention = how.batch, how.attention
-    if not job.params:
+    if not job.train:
         batch, attention = how.eval_batch or batch, how.eval_attention or attention
     return Config(
         model=ModelConfig(weights=spec["weights"], dtype=spec["dtype"], attention=attention, remat=how.remat),

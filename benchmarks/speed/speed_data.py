@@ -36,19 +36,19 @@ class Job:
     @property
     def together(self) -> bool:
         """Whether all recipes can be in memory at once; each has an optimizer's state of what it trains."""
-        return self.rank > 0 or not self.params
+        return self.rank > 0 or not self.train
 
     @property
     def rows(self) -> str:
         """The split it works on."""
-        return TRAIN if self.params else VALID
+        return TRAIN if self.train else VALID
 
 
 JOBS = {
     "lora_qv": Job(rank=8),
     "lora_all": Job(rank=8, projections=EVERYTHING),
     "full": Job(),
-    "eval": Job(params=False),
+    "eval": Job(train=False),
 }
 
 

@@ -35,8 +35,8 @@ def unique_flops(c: DecoderConfig, trees: Sequence[Tree], job: Job, options: int
     per_product = 2 * tokens(trees) * c.layers
     attention = 4 * visible_pairs(trees) * c.heads * c.head_width * c.layers
     head = 2 * answers * options * c.width
-    step_config = per_product * (weights + adapters) + attention + head
-    if not job.params:
-        return step_config
+    forward = per_product * (weights + adapters) + attention + head
+    if not job.train:
+        return forward
     trained = per_product * (adapters if job.rank else weights) + (0 if job.rank else head)
-    return 2 * step_config + trained + attention
+    return 2 * forward + trained + attention

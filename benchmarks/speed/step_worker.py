@@ -88,12 +88,12 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     from flax import nnx
 
     from survey_jax.config import BatchConfig, Config, LoraConfig, ModelConfig
-    from survey_jax.model.abstract import abstract_model, laid_out
+    from survey_jax.model.abstract import abstract_arrays, abstract_model
     from survey_jax.model.lora import LoraParam
     from survey_jax.parallel.sharding import make_mesh
     from survey_jax.training.build import check_attention, make_step_config
-    from survey_jax.training.optimizer import init_optimizer, make_optimizer
-    from survey_jax.training.step import compiled_train_step, option_logits
+    from survey_jax.training.optimizer import init_optimizer
+    from survey_jax.training.step import TrainState, compiled_train_step, option_logits
 
     config = Config(
         model=ModelConfig(weights="random", dtype=spec["dtype"], attention=spec["side"], remat=spec["remat"]),
@@ -101,6 +101,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         batch=BatchConfig(batch_size=spec["rows"], seq_len=spec["row_tokens"], groups_per_tree=spec["groups"]),
     )
     device, mesh = jax.devices()[0], make_mesh(1, 1, 1)
+    jax.set_mesh(mesh)
     check_attention(config, decoder, device)
     asked, tokens = questions(spec, decoder), spec["row_tokens"]
     room = trunk_room(asked, tokens, spec["groups"])
@@ -113,7 +114,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     if spec["side"] != "dense":
         step_config = dataclasses.replace(step_config, tree_shape=tree_shape(asked, shape, spec["side"]))
     graphdef, state = nnx.split(abstract_model(decoder, JOB.rank, JOB.projections))
-    places = laid_out(state, mesh, spec["dtype"], LoraParam)
+    places = abstract_arrays(state, mesh, spec["dtype"], LoraParam)
 
     draw = jax.jit(lambda key, shape, dtype: jax.random.normal(key, shape, dtype) * 0.02, static_argnums=(1, 2))
     leaves, tree = jax.tree.flatten(places)
@@ -121,8 +122,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
     drawn = [draw(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]  # one by one, to save memory
     model = nnx.merge(graphdef, jax.tree.unflatten(tree, drawn))
     graphdef, train, frozen = nnx.split(model, LoraParam, ...)  # type: ignore[misc]  # the stubs take no `...`
-    optimizer = make_optimizer(config.optim)
-    opt_state = init_optimizer(optimizer, train, mesh)
+    state = TrainState(train, init_optimizer(config.optim, train, mesh))
     letters = jax.numpy.arange(OPTIONS)
     host = {k: v for k, v in host.items() if k != "prompt"}
 
@@ -132,23 +132,23 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
 
     leak = _leak(functools.partial(logits, train, frozen), host, decoder)
     batch = jax.device_put({k: v[None] for k, v in host.items()})
-    step = compiled_train_step(step_config, optimizer, train, opt_state)
+    step = compiled_train_step(graphdef, step_config, config.optim, state)
     begin = time.perf_counter()
-    compiled = step.lower(graphdef, train, opt_state, frozen, batch, letters).compile()
+    compiled = step.lower(state, frozen, batch, letters).compile()
     compiled_in, sizes = time.perf_counter() - begin, compiled.memory_analysis()
     losses = []
 
     def once() -> None:
-        nonlocal train, opt_state
-        train, opt_state, measured = compiled(train, opt_state, frozen, batch, letters)
+        nonlocal state
+        state, measured = compiled(state, frozen, batch, letters)
         losses.append(float(measured["loss"]))
 
     seconds = timed(once, spec["steps"])
     computed = step_flops(
         decoder,
-        rows=spec["rows"],
-        tokens=tokens,
-        answers=shape.answers_per_seq,
+        batch_size=spec["rows"],
+        seq_len=tokens,
+        answers_per_seq=shape.answers_per_seq,
         options=OPTIONS,
         lora_rank=JOB.rank,
         projections=JOB.projections,
@@ -227,7 +227,7 @@ def torch_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
             settings, dtype=getattr(torch, spec["dtype"]), attn_implementation="sdpa"
         )
     causal.requires_grad_(False)
-    causal = with_adapters(causal, JOB).to(device).params()
+    causal = with_adapters(causal, JOB).to(device).train()
     trained = [p for p in causal.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()

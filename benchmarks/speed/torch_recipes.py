@@ -82,14 +82,14 @@ class TorchRecipe:
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(self.spec["folder"])
         self.answers = speed_data.read_rows(self.spec["data"], self.job)
         self.prompts, self.letters = speed_data.encode(Prompter(self.tokenizer, TEMPLATE), self.answers)
-        frozen = "bfloat16" if self.half and self.how.tuned and (self.job.rank or not self.job.params) else "float32"
+        frozen = "bfloat16" if self.half and self.how.tuned and (self.job.rank or not self.job.train) else "float32"
         self.causal = transformers.AutoModelForCausalLM.from_pretrained(
             self.spec["folder"], dtype=frozen, attn_implementation="sdpa"
         )
-        self.causal.requires_grad_(self.job.params and not self.job.rank)
-        if self.job.params and self.job.rank:
+        self.causal.requires_grad_(self.job.train and not self.job.rank)
+        if self.job.train and self.job.rank:
             self.causal = with_adapters(self.causal, self.job)
-        self.causal.params(self.job.params)
+        self.causal.train(self.job.train)
         self.trained = [p for p in self.causal.parameters() if p.requires_grad]
         self.inner, self.head = self.causal.model, self.causal.lm_head.weight
         if self.how.compiled:
@@ -104,12 +104,12 @@ class TorchRecipe:
         for template in ("paper", "question_first", "group_last"):
             encoded, _ = speed_data.encode(Prompter(self.tokenizer, template), rows)
             asked[template] = fingerprint(encoded)
-            losses[template] = self._one_step(encoded) if self.job.params else mean_kl(encoded, self._predict(encoded))
+            losses[template] = self._one_step(encoded) if self.job.train else mean_kl(encoded, self._predict(encoded))
         return {"losses": losses, "asked": asked, "compile_s": None}
 
     def prepare(self) -> None:
         """An optimizer whose moments are there, as after its first step."""
-        if not self.job.params:
+        if not self.job.train:
             return
         self.optimizer = torch.optim.AdamW(self.trained, lr=LR, weight_decay=0.0, fused=self.how.tuned or None)
         for parameter in self.trained:
@@ -118,7 +118,7 @@ class TorchRecipe:
         self.optimizer.zero_grad(set_to_none=True)
 
     def round(self, number: int, steps: int) -> dict[str, Any]:
-        if not self.job.params:
+        if not self.job.train:
             prompts = self.batches[0]
             begin = time.perf_counter()
             self._predict(prompts)
@@ -142,7 +142,7 @@ class TorchRecipe:
 
         Costs go with length, so that these have the speed of all of them together. Of evaluation: one sample.
         """
-        if not self.job.params:
+        if not self.job.train:
             return [speed_data.spread(self.prompts, self.how.eval_rows)]
         if not self.how.tuned:
             shuffled = [self.prompts[i] for i in np.random.default_rng(0).permutation(len(self.prompts))]

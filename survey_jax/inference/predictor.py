@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import io
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,70 +17,66 @@ from jaxtyping import Float
 from rich.progress import track
 
 from survey_jax.common.console import is_first, say
-from survey_jax.common.files import write_bytes
+from survey_jax.common.files import NpzStore
 from survey_jax.inputs.batches import evaluation_batches, local_rows, to_device
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import Task
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape, trunk_room
-from survey_jax.parallel.distributed import all_gather_text, check_stop
+from survey_jax.parallel.distributed import Poll, all_gather_text, check_stop
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig, letter_mass, predict_step
 
-EVERY = 60.0  # seconds of predicting that may be lost
+_SAVE_EVERY = 60.0  # seconds of predicting that may be lost
 
 
 class PredictionCache:
-    """Files under a folder, one for each set of prompts; process 0 reads and writes them.
+    """Partial predictions of an evaluation, so that it can be interrupted and resumed; process 0 reads and writes them.
 
     Args:
+      folder: beside the evaluation's results.
       key: what the predictions depend on besides label, prompts and letters: model, checkpoint, settings.
     """
 
     def __init__(self, folder: epath.Path, key: str):
-        self._folder, self._key, self._saved = folder, key, time.monotonic()
+        self._store, self._key, self._saved = NpzStore(folder, ("batches", "predictions")), key, time.monotonic()
 
-    def file(self, label: str, prompts: Sequence[Prompt], letters: np.ndarray) -> epath.Path:
-        """Where the predictions for some prompts are kept; another file if anything about them is different."""
+    def key(self, label: str, prompts: Sequence[Prompt], letters: np.ndarray) -> str:
+        """The name under which the predictions for some prompts are saved."""
         digest = hashlib.sha256(f"{self._key} {label}".encode() + letters.tobytes())
         for prompt in prompts:
             digest.update(prompt.tokens.tobytes() + b"|")
-        return self._folder / f"{digest.hexdigest()[:16]}.npz"
+        return digest.hexdigest()[:16]
 
-    def load(self, file: epath.Path, result: np.ndarray) -> int:
-        """Fills in what is kept, on process 0. Returns how many batches that was, on all."""
-        done = 0
-        if is_first() and file.exists():
-            try:
-                with np.load(io.BytesIO(file.read_bytes())) as cache:
-                    done, result[...] = int(cache["done"]), cache["result"]
-            except (ValueError, KeyError, zipfile.BadZipFile) as error:
-                say(f"warning: {file}: damaged ({error}); these predictions are made anew")
-        return int(all_gather_text(str(done))[0])
+    def load(self, key: str, predictions: np.ndarray) -> int:
+        """Fills in saved predictions on process 0. Returns of how many batches they are, on all processes."""
+        batches = 0
+        if is_first():
+            found = self._store.get(key, lambda a: a["predictions"].shape == predictions.shape)
+            if found is not None:
+                batches, predictions[...] = int(found["batches"]), found["predictions"]
+        return int(all_gather_text(str(batches))[0])
 
-    def save(self, file: epath.Path, done: int, result: np.ndarray, now: bool = False) -> None:
-        """Keeps the predictions of the first `done` batches if the last time is a while ago, or `now`."""
-        if is_first() and done and (now or time.monotonic() - self._saved > EVERY):
-            buffer = io.BytesIO()
-            np.savez(buffer, done=done, result=result)
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(file, buffer.getvalue())
+    def save(self, key: str, batches: int, predictions: np.ndarray, now: bool = False) -> None:
+        """Saves the predictions of the first so many batches if the last time is a while ago, or `now`."""
+        if is_first() and batches and (now or time.monotonic() - self._saved > _SAVE_EVERY):
+            self._store.put(key, batches=batches, predictions=predictions)
             self._saved = time.monotonic()
 
     def clear(self) -> None:
-        """The results are there."""
-        if is_first() and self._folder.exists():
-            self._folder.rmtree()
+        """Deletes the cache once the results are written."""
+        if is_first():
+            self._store.clear()
 
 
 def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, StepConfig]:
-    """Shape of, and computation for, `evaluation_batches` of these prompts.
+    """Shape and step configuration for `evaluation_batches` of these prompts.
 
-    Both go by them: what prompts of a question share depends on which of them there are.
+    Both depend on the prompts: what those of a question share depends on which of them are present.
     """
     questions = group_questions(prompts)
     room = trunk_room(questions, model.shape.seq_len, model.shape.answers_per_seq)
     shape = dataclasses.replace(model.shape, trunk_len=room)
-    step_config = dataclasses.replace(model.step_config, remat="none")  # no backward pass, nothing to save
+    step_config = dataclasses.replace(model.step_config, remat="none")  # there is no backward pass
     if step_config.tree_shape is not None:
         sizes = tree_shape(questions, shape, step_config.tree_shape.back_end)
         step_config = dataclasses.replace(step_config, tree_shape=sizes)
@@ -90,9 +84,9 @@ def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchSha
 
 
 def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
-    """A step over an evaluation batch, compiled; gives its answers [B, A, ...] and whose they are [B, A].
+    """Compiles `step` for evaluation batches; returns its answers [B, A, ...] and the indices of their prompts [B, A].
 
-    Every process gets those of all rows, whoever computed them.
+    Every process gets the answers of all rows.
     """
 
     def both(graphdef: Any, params: Any, frozen: Any, batch: Any, letters: Any, *, step_config: StepConfig) -> Any:
@@ -111,20 +105,20 @@ def over_prompts(
     label: str,
     done: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """An `evaluation_step` batch after batch: answers [n, ...] and the indices of their prompts [n].
+    """Runs an `evaluation_step` on all batches; yields answers [n, ...] and the indices of their prompts [n].
 
     Args:
-      label: what is being done, for the progress bar on a terminal.
-      done: batches to leave out at the beginning.
+      label: shown by the progress bar on a terminal.
+      done: how many batches to skip at the beginning.
 
     Raises:
-      Stopped: see `distributed.stop_requested`, between two batches.
+      Stopped: between two batches, see `distributed.check_stop`.
     """
     shape, step_config = evaluation_layout(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
-    hidden = not (is_first() and sys.stdout.isatty())
+    poll, hidden = Poll(), not (is_first() and sys.stdout.isatty())
     for batch in track(batches, label, transient=True, disable=hidden):
-        check_stop(label)
+        check_stop(label, poll=poll)
         on_mesh = to_device(batch, model.mesh, shape.batch_size, False)
         answers, prompt = jax.device_get(
             step(model.graphdef, params, model.frozen, on_mesh, letters, step_config=step_config)
@@ -133,11 +127,11 @@ def over_prompts(
 
 
 class Predictor:
-    """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once.
+    """Predicts option probabilities for any prompts; with dense attention it compiles once.
 
     Args:
       letters: token ids of the run's letters.
-      kept: where predictions under way are kept, so that the next start need not make them again.
+      cache: of partial predictions, so that an interrupted evaluation can resume.
     """
 
     def __init__(self, model: Model, letters: np.ndarray, cache: PredictionCache | None = None):
@@ -149,10 +143,10 @@ class Predictor:
     ) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal.
 
-        Several processes get the same, unless some were kept: then process 0 alone has all.
+        All processes get the same, unless some come from the cache: then only process 0 has all of them.
 
         Args:
-          letters: token ids of the letters, where the prompts are of another template than the run's.
+          letters: token ids of the letters, if the prompts have another template than the run's.
 
         Raises:
           Stopped: see `over_prompts`.
@@ -160,24 +154,24 @@ class Predictor:
         letters = self._letters if letters is None else letters
         result, done = np.zeros((len(prompts), self.options), np.float64), 0
         if self._cache:
-            file = self._cache.file(label, prompts, letters)
-            done = self._cache.load(file, result)
+            key = self._cache.key(label, prompts, letters)
+            done = self._cache.load(key, result)
         try:
             for probs, indices in over_prompts(self._model, self._predict, params, prompts, letters, label, done):
                 result[indices] = probs
                 done += 1
                 if self._cache:
-                    self._cache.save(file, done, result)
+                    self._cache.save(key, done, result)
         finally:
             if self._cache:
-                self._cache.save(file, done, result, now=True)
-        for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
+                self._cache.save(key, done, result, now=True)
+        for row, prompt in zip(result, prompts, strict=True):  # from the order of letters to that of options
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result
 
     def letter_mass(self, params: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
-        prompts = prompts[: self._model.shape.batch_size * self._model.shape.answers_per_seq]  # no more are in it
+        prompts = prompts[: self._model.shape.batch_size * self._model.shape.answers_per_seq]  # no batch has more
         mass, _ = next(over_prompts(self._model, self._mass, params, prompts, self._letters, "the letters' mass"))
         return float(mass.mean())
 

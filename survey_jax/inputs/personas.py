@@ -1,17 +1,22 @@
-"""A group in words: how a prompt tells the model whose answers it should predict.
+"""Words for a group: how a prompt tells the model whose answers to predict.
 
-Four ways. `someone` is a noun phrase ("someone from Kenya, aged 18-29"), for templates that talk about the group. The
-other three are OpinionQA's (Santurkar et al. 2023, arXiv 2303.17548, section 3) as SubPOP words them (Suh et al. 2025,
-arXiv 2502.16761): a question that the respondent has answered (`qa`), a description of oneself (`bio`) and an
+There are four ways. `someone` is a noun phrase ("someone from Kenya, aged 18-29"), for templates that talk about the
+group. The other three are OpinionQA's (Santurkar et al. 2023, arXiv 2303.17548, section 3) as SubPOP words them (Suh et
+al. 2025, arXiv 2502.16761): a question that the respondent has answered (`qa`), a description of oneself (`bio`) and an
 instruction (`portray`). A group with several attributes gets a question, a sentence or a clause for each; one without
 any gets nothing.
 
-SubPOP's surveys are of the United States and do not say so; neither do its three ways here, unless the country is all
-there is to say of a group.
+SubPOP's surveys are from the United States and its prompts do not say so; nor do these three, unless the country is a
+group's only attribute.
 """
 
 import dataclasses
+import functools
 import string
+from collections.abc import Mapping
+from importlib import resources
+
+import yaml
 
 from survey_jax.survey.table import Group
 
@@ -20,14 +25,14 @@ _HOME = ("country", "United States")
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """SubPOP's words for an attribute.
+    """SubPOP's wording of an attribute.
 
     Attributes:
-      question: asked by `qa`.
-      options: its answers. A value that is none of them is given as it is, without a letter.
-      topic: of the description, in "provide a short description of ...".
+      question: the question of `qa`.
+      options: its answers. Any other value is written without a letter.
+      topic: completes "provide a short description of ..." in `bio`.
       bio, portray: sentence and clause, with {} for the value.
-      values: SubPOP's word for a value where its prompts have another than its tables.
+      values: value -> wording, where SubPOP's prompts use another word than its tables.
     """
 
     question: str
@@ -35,121 +40,24 @@ class Attribute:
     topic: str
     bio: str
     portray: str
-    values: tuple[tuple[str, str], ...] = ()
+    values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def word(self, value: str) -> str:
-        """A value as prompts have it."""
-        return dict(self.values).get(value, value)
+        """The wording of a value in prompts."""
+        return self.values.get(value, value)
 
 
-ATTRIBUTES = {
-    "age": Attribute(
-        "How old are you?",
-        ("18-29", "30-49", "50-64", "65+"),
-        "your age group",
-        "I am in the age group {}",
-        "you were in the age group of {}",
-    ),
-    "sex": Attribute(
-        "What is the sex that you were assigned at birth?",
-        ("Male", "Female"),
-        "the sex you were assigned at birth",
-        "I identify as {}",
-        "the sex you were assigned at birth were {}",
-    ),
-    "race": Attribute(
-        "Which race or ethnicity do you identify with?",
-        ("White", "Black", "Asian", "Hispanic", "Other"),
-        "your race or ethnicity",
-        "I am {}",
-        "your race or ethnicity were {}",
-    ),
-    "education": Attribute(
-        "What is the highest level of schooling or degree that you have completed?",
-        ("Less than high school", "High school graduate", "Some college, no degree", "Associate's degree",
-         "College graduate/some postgrad", "Postgraduate"),
-        "your current education level",
-        "The highest level of education I have completed is {}",
-        "the highest level of education you have completed is {}",
-    ),
-    "income": Attribute(
-        "Last year, what was your total family income from all sources, before taxes?",
-        ("Less than $30,000", "$30,000-$50,000", "$50,000-$75,000", "$75,000-$100,000", "$100,000 or more"),
-        "your current family income",
-        "Last year, my total family income from all sources, before taxes was {}",
-        "last year, your total family income from all sources, before taxes was {}",
-    ),
-    "region": Attribute(
-        "Which part of the United States do you currently live in?",
-        ("Northeast", "Midwest", "South", "West"),
-        "the region you currently reside in within the US",
-        "I currently reside in the {}",
-        "you currently resided in the {}",
-    ),
-    "party": Attribute(
-        "In politics today, do you consider yourself a",
-        ("Republican", "Democrat", "Independent", "Something else"),
-        "your political affiliation",
-        "In politics today, I consider myself a {}",
-        "in politics today, you considered yourself a {}",
-        (("Other", "Something else"),),
-    ),
-    "ideology": Attribute(
-        "In general, would you describe your political views as",
-        ("Very conservative", "Conservative", "Moderate", "Liberal", "Very liberal"),
-        "your political ideology",
-        "I would describe my political views as {}",
-        "your political views were {}",
-    ),
-    "religion": Attribute(
-        "What is your present religion, if any?",
-        ("Protestant", "Roman Catholic", "Mormon", "Orthodox", "Jewish", "Muslim", "Buddhist", "Hindu", "Atheist",
-         "Agnostic", "Other", "Nothing in particular"),
-        "your religious preferences",
-        "My present religion is {}",
-        "your present religion was {}",
-    ),
-    "religious_attendance": Attribute(
-        "Aside from weddings and funerals, how often do you attend religious services?",
-        ("More than once a week", "Once a week", "Once or twice a month", "A few times a year", "Seldom", "Never"),
-        "your attendance at religious services",
-        "Aside from weddings and funerals, I would describe my frequency of attending religious services as {}",
-        "aside from weddings and funerals, the frequency of your attendance at religious services was {}",
-    ),
-    "marital_status": Attribute(
-        "Which of these best describes your marital status?",
-        ("Married", "Living with a partner", "Divorced", "Separated", "Widowed",
-         "Unmarried and have never been married"),
-        "your current marital status",
-        "I am {}",
-        "your current marital status is {}",
-        (("Never been married", "Unmarried and have never been married"),),
-    ),
-    "citizen": Attribute(
-        "Are you a citizen of the United States?",
-        ("a US Citizen", "a Non-US Citizen"),
-        "your current US citizenship status",
-        "I am {}",
-        "you were {}",
-        (("Yes", "a US Citizen"), ("No", "a Non-US Citizen")),
-    ),
-    "country": Attribute(
-        "Which country do you live in?",
-        (),
-        "the country you live in",
-        "I live in {}",
-        "you lived in {}",
-    ),
-    "year": Attribute(
-        "Which year is it?",
-        (),
-        "the present year",
-        "The year is {}",
-        "the year were {}",
-    ),
-}  # fmt: skip
+@functools.cache
+def subpop_attributes() -> dict[str, Attribute]:
+    """SubPOP's words by attribute, from `data/subpop_attributes.yaml`."""
+    text = (resources.files("survey_jax") / "data" / "subpop_attributes.yaml").read_text(encoding="utf-8")
+    return {
+        name: Attribute(**words | {"options": tuple(words.get("options", ()))})
+        for name, words in yaml.safe_load(text).items()
+    }
 
-# Attribute -> how it continues "someone ...", in the order of speech. Others read "whose ATTRIBUTE is VALUE".
+
+# Attribute -> how it continues "someone ...", in this order. Other attributes read "whose ATTRIBUTE is VALUE".
 _PHRASES = {
     "country": "from {}",
     "state": "living in {}",
@@ -170,7 +78,7 @@ _PHRASES_ZH = {"country": "来自{}", "region": "住在{}", "age": "年龄为{}"
 
 
 def someone(group: Group) -> str:
-    """E.g. "someone from Kenya, aged 18-29, asked in 2014"; of nobody in particular: "someone"."""
+    """E.g. "someone from Kenya, aged 18-29, asked in 2014"; "someone" for an empty group."""
     known, others = _phrases(group, _PHRASES)
     return "someone" + " " * bool(group) + ", ".join(known + [f"whose {a.replace('_', ' ')} is {v}" for a, v in others])
 
@@ -184,14 +92,14 @@ def someone_zh(group: Group) -> str:
 
 
 def _phrases(group: Group, phrases: dict[str, str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The attributes that have a phrase, in its words and in the phrases' order, and the rest."""
+    """The phrases of the attributes that have one, in the order of `phrases`, and the other attributes."""
     values = dict(group)
     known = [phrases[a].format(values.pop(a)) for a in phrases if a in values]
     return known, list(values.items())
 
 
 def qa(group: Group) -> str:
-    """Questions that the respondent has answered, and a line that leads on to the next one."""
+    """Questions about the group with its answers, and a line that leads to the next question."""
     if not group:
         return ""
     blocks = []
@@ -206,7 +114,7 @@ def qa(group: Group) -> str:
 
 
 def bio(group: Group) -> str:
-    """A request for a description of oneself, and the description."""
+    """A request to describe oneself, and the description."""
     if not group:
         return ""
     said = [(_attribute(name), value) for name, value in _said(group)]
@@ -226,14 +134,14 @@ def portray(group: Group) -> str:
 
 
 def _said(group: Group) -> Group:
-    """What SubPOP's ways say of a group."""
+    """The attributes that SubPOP's three ways mention."""
     return tuple(pair for pair in group if pair != _HOME) or group
 
 
 def _attribute(name: str) -> Attribute:
-    """SubPOP's words, or plain ones after the same pattern."""
-    if name in ATTRIBUTES:
-        return ATTRIBUTES[name]
+    """SubPOP's wording of an attribute, or plain wording after the same pattern."""
+    if name in subpop_attributes():
+        return subpop_attributes()[name]
     plain = name.replace("_", " ").replace("{", "{{").replace("}", "}}")
     spoken = name.replace("_", " ")
     return Attribute(f"What is your {spoken}?", (), f"your {spoken}", f"My {plain} is {{}}", f"your {plain} were {{}}")

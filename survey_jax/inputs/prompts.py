@@ -1,4 +1,4 @@
-"""Survey rows to prompts: templates and their languages, chat formats, and the letter-token contract."""
+"""Turns survey rows into prompts: templates, languages, chat formats, and the letter-token contract."""
 
 import dataclasses
 import re
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.inputs import personas
-from survey_jax.inputs.token_cache import CachedTokenizer, Tokens
+from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache, Tokens
 from survey_jax.survey.table import MAX_OPTIONS, Answer, Group
 
 if TYPE_CHECKING:
     import transformers
 
 LETTERS = string.ascii_uppercase
-_CONTEXT = 48  # characters before the letter that can matter to how a tokenizer splits it off
+_CONTEXT = 48  # characters before a letter that may affect how it is tokenised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Template:
       stem: the start of the answer, ending right before the letter (or before its `lead`); may hold {group}.
       option: one option, with {letter} and {text}.
       separator: between options.
-      choice: one of {choices}, with {letter}; they are joined by commas.
-      lead: what comes between stem and letter, in one token with the letter.
-      describe: the group in words.
+      choice: one of {choices}, with {letter}; choices are joined by commas.
+      lead: text between stem and letter, in one token with the letter.
+      describe: puts the group into words.
     """
 
     body: str
@@ -44,7 +45,7 @@ class Template:
     describe: Callable[[Group], str] = personas.someone
 
 
-# Suh et al. 2025 (SubPOP): the question as their published code writes it, after what steers the model.
+# Suh et al. 2025 (SubPOP): the question as in their published code, after the description of the group.
 _SUBPOP = Template(
     body="{group}Question: {question}\n{options}\nAnswer as a choice between {choices}\n\n",
     stem="Answer:",
@@ -54,10 +55,10 @@ _SUBPOP = Template(
 
 _PAPER_STEM = " If had to select one of the options, my answer would be ("
 
-# Template -> language of its own words -> text. The language is that of a row, see `Prompter`.
+# Template -> language of its own words -> text.
 TEMPLATES: dict[str, dict[str, Template]] = {
-    # Cao et al. 2025, section 3.1, as their published code writes it: the group first, so prompts share little. Their
-    # Chinese prompts keep the English stem.
+    # Cao et al. 2025, section 3.1, as in their published code: the group comes first, so prompts share little. Their
+    # Chinese prompts have the English stem.
     "paper": {
         "en": Template(
             body="How would {group} answer the following question:\n\n{question} \nHere are the options: \n{options}",
@@ -73,7 +74,7 @@ TEMPLATES: dict[str, dict[str, Template]] = {
             describe=personas.someone_zh,
         ),
     },
-    # The group last: all groups of a question share everything up to the stem.
+    # The group comes last: the prompts of a question share everything up to the stem.
     "question_first": {
         "en": Template(
             body="{question}\n{options}",
@@ -85,7 +86,7 @@ TEMPLATES: dict[str, dict[str, Template]] = {
             describe=personas.someone_zh,
         ),
     },
-    # The same with next to nothing after the group: a branch is about four tokens instead of fourteen.
+    # The same with almost nothing after the group: a branch has about four tokens instead of fourteen.
     "group_last": {
         "en": Template(body="{question}\n{options}", stem="\nAnswer given by {group}: ("),
         "zh": Template(body="{question}\n{options}", stem="\n回答者：{group}，答案： (", describe=personas.someone_zh),
@@ -99,10 +100,10 @@ ORDERS = ("listed", "reversed", "shuffled")
 
 
 def option_order(answer: Answer, order: str, seed: int) -> tuple[int, ...]:
-    """Which option stands under each letter; the same for all groups of a question.
+    """The index of the option at each letter; the same for all groups of a question.
 
     Args:
-      order: one of ORDERS. "shuffled" draws an order for each question by the seed.
+      order: one of ORDERS. "shuffled" draws an order for each question from the seed.
     """
     indices = range(len(answer.options))
     if order == "reversed":
@@ -119,7 +120,7 @@ class Prompt:
 
     Attributes:
       tokens: int32 [t].
-      order: which of the row's options stands under each letter.
+      order: the index of the row's option at each letter.
     """
 
     answer: Answer
@@ -128,15 +129,15 @@ class Prompt:
 
     @property
     def target(self) -> list[float]:
-        """The row's distribution, letter by letter."""
+        """The row's distribution, in the order of letters."""
         return [self.answer.probs[option] for option in self.order]
 
 
 def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list[Prompt]:
-    """Prompts of at most so many tokens.
+    """The prompts of at most `max_tokens` tokens.
 
     Args:
-      drop_long: leave longer ones out, and say how many, instead of stopping.
+      drop_long: leave out longer prompts and print how many, instead of raising an error.
 
     Raises:
       UserError: a prompt is too long; names the row.
@@ -148,19 +149,20 @@ def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list
             f"batch.seq_len ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
         )
     if long:
-        print(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens", flush=True)
+        say(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens")
     return [p for p in prompts if len(p.tokens) <= max_tokens]
 
 
 class Prompter:
-    """A tokenizer and a template that keep the letter-token contract.
+    """Makes prompts with a tokenizer and a template, and checks the letter-token contract.
 
     Args:
-      tokenizer: any Hugging Face tokenizer; a cached one need not be built for prompts that it has on disk.
+      tokenizer: any Hugging Face tokenizer.
       template: a key of TEMPLATES.
-      chat: wrap the body as a user's turn by the tokenizer's own chat template, and start the reply with the stem.
-      language: of the template's own words ("zh"); "" = of each row's `language`, English where it has none.
-      order: of the options, one of ORDERS; `seed` is that of "shuffled".
+      chat: make the body a user's turn by the tokenizer's chat template, and start the reply with the stem.
+      language: of the template's own words ("zh"); "": that of each row, English if it has none.
+      order: of the options, one of ORDERS; `seed` is for "shuffled".
+      cache: of prompts' tokens; the tokenizer is not used for prompts that are in it.
 
     Raises:
       UserError: unknown template or order; a language that the template does not have; chat without a chat template.
@@ -168,13 +170,14 @@ class Prompter:
 
     def __init__(
         self,
-        tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer",
+        tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
         template: str,
         chat: bool = False,
         *,
         language: str = "",
         order: str = "listed",
         seed: int = 0,
+        cache: TokenCache | None = None,
     ):
         if template not in TEMPLATES:
             raise UserError(f"data.template: {template!r} is unknown; choose from {', '.join(TEMPLATES)}")
@@ -182,7 +185,7 @@ class Prompter:
             raise UserError(f"data.language: {template!r} has no {language!r}, only {', '.join(TEMPLATES[template])}")
         if chat and not tokenizer.chat_template:
             raise UserError("data.chat: this tokenizer has no chat template; set it to False or use an instruct model")
-        self.tokenizer, self.name, self.chat = tokenizer, template, chat
+        self.tokenizer, self.name, self.chat, self._cache = tokenizer, template, chat, cache
         self.language, self.order, self.seed = language, order, seed
         self.lead = next(iter(TEMPLATES[template].values())).lead
 
@@ -204,7 +207,7 @@ class Prompter:
         return str(start) + stem.lstrip()
 
     def option_order(self, answer: Answer) -> tuple[int, ...]:
-        """Which of the row's options stands under each letter."""
+        """The index of the row's option at each letter."""
         return option_order(answer, self.order, self.seed)
 
     def words(self, answer: Answer) -> str:
@@ -225,7 +228,7 @@ class Prompter:
 
         Args:
           max_tokens: the longest prompt allowed.
-          drop_long: leave longer ones out, and say how many, instead of stopping.
+          drop_long: leave out longer prompts and print how many, instead of raising an error.
 
         Raises:
           UserError: a prompt is too long (names the row), or a letter breaks the contract.
@@ -237,7 +240,7 @@ class Prompter:
 
         Args:
           answers: at least one.
-          options: K, unless a row has more.
+          options: K, the number of letters, unless a row has more options.
 
         Raises:
           UserError: a letter breaks the contract.
@@ -249,21 +252,19 @@ class Prompter:
             letters = self.letters(texts, count)
             return Tokens([np.array(ids, np.int32) for ids in self._ids(texts)], letters)
 
-        if isinstance(self.tokenizer, CachedTokenizer):
-            ids, letters = self.tokenizer.kept([self.lead, f"chat {self.chat}", f"{count} letters"], texts, make)
-        else:
-            ids, letters = make()
+        settings = [self.lead, f"chat {self.chat}", f"{count} letters"]
+        ids, letters = self._cache.get(settings, texts, make) if self._cache else make()
         prompts = [Prompt(a, tokens, self.option_order(a)) for a, tokens in zip(answers, ids, strict=True)]
         return prompts, letters
 
     def letters(self, texts: Sequence[str], count: int) -> np.ndarray:
         """Token id of each letter (with its lead) in its context, int32 [count].
 
-        Checks the letter-token contract on every distinct ending of the texts: adding the letter adds exactly one token
-        and leaves the prompt's own tokens alone, and letters' tokens differ, everywhere the same.
+        Checks the letter-token contract on every distinct ending of the texts: adding a letter adds exactly one token
+        and does not change the prompt's own tokens; the tokens of letters differ, and are the same for all prompts.
 
         Raises:
-          UserError: naming tokenizer, template and letter.
+          UserError: names tokenizer, template and letter.
         """
         if count > MAX_OPTIONS:
             raise UserError(f"{count} options: at most {MAX_OPTIONS} can have a letter")
@@ -293,5 +294,5 @@ class Prompter:
         )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # A chat template writes its own special tokens, beginning-of-sequence included.
+        # A chat template adds special tokens itself, including beginning-of-sequence.
         return self.tokenizer(list(texts), add_special_tokens=not self.chat)["input_ids"]

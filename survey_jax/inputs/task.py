@@ -1,9 +1,8 @@
-"""A run's data: the tables, split, put into prompts and tokenised."""
+"""The data of a run: tables, splits and tokenised prompts."""
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,22 +11,22 @@ from etils import epath
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.inputs.prompts import Prompt, Prompter, limited
-from survey_jax.inputs.token_cache import CachedTokenizer
+from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.inputs.trees import BatchShape, group_questions, trunk_room
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.survey.evaluation.metrics import scale_points
 from survey_jax.survey.splits.split import Splits, split
-from survey_jax.survey.table import Answer, read_table
+from survey_jax.survey.table import DEMO, Answer, read_table
 
 if TYPE_CHECKING:
     import transformers
 
-EXTRA = "data"  # the split of tables given to eval.py by --data
+EXTRA = "data"  # the split of tables given by eval.py --data
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The data of a run, as text and as tokens."""
+    """The data of a run."""
 
     splits: Splits
     prompter: Prompter
@@ -35,43 +34,46 @@ class Task:
     letters: np.ndarray  # token ids, int32 [K]
 
 
-def open_tokenizer(config: Config, pretrained: Pretrained) -> CachedTokenizer:
-    """The model's tokenizer; what it makes of the tables is kept under `run.cache`."""
-    folder = epath.Path(config.run.cache) / "tokens" if config.run.cache else None
-    return CachedTokenizer(pretrained.tokenizer, pretrained.tokenizer_fingerprint(), folder)
+def open_tokenizer(config: Config, pretrained: Pretrained) -> tuple[LazyTokenizer, TokenCache | None]:
+    """The model's tokenizer, and the cache of tokens under `run.cache`."""
+    tokenizer = LazyTokenizer(pretrained.tokenizer)
+    if not config.run.cache:
+        return tokenizer, None
+    return tokenizer, TokenCache(epath.Path(config.run.cache) / "tokens", pretrained.tokenizer_fingerprint())
 
 
-def make_prompter(config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | CachedTokenizer") -> Prompter:
+def make_prompter(
+    config: Config, tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer", cache: TokenCache | None = None
+) -> Prompter:
     """The config's template on a tokenizer."""
     d = config.data
     order, seed = d.option_order, config.run.seed
-    return Prompter(tokenizer, d.template, d.chat, language=d.language, order=order, seed=seed)
+    return Prompter(tokenizer, d.template, d.chat, language=d.language, order=order, seed=seed, cache=cache)
 
 
 def read_answers(config: Config) -> list[Answer]:
     """All rows of the config's tables. Raises UserError where two tables hold the same row."""
     answers: list[Answer] = []
     for table in config.data.tables:
-        path = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz") if table == "demo" else table
-        answers += read_table(path, config.data.question_columns)
+        answers += read_table(DEMO if table == "demo" else table, config.data.question_columns)
     seen: set[object] = set()
     for answer in answers:
         if answer.key in seen:
-            raise UserError(f"config.data.tables: {answer.describe()} stands in more than one table")
+            raise UserError(f"config.data.tables: {answer.describe()} appears in more than one table")
         seen.add(answer.key)
     return answers
 
 
 def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ()) -> Task:
-    """Reads tables, makes splits, tokenises; every check that can fail on data has run when this returns.
+    """Reads tables, makes splits and tokenises; everything that can fail on data has been checked when this returns.
 
     Args:
-      extra: rows to evaluate besides the config's own, as the split EXTRA.
+      extra: more rows to evaluate, as the split EXTRA.
     """
     splits = split(read_answers(config), config.data.splits)
     parts = splits.rows | ({EXTRA: list(extra)} if extra else {})
     rows = [a for part in parts.values() for a in part]
-    scale_points(rows)  # refuses bad ones here rather than at the first evaluation
+    scale_points(rows)  # refuses bad scales now rather than at the first evaluation
     everything, letters = prompter.tokenise(rows)
     made, limits = iter(everything), (config.batch.seq_len, config.data.drop_long)
     prompts = {name: limited(list(itertools.islice(made, len(part))), *limits) for name, part in parts.items()}
@@ -82,7 +84,7 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
-    """Fixed batch sizes: as configured, and room for the trunks of rows full of these prompts."""
+    """The sizes of a batch: as configured, with room for the trunks of these prompts."""
     b = config.batch
     drawn = min(b.groups_per_tree, b.answers_per_question or b.groups_per_tree)
     room = trunk_room(group_questions(prompts), b.seq_len, drawn)

@@ -1,1 +1,1 @@
-"""The language model: decoder, attention, adapters, weights in and out. Knows nothing of surveys."""
+"""The language model: decoder, attention, adapters. Opens no file, and knows nothing of surveys."""

@@ -1,4 +1,4 @@
-"""Models without values: shapes, types and layouts of all parameters."""
+"""Models without values: the shape, dtype and sharding of every parameter."""
 
 from typing import Any
 
@@ -12,7 +12,12 @@ from survey_jax.parallel.sharding import parameter_shardings
 
 
 def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...], quantize: str = "") -> Decoder:
-    """The model's shapes and axes without memory; with adapters if lora_rank > 0, quantised if `quantize` says how."""
+    """A model whose parameters have shapes and logical axes, but no memory.
+
+    Args:
+      lora_rank: the rank of the adapters on `projections`; 0: no adapters.
+      quantize: how projections are stored, a key of `quantize.KINDS`; "": as plain numbers.
+    """
 
     def build() -> Decoder:
         model = Decoder(config)
@@ -25,12 +30,18 @@ def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str
     return nnx.eval_shape(build)
 
 
-def laid_out(state: nnx.State, mesh: jax.sharding.Mesh, frozen_dtype: str, trainable: type) -> nnx.State:
-    """An abstract state as it will be in memory: `jax.ShapeDtypeStruct`s with their layouts; see `load_model`."""
-    variables, shardings = _by_name(state), parameter_shardings(state, mesh)
+def abstract_arrays(state: nnx.State, mesh: jax.sharding.Mesh, frozen_dtype: str, trainable: type) -> nnx.State:
+    """The arrays that a model's state will have in memory, as `jax.ShapeDtypeStruct`s with shardings.
+
+    Args:
+      state: of an `abstract_model`.
+      frozen_dtype: the dtype of parameters that are neither trained nor quantised.
+      trainable: the Variable type that training updates; such parameters are float32.
+    """
+    variables, shardings = variables_by_name(state), parameter_shardings(state, mesh)
 
     def one(path: tuple[Any, ...], variable: Any) -> Any:
-        name, sharding = _name(path), variable.get_value()
+        name, sharding = parameter_name(path), variable.get_value()
         quantised = f"{name}_scale" in variables or name.endswith("_scale")
         kept = variables[name].dtype if quantised else frozen_dtype
         dtype = "float32" if isinstance(variable, trainable) and not quantised else kept
@@ -39,9 +50,11 @@ def laid_out(state: nnx.State, mesh: jax.sharding.Mesh, frozen_dtype: str, train
     return nnx.from_flat_state([(path, one(path, variable)) for path, variable in nnx.to_flat_state(shardings)])
 
 
-def _by_name(state: nnx.State) -> dict[str, Any]:
-    return {_name(path): variable for path, variable in nnx.to_flat_state(state)}
+def variables_by_name(state: nnx.State) -> dict[str, Any]:
+    """A state's variables by parameter name, in the state's order."""
+    return {parameter_name(path): variable for path, variable in nnx.to_flat_state(state)}
 
 
-def _name(path: tuple[Any, ...]) -> str:
+def parameter_name(path: tuple[Any, ...]) -> str:
+    """The name of the parameter at a path of a state: "blocks.q", say."""
     return ".".join(map(str, path))

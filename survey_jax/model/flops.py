@@ -1,7 +1,7 @@
 """How many floating-point operations a step computes, from the architecture alone.
 
-XLA's own count takes the body of a loop once, however often it runs, so it cannot serve (layers and microbatches are
-loops). Counted are matrix products, two operations a multiply-add; everything else is small beside them.
+XLA's own count cannot be used: it counts the body of a loop once, however often it runs, and layers and microbatches
+are loops. Only matrix products are counted, as two operations for each multiply-add; all the rest is small beside them.
 """
 
 import dataclasses
@@ -13,12 +13,12 @@ from survey_jax.model.decoder import PROJECTIONS, DecoderConfig
 
 @dataclasses.dataclass(frozen=True)
 class Flops:
-    """Of some rows, over all devices.
+    """Floating-point operations of a step, summed over devices.
 
     Attributes:
-      forward: what evaluation computes too.
-      backward: gradients of activations and of what is trained.
-      recomputed: parts of the forward pass that attention's gradient and `remat` compute once more.
+      forward: the forward pass, which evaluation computes, too.
+      backward: gradients with respect to activations and trained parameters.
+      recomputed: parts of the forward pass that attention's gradient and `remat` compute a second time.
     """
 
     forward: float
@@ -27,45 +27,49 @@ class Flops:
 
     @property
     def useful(self) -> float:
-        """What model FLOPs utilisation counts (Chowdhery et al. 2022, appendix B): nothing twice."""
+        """What model FLOPs utilisation counts (Chowdhery et al. 2022, appendix B): recomputation is left out."""
         return self.forward + self.backward
 
     @property
     def total(self) -> float:
-        """What the devices compute."""
+        """What the devices really compute, recomputation included."""
         return self.forward + self.backward + self.recomputed
 
 
 def step_flops(
     c: DecoderConfig,
     *,
-    rows: int,
-    tokens: int,
-    answers: int,
+    batch_size: int,
+    seq_len: int,
+    answers_per_seq: int,
     options: int,
     lora_rank: int,
     projections: tuple[str, ...],
     remat: str,
     tree_shape: TreeShape | None = None,
 ) -> Flops:
-    """A training step.
+    """FLOPs of a training step.
 
     Args:
-      rows: of all microbatches; tokens, answers: of a row, padding included; options: letters K.
-      lora_rank: 0 for full fine-tuning; projections: those with adapters.
+      batch_size: sequences of all microbatches together.
+      seq_len, answers_per_seq: tokens and answers of a sequence, padding included.
+      options: letters K whose logits are computed.
+      lora_rank: 0 for full fine-tuning.
+      projections: those with adapters.
       remat: a key of decoder.REMAT.
-      tree_shape: of all back ends but dense attention; None for that.
+      tree_shape: the layout that attention relies on; None for dense attention.
     """
     width = projection_widths(c)
     adapted = projections if lora_rank else ()
     weights = sum(math.prod(width[name]) for name in PROJECTIONS)
     adapters = sum(lora_rank * sum(width[name]) for name in adapted)
-    per_product = 2 * rows * tokens * c.layers  # of one weight, over all tokens of all layers
-    attention = 4 * rows * attention_pairs(tokens, tree_shape) * c.heads * c.head_width * c.layers  # q k', then times v
-    head = 2 * rows * answers * options * c.width
+    per_product = 2 * batch_size * seq_len * c.layers  # for one weight in each layer
+    pairs = batch_size * attention_pairs(seq_len, tree_shape)
+    attention = 4 * pairs * c.heads * c.head_width * c.layers  # q k', then the weighted sum of v
+    head = 2 * batch_size * answers_per_seq * options * c.width
 
     forward = per_product * (weights + adapters) + attention + head
-    # Each product has two gradients of its own size; the one of a frozen weight is left out.
+    # Each product has two gradients of its own size; a frozen weight's gradient is not computed.
     trained = per_product * (adapters if lora_rank else weights) + (0 if lora_rank else head)
     recomputed = _attention_recomputed(attention, remat, tree_shape.back_end if tree_shape else "dense")
     if remat == "full":
@@ -74,8 +78,12 @@ def step_flops(
 
 
 def _attention_recomputed(attention: int, remat: str, back_end: str) -> int:
-    """Its gradient computes the scores again: splash in each of two kernels, and another product twice; with "full",
-    XLA computes them once for the layer and its gradient, but cannot look into kernels."""
+    """FLOPs of attention's forward pass (`attention`) that its backward pass repeats.
+
+    The backward pass computes the scores again; splash does so in each of two kernels, and repeats one more product.
+    With "full", the layer's whole forward pass is repeated: XLA shares its scores with those of the backward pass,
+    but cannot do so inside kernels.
+    """
     again = attention // 2 * (3 if back_end == "splash" else 1)
     if remat != "full":
         return again
@@ -83,7 +91,7 @@ def _attention_recomputed(attention: int, remat: str, back_end: str) -> int:
 
 
 def _weights_recomputed(c: DecoderConfig, lora_rank: int, adapted: tuple[str, ...]) -> int:
-    """Of a layer: "full" computes it again but for its last product, whose result no gradient needs."""
+    """Weights of a layer whose products "full" repeats: all but the last product, whose result no gradient needs."""
     width = projection_widths(c)
     last = 0 if c.post_norms else math.prod(width["down"])
     again = sum(math.prod(width[name]) for name in PROJECTIONS) - last
@@ -94,34 +102,36 @@ def _weights_recomputed(c: DecoderConfig, lora_rank: int, adapted: tuple[str, ..
 
 
 def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """Input and output width of each of PROJECTIONS."""
+    """(input, output) channels of each of PROJECTIONS."""
     d, f, q, kv = c.width, c.ff_width, c.heads * c.head_width, c.kv_heads * c.head_width
     return {"q": (d, q), "k": (d, kv), "v": (d, kv), "o": (q, d), "gate": (d, f), "up": (d, f), "down": (f, d)}
 
 
-def attention_pairs(tokens: int, shape: TreeShape | None) -> int:
-    """Query-key pairs of a row that an attention back end computes, masked ones included; by splash, at most."""
+def attention_pairs(seq_len: int, shape: TreeShape | None) -> int:
+    """Query-key pairs of a sequence that attention computes, masked ones included; an upper bound for splash."""
     if shape is None:
-        return tokens**2
+        return seq_len**2
     if shape.back_end == "splash":
-        return tokens * (tokens + shape.branch) // 2  # all blocks but those above the diagonal
-    return tokens * (shape.trunks + 2 * shape.branch)
+        return seq_len * (seq_len + shape.branch) // 2  # all blocks but those above the diagonal
+    return seq_len * (shape.trunks + 2 * shape.branch)
 
 
 def step_bytes(
-    c: DecoderConfig, *, rows: int, microbatches: int, tokens: int, itemsize: int, lora_rank: int, remat: str
+    c: DecoderConfig, *, batch_size: int, microbatches: int, seq_len: int, itemsize: int, lora_rank: int, remat: str
 ) -> float:
-    """What the layers' matrix products read and write: every operand and every result passes through memory once.
+    """Bytes that the layers' matrix products read and write if every operand and result passes through memory once.
 
-    A rough measure, of dense attention and without what compilers fuse or norms add.
+    This is a rough measure: attention is dense, norms are left out, and nothing is fused.
 
     Args:
-      rows, tokens: of a microbatch, of a row; itemsize: bytes of a number.
-      lora_rank, remat: as in `step_flops`.
+      batch_size: sequences of one microbatch.
+      itemsize: bytes of a number.
+      seq_len, lora_rank, remat: as in `step_flops`.
     """
     width = projection_widths(c)
-    passes = 2 + (not lora_rank) + (remat == "full")  # forward, gradient of the input, of the weight; once more
+    passes = 2 + (not lora_rank) + (remat == "full")  # forward, input's gradient, weight's gradient, forward again
     weights = microbatches * sum(math.prod(width[name]) for name in PROJECTIONS) * itemsize
-    activations = microbatches * rows * tokens * sum(sum(width[name]) for name in PROJECTIONS) * itemsize
-    scores = microbatches * rows * tokens**2 * c.heads * (4 + itemsize) * 2  # float32 before the softmax; out and back
+    activations = microbatches * batch_size * seq_len * sum(sum(width[name]) for name in PROJECTIONS) * itemsize
+    pairs = microbatches * batch_size * seq_len**2 * c.heads
+    scores = pairs * (4 + itemsize) * 2  # float32 before the softmax, `itemsize` after it; written and read
     return c.layers * (passes * (weights + activations) + (3 + (remat != "none")) * scores)

@@ -14,8 +14,8 @@ from survey_jax.common.errors import UserError
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
-# A parameter's logical axis -> the mesh axis that splits it. Axes not named here, and dimensions that the mesh axis
-# does not divide, stay whole on every device.
+# A parameter's logical axis -> the mesh axis that shards it. Axes not named here, and dimensions that the mesh axis
+# does not divide, are replicated.
 RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
 
 ROWS = P(("data", "fsdp"))  # of a batch
@@ -26,15 +26,13 @@ LOOKUP = P("data", None, "fsdp")  # and what is found, [B, T, D]: columns where 
 def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
     """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit.
 
-    It becomes the current mesh, which `constrain` goes by.
+    `constrain` and `gathered` go by the current mesh, which `jax.set_mesh` sets.
     """
-    mesh = arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
-    jax.set_mesh(mesh)
-    return mesh
+    return arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
 
 
 def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, int, int]:
-    """Sizes that cover so many devices; one may be -1, "the rest". UserError if they cannot."""
+    """Mesh sizes with -1 replaced by what is left of the devices. UserError if they do not cover the devices."""
     sizes = [data, fsdp, tensor]
     if sizes.count(-1) == 1:
         known = math.prod(s for s in sizes if s != -1)
@@ -46,10 +44,10 @@ def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, in
 
 
 def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
-    """Puts devices into a mesh, neighbours side by side.
+    """Arranges devices in a mesh, with neighbouring devices side by side.
 
-    Where they form several slices (TPU slices, machines of GPUs), joined by a slower network, the outer axes cross it:
-    data as far as it can, then fsdp, and tensor only if it must.
+    If they form several slices (of TPUs, or machines with GPUs) joined by a slower network, the outer axes cross it:
+    data as far as possible, then fsdp, and tensor only if it must.
     """
     types = (AxisType.Auto,) * 3
     slices = len({getattr(device, "slice_index", 0) for device in devices})
@@ -66,14 +64,14 @@ def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
 
 
 def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """The layout of one parameter by RULES."""
+    """The sharding of one parameter by RULES."""
     names = [RULES.get(axis) if axis else None for axis in axes]
     fits = [n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape, strict=True)]
     return NamedSharding(mesh, P(*fits))
 
 
 def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
-    """A state's layouts, leaf by leaf, from the axes that `decoder.param` recorded."""
+    """The shardings of a state, leaf by leaf, from the axes that `decoder.param` recorded."""
 
     def one(variable: Any) -> Any:
         return variable.replace(partition(variable.shape, variable.get_metadata()["axes"], mesh))
@@ -81,24 +79,13 @@ def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
     return jax.tree.map(one, state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
 
 
-def optimizer_shardings(opt_state: Any, params: nnx.State, shardings: nnx.State, mesh: Mesh) -> Any:
-    """Layouts of an optax state: what mirrors the parameters lies as they do, the rest (counters) on every device."""
-    structure = jax.tree.structure(params)
-
-    def mirrors(node: Any) -> bool:
-        return structure == jax.tree.structure(node)  # type: ignore[operator]  # jax types it as optional
-
-    whole = NamedSharding(mesh, P())
-    return jax.tree.map(lambda node: shardings if mirrors(node) else whole, opt_state, is_leaf=mirrors)
-
-
 def constrain(x: jax.Array, spec: P) -> jax.Array:
-    """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
+    """Constrains an activation's sharding inside jit; does nothing where no mesh is set."""
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
 
 
 def gathered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """A parameter of these logical axes as matrix products want it: whole along `fsdp`, inside jit."""
+    """A parameter with these logical axes, gathered along `fsdp` for a matrix product, inside jit."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not axes:
         return x

@@ -1,4 +1,4 @@
-"""Which parameter lies where: `--explain_sharding`."""
+"""A table of how every array of a training step is sharded: `--explain_sharding`."""
 
 import dataclasses
 import math
@@ -17,10 +17,10 @@ class Layout:
 
     Attributes:
       part: "frozen", "trained" or "optimizer".
-      axes: the dimensions' logical names, None where one has no name and is never split.
-      spec: the mesh axis that splits each dimension, None where it stays whole.
-      bytes: on each device.
-      undivided: dimensions that stay whole only because their mesh axis does not divide them.
+      axes: the logical names of the dimensions; None for a dimension that is never sharded.
+      spec: the mesh axis that shards each dimension; None where it is replicated.
+      bytes: per device.
+      undivided: dimensions that are replicated only because their mesh axis does not divide them.
     """
 
     part: str
@@ -34,7 +34,7 @@ class Layout:
 
 
 def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout]:
-    """The layout of every array, or `jax.ShapeDtypeStruct` with a sharding, of a step's state."""
+    """The layout of every array of a training step; `jax.ShapeDtypeStruct`s with a sharding will do."""
     result = []
     for part, tree in (("frozen", frozen), ("trained", params), ("optimizer", opt_state)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, nnx.Variable)):
@@ -46,12 +46,12 @@ def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Of all arrays of a tree, on each device."""
+    """Bytes per device held by the arrays of a tree."""
     return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def text(rows: list[Layout]) -> str:
-    """A table for people; optimizer state that mirrors the parameters is one line a parameter all the same."""
+    """The rows as an aligned text table, with the total of each part below."""
     cells = [
         (r.part, r.name, _list(r.axes), "x".join(map(str, r.shape)), r.dtype, _list(r.spec), f"{r.bytes / 1e6:,.3f}")
         for r in rows

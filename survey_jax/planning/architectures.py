@@ -12,19 +12,22 @@ from survey_jax.pretrained.gguf_files import GGUF
 
 
 def known_architectures() -> list[dict[str, Any]]:
-    """Of published models: `ids` at the hub, `parameters` as published, and what `config` (config.json) says of shapes.
+    """Published models, each with its hub `ids`, its number of `parameters` and its `config`.
 
-    They are facts about models that others published; fields that change no shape may be left out.
+    `config` holds the fields of the model's config.json that decide the shapes of its parameters; others may be absent.
     """
     text = (resources.files("survey_jax") / "data" / "architectures.json").read_text(encoding="utf-8")
     return json.loads(text)
 
 
 def read_architecture(model: str) -> DecoderConfig:
-    """The architecture of a known model (its hub id, or the part after the slash), a config.json, a folder or a GGUF.
+    """An architecture by name or from a file.
+
+    Args:
+      model: a config.json, a folder with one, a GGUF file, or a known model's hub id (or the part after the slash).
 
     Raises:
-      UserError: no such file and no such model, or one that is not supported.
+      UserError: there is no such file or known model, or its architecture is not supported.
     """
     path = Path(model).expanduser()
     if path.is_file() and path.suffix == ".gguf":

@@ -1,4 +1,4 @@
-"""What a training step will need on devices that are not here: the real step, compiled without data or weights."""
+"""What a training step needs on devices that are not at hand: the real step, compiled without data or weights."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from survey_jax.config import Config
 from survey_jax.inputs.trees import BatchShape, empty_batch
-from survey_jax.model.abstract import abstract_model, laid_out
+from survey_jax.model.abstract import abstract_arrays, abstract_model
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.flops import Flops, step_bytes, step_flops
 from survey_jax.parallel.accelerators import Accelerator
@@ -24,36 +24,35 @@ from survey_jax.parallel.sharding import ROWS
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.hlo_traffic import Traffic, traffic
 from survey_jax.training.build import check_rows, make_step_config, trainable
-from survey_jax.training.optimizer import abstract_optimizer, make_optimizer
-from survey_jax.training.step import compiled_train_step
+from survey_jax.training.optimizer import abstract_optimizer
+from survey_jax.training.step import TrainState, compiled_train_step
 
-MARGIN = 0.1  # of a device's memory, for what no plan sees: the runtime, communication buffers, fragmentation
+MARGIN = 0.1  # share of a device's memory kept free for the runtime, communication buffers and fragmentation
 _REMATERIALIZED = "Involuntary full rematerialization"  # in XLA's own warnings
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
-    """A step's arrays as `jax.ShapeDtypeStruct`s with shardings."""
+class AbstractState:
+    """The arrays of a training step as `jax.ShapeDtypeStruct`s with shardings."""
 
     graphdef: Any
-    params: nnx.State
-    opt_state: Any
+    train: TrainState
     frozen: nnx.State
     batch: dict[str, jax.ShapeDtypeStruct]
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a step needs of each device, in bytes and seconds.
+    """What a training step needs of each device.
 
     Attributes:
-      memory: bytes by what they hold.
-      capacity: bytes of a device.
-      flops: of all devices.
-      sent: what a device sends.
-      seconds: the least that "compute", "memory" (reading and writing it) and "collectives" take, each at full speed.
-      warnings: how often XLA found no good way to go from one layout to another.
-      compiled_in: seconds.
+      memory: bytes on a device, by what they hold.
+      capacity: bytes that a device has.
+      flops: FLOPs of the step, summed over devices.
+      sent: bytes that a device sends.
+      seconds: the time of "compute", "memory" (reading and writing it) and "collectives", each at full speed.
+      warnings: in how many places XLA copies a whole array to change its sharding.
+      compiled_in: seconds that compiling took.
     """
 
     memory: dict[str, int]
@@ -66,31 +65,36 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Bytes of a device."""
+        """Bytes needed on a device."""
         return sum(self.memory.values())
 
     @property
     def fits(self) -> bool:
+        """Whether that leaves the share MARGIN of the device's memory free."""
         return self.total <= self.capacity * (1 - MARGIN)
 
     @property
     def fastest(self) -> float:
-        """Seconds, if computing, memory and network never wait for one another."""
+        """Seconds of a step if compute, memory and network are busy at the same time, each at full speed."""
         return max(self.seconds.values())
 
     @property
     def slowest(self) -> float:
-        """Seconds, if a device never sends while it computes; at full speed otherwise."""
+        """Seconds of a step if a device never sends while it computes, each at full speed."""
         return max(self.seconds["compute"], self.seconds["memory"]) + self.seconds["collectives"]
 
 
-def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: int) -> State:
-    """The arrays of `train.py`, in the layouts that it gives them."""
+def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: int) -> AbstractState:
+    """The arrays that `train.py` would have for this config, with the same shardings.
+
+    Raises:
+      UserError: the mesh does not divide the batch.
+    """
     check_rows(config.batch.batch_size, mesh)
     b, kind = config.batch, trainable(config)
     model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
     graphdef, state = nnx.split(model)
-    model = nnx.merge(graphdef, laid_out(state, mesh, config.model.dtype, kind))
+    model = nnx.merge(graphdef, abstract_arrays(state, mesh, config.model.dtype, kind))
     graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     rows = NamedSharding(mesh, P(None, *ROWS))
     arrays = empty_batch(BatchShape(b.batch_size, b.seq_len, b.answers_per_seq, b.seq_len, options))
@@ -98,33 +102,37 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
         name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
         for name, array in arrays.items()
     }
-    return State(graphdef, params, abstract_optimizer(make_optimizer(config.optim), params, mesh), frozen, batch)
+    opt_state = abstract_optimizer(config.optim, params, mesh)
+    return AbstractState(graphdef, TrainState(params, opt_state), frozen, batch)
 
 
-def plan(
+def plan_step(
     config: Config, decoder: DecoderConfig, mesh: Mesh, chip: Accelerator, options: int = 10, domain: int = 0
 ) -> Plan:
-    """Compiles the train step for a mesh, and reads off what it needs.
+    """Compiles the training step for a mesh and reads its needs off the compiled program.
 
-    Attention is planned as the dense form; the sizes of the other one come from data.
+    Attention is planned as dense, because the sizes of the other back ends come from data.
 
     Args:
-      mesh: of devices that compile: virtual CPU devices, or a topology of TPUs.
+      mesh: a mesh of devices that XLA can compile for: virtual CPU devices, or a topology of TPUs.
+      chip: the device whose memory and speeds count.
       options: letters K.
-      domain: how many neighbours fast links join; 0: as many as the chip's can.
+      domain: how many devices fast links connect; 0: as many as the chip allows.
+
+    Raises:
+      UserError: the mesh does not divide the batch.
     """
     virtual = mesh.devices.flat[0].platform == "cpu"
     if virtual and config.model.dtype == "bfloat16":
-        # CPUs turn bfloat16 into float32 and keep copies; float16 has the same size and is left as it is.
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float16"))
+        # XLA for CPUs keeps float32 copies of bfloat16 weights, but not of float16 ones, which have the same size.
+        half = dataclasses.replace(config.model, dtype="float16")  # type: ignore[arg-type]  # no setting of a run
+        config = dataclasses.replace(config, model=half)
     state = abstract_state(config, decoder, mesh, options)
-    step = compiled_train_step(
-        make_step_config(config, decoder), make_optimizer(config.optim), state.params, state.opt_state
-    )
+    step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)
     letters = jax.ShapeDtypeStruct((options,), np.int32)
     begin = time.perf_counter()
     with _stderr() as stderr:
-        lowered = step.lower(state.graphdef, state.params, state.opt_state, state.frozen, state.batch, letters)
+        lowered = step.lower(state.train, state.frozen, state.batch, letters)
         compiled = lowered.compile()
     seconds = time.perf_counter() - begin
     sent = traffic(compiled.as_text(), domain or chip.domain)
@@ -147,15 +155,17 @@ def plan(
     )
 
 
-def _memory(analysis: Any, state: State) -> dict[str, int]:
-    """Bytes of a device by what they hold. Gradients are among XLA's temporary arrays; they are as large as `train`."""
+def _memory(analysis: Any, state: AbstractState) -> dict[str, int]:
+    """Bytes on a device, by what they hold. Gradients are a part of XLA's temporaries, as large as the parameters."""
     known = {
         "frozen parameters": bytes_per_device(state.frozen),
-        "trained parameters": bytes_per_device(state.params),
-        "optimizer state": bytes_per_device(state.opt_state),
+        "trained parameters": bytes_per_device(state.train.params),
+        "optimizer state": bytes_per_device(state.train.opt_state),
         "batch": bytes_per_device(state.batch),
     }
-    fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes  # results that take no argument's place
+    fresh = (
+        analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    )  # results that do not reuse an argument's memory
     gradients = min(known["trained parameters"], analysis.temp_size_in_bytes)
     rest = analysis.temp_size_in_bytes + max(0, fresh) - gradients
     return known | {"gradients": gradients, "activations and other temporaries": rest}
@@ -165,9 +175,9 @@ def _flops(config: Config, decoder: DecoderConfig, options: int) -> Flops:
     b = config.batch
     return step_flops(
         decoder,
-        rows=b.batch_size * b.microbatches,
-        tokens=b.seq_len,
-        answers=b.answers_per_seq,
+        batch_size=b.batch_size * b.microbatches,
+        seq_len=b.seq_len,
+        answers_per_seq=b.answers_per_seq,
         options=options,
         lora_rank=config.lora.rank,
         projections=config.lora.projections,
@@ -175,25 +185,25 @@ def _flops(config: Config, decoder: DecoderConfig, options: int) -> Flops:
     )
 
 
-def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: State) -> float:
-    """What a device reads and writes: what its matrix products do, and the update of what is trained."""
+def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: AbstractState) -> float:
+    """Bytes that a device reads and writes for its matrix products and for the optimizer's update."""
     b = config.batch
     products = step_bytes(
         decoder,
-        rows=b.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]),
+        batch_size=b.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]),
         microbatches=b.microbatches,
-        tokens=b.seq_len,
+        seq_len=b.seq_len,
         itemsize=np.dtype(config.model.dtype if config.model.dtype != "bfloat16" else "float16").itemsize,
         lora_rank=config.lora.rank,
         remat=config.model.remat,
     )
-    update = 2 * bytes_per_device((state.params, state.opt_state)) + bytes_per_device(state.params)
+    update = 2 * bytes_per_device(state.train) + bytes_per_device(state.train.params)
     return products / mesh.shape["tensor"] + update
 
 
 @contextlib.contextmanager
 def _stderr() -> Iterator[list[str]]:
-    """What C++ code writes to stderr meanwhile; passed on, but for the warnings that are counted."""
+    """Captures what C++ code writes to stderr. Afterwards the text is passed on, except the warnings counted here."""
     text = [""]
     kept = os.dup(2)
     with tempfile.TemporaryFile() as file:

@@ -1,268 +1,219 @@
-"""What devices send one another in a step, read from the text of its compiled program (HLO).
+"""Bytes that devices send one another in a step, read from the text of its compiled program (HLO).
 
-Counted is what one device sends, by the best algorithms known for each kind (a ring): of n devices, those that gather S
-bytes send S (n-1)/n each, those that reduce S bytes twice that, once to add up and once to tell. What leaves a host (or
-a TPU slice) is counted apart: there, each piece crosses once to every other host, and devices of a host share the work.
+Counted is what one device sends by a ring, the best algorithm known. Among n devices, to gather S bytes or to scatter
+their sum takes S (n-1)/n from each; a sum that all of them keep takes twice that. What leaves a host (or a TPU slice)
+is counted apart: each piece goes once to every other host, and the devices of a host share that work.
 """
 
 import dataclasses
-import functools
 import math
 import re
 from collections.abc import Iterator
 
 import numpy as np
 
-KINDS = (
-    "all-gather",
-    "reduce-scatter",
-    "all-reduce",
-    "all-to-all",
-    "collective-permute",
-    "send",
-)  # the last: to a host
+# The kinds of collective; "send" goes to another slice by way of the host.
+KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute", "send")
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "bf16": 16}
-_INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
-_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
-_SAME = ("bitcast", "convert", "copy", "transpose", "reshape", "get-tuple-element")  # of what its operand holds
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One line of a computation: `type` of its result, names of its operands, and the rest of the line."""
-
-    name: str
-    type: str
-    op: str
-    operands: tuple[str, ...]
-    rest: str
-    root: bool
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{\s*$")
+_INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)(?:, (.*))?$")
 
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes that a device sends in a step: `total` of each kind, and how many of them leave its domain."""
+    """Bytes that one device sends in a step: the `total` of each kind, and the part of it `leaving` its domain."""
 
     total: dict[str, float]
     leaving: dict[str, float]
 
 
-class Program:
-    """The computations of an HLO module."""
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    """One line of a computation: `name = type op(operands), attributes`."""
 
-    def __init__(self, text: str):
-        self.computations: dict[str, list[Instruction]] = {}
-        self.entry = ""
-        current: list[Instruction] = []
-        for line in text.splitlines():
-            if match := re.match(r"^(ENTRY )?%?([\w.-]+) \(.*\{\s*$", line):
-                current = self.computations[match[2]] = []
-                self.entry = match[2] if match[1] else self.entry
-            elif match := _INSTRUCTION.match(line):
-                inside, rest = _split(match[5])
-                operands = tuple(re.findall(r"%([\w.-]+)", inside)) or (inside,)
-                current.append(Instruction(match[2], match[3], match[4], operands, rest, bool(match[1])))
+    name: str
+    type: str
+    op: str
+    operands: str
+    attributes: str
 
-    def runs(self) -> Iterator[tuple[Instruction, str, str, int]]:
-        """Every instruction, its computation, the loop body (or entry) around it, and how often it runs."""
-        todo = [(self.entry, self.entry, 1)]
-        while todo:
-            computation, around, times = todo.pop()
-            for i in self.computations[computation]:
-                yield i, computation, around, times
-                if i.op == "while":
-                    body = _called(i, "body")
-                    todo.append((body, body, times * self._trips(i)))
-                elif i.op in ("call", "async-start", "fusion"):
-                    todo.append((_called(i, "to_apply" if i.op == "call" else "calls"), around, times))
-                elif i.op == "conditional":
-                    branches = re.findall(r"%([\w.-]+)", re.search(r"branch_computations=\{(.*?)\}", i.rest)[1])  # type: ignore[index]
-                    todo += [(branch, around, times) for branch in branches]
+    @property
+    def kind(self) -> str:
+        return self.op.removesuffix("-start")
 
-    def _trips(self, loop: Instruction) -> int:
-        """How often a loop runs: as the compiler notes it, or what its condition counts to."""
-        if noted := re.search(r"known_trip_count\D*(\d+)", loop.rest):
-            return int(noted[1])
-        condition = {i.name: i for i in self.computations[_called(loop, "condition")]}
-        last = next(i for i in condition.values() if i.root)
-        if last.op == "compare" and "direction=LT" in last.rest:
-            counter, limit = (condition[operand] for operand in last.operands)
-            body = {i.name: i for i in self.computations[_called(loop, "body")]}
-            place = re.search(r"index=(\d+)", counter.rest)
-            result = next(i for i in body.values() if i.root)
-            if limit.op == "constant" and place and result.op == "tuple":
-                step = body[result.operands[int(place[1])]]
-                steps = [body[x].operands[0] for x in step.operands if x in body and body[x].op == "constant"]
-                if step.op == "add" and len(steps) == 1:
-                    return -(-int(limit.operands[0]) // int(steps[0]))
-        raise ValueError(f"loop {loop.name}: its program does not say how often it runs")
+    @property
+    def operand_names(self) -> list[str]:
+        return re.findall(r"%([\w.-]+)", self.operands)
 
-    @functools.cached_property
-    def _users(self) -> dict[tuple[str, str], list[Instruction]]:
-        users: dict[tuple[str, str], list[Instruction]] = {}
-        for computation, instructions in self.computations.items():
-            for i in instructions:
-                for operand in set(i.operands):
-                    users.setdefault((computation, operand), []).append(i)
-        return users
-
-    def is_cut(self, computation: str, name: str) -> bool:
-        """Whether all that use a value take a slice of it only."""
-        users = self._users.get((computation, name), [])
-        return bool(users) and all(self._cuts(computation, name, user) for user in users)
-
-    def _cuts(self, computation: str, name: str, user: Instruction) -> bool:
-        if user.op == "dynamic-slice":
-            return user.operands[0] == name
-        if user.op in _SAME:
-            return not user.root and self.is_cut(computation, user.name)
-        if user.op != "fusion":
-            return False
-        inner = _called(user, "calls")
-        parameters = {i.operands[0]: i.name for i in self.computations[inner] if i.op == "parameter"}
-        places = [str(n) for n, operand in enumerate(user.operands) if operand == name]
-        return all(self.is_cut(inner, parameters[place]) for place in places)
+    def called(self, attribute: str) -> str:
+        """The computation that an attribute names. Raises ValueError if there is none."""
+        if match := re.search(rf"{attribute}=\{{?%?([\w.-]+)", self.attributes):
+            return match[1]
+        raise ValueError(f"{self.op} {self.name}: no {attribute}")
 
 
 def traffic(text: str, domain: int) -> Traffic:
     """What a compiled step sends.
 
     Args:
-      text: of `jax.stages.Compiled.as_text()`.
-      domain: devices that fast links connect (a host of GPUs, a TPU slice), neighbours by number.
+      text: the program, as `jax.stages.Compiled.as_text()` gives it.
+      domain: how many devices fast links connect (a host of GPUs, a TPU slice); those with adjacent numbers.
 
     Raises:
-      ValueError: a construct of HLO that is not known here.
+      ValueError: the program has a construct that is not known here.
     """
-    program = Program(text)
+    program, entry = _parse(text)
     total = dict.fromkeys(KINDS, 0.0)
     leaving = dict.fromkeys(KINDS, 0.0)
-    seen: set[tuple[str, str]] = set()
-    for i, computation, around, times in program.runs():
-        if i.op.removesuffix("-start") not in KINDS:
+    seen = set()
+    for i, computation, loop, times in _runs(program, entry):
+        if i.kind not in KINDS:
             continue
-        if channel := re.search(r"channel_id=(\d+)", i.rest):
-            # A TPU's compiler writes one that goes on behind other work several times, on the same channel.
-            if (around, channel[1]) in seen:
+        if channel := re.search(r"channel_id=(\d+)", i.attributes):
+            # A TPU's compiler lists a collective that overlaps other work several times, on the same channel.
+            if (loop, channel[1]) in seen:
                 continue
-            seen.add((around, channel[1]))
-        for kind, size in _parts(program, computation, i, i.op.removesuffix("-start")):
-            inside, outside = _sent(kind, size, i.rest, domain)
-            total[kind] += times * inside
-            leaving[kind] += times * outside
+            seen.add((loop, channel[1]))
+        for kind, size in _arrays(program, computation, i):
+            sent, left = _sent(kind, size, i.attributes, domain)
+            total[kind] += times * sent
+            leaving[kind] += times * left
     return Traffic(*({kind: sums[kind] for kind in KINDS if total[kind]} for sums in (total, leaving)))
 
 
-def _parts(program: Program, computation: str, i: Instruction, kind: str) -> Iterator[tuple[str, int]]:
-    """Kind and bytes of each array of a collective; bytes are those of the whole that a group gathers or adds up.
+def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
+    """The instructions of each computation, and the name of the computation that the program starts with."""
+    program: dict[str, list[_Instruction]] = {}
+    current, entry = "", ""
+    for line in text.splitlines():
+        if match := _COMPUTATION.match(line):
+            current = match[2]
+            program[current] = []
+            entry = current if match[1] else entry
+        elif match := _INSTRUCTION.match(line):
+            program[current].append(_Instruction(*match.groups("")))
+    return program, entry
 
-    A sum that devices then keep a part of is a reduce-scatter, which compilers for accelerators make of it.
+
+def _runs(program: dict[str, list[_Instruction]], entry: str) -> Iterator[tuple[_Instruction, str, str, int]]:
+    """Every instruction, its computation, the loop body (or the entry) that calls it, and how often it runs."""
+    todo = [(entry, entry, 1)]
+    while todo:
+        computation, loop, times = todo.pop()
+        for i in program[computation]:
+            yield i, computation, loop, times
+            if i.op == "while":
+                body = i.called("body")
+                todo.append((body, body, times * _trips(program, i)))
+            elif i.op in ("call", "async-start", "fusion"):
+                todo.append((i.called("to_apply" if i.op == "call" else "calls"), loop, times))
+            elif i.op == "conditional":
+                branches = i.attributes.partition("branch_computations={")[2].partition("}")[0]
+                todo += [(branch.strip(" %"), loop, times) for branch in branches.split(",")]
+
+
+def _trips(program: dict[str, list[_Instruction]], loop: _Instruction) -> int:
+    """How often a loop runs: as XLA notes it, or the one number to which the loop's condition counts (from 0, by 1)."""
+    if noted := re.search(r"known_trip_count\D*(\d+)", loop.attributes):
+        return int(noted[1])
+    limits = [i.operands for i in program[loop.called("condition")] if i.op == "constant"]
+    if len(limits) != 1 or not limits[0].isdigit():
+        raise ValueError(f"loop {loop.name}: its program does not say how often it runs")
+    return int(limits[0])
+
+
+def _arrays(program: dict[str, list[_Instruction]], computation: str, i: _Instruction) -> Iterator[tuple[str, int]]:
+    """The kind and the bytes of each array of a collective: the size of the whole that a group gathers or sums.
+
+    XLA for CPUs sums whole arrays even where each device then keeps only a slice; such a sum is counted as the
+    reduce-scatter that compilers for accelerators make of it.
     """
-    sizes = [_bytes(array) for array in _ARRAY.findall(i.type)]
+    sizes = [count * bits // 8 for count, bits in _shapes(i.type)]
     if i.op in ("all-gather-start", "collective-permute-start", "send"):
-        sizes = [max(sizes)]  # operand, result, and perhaps some counters
-    if kind == "all-to-all":
+        sizes = [max(sizes)]  # the type lists the operand and counters, too
+    if i.kind == "all-to-all":
         sizes = [sum(sizes)]
-    for n, size in enumerate(sizes):
+    if i.kind == "reduce-scatter":
+        sizes = [size * replica_groups(i.attributes).shape[1] for size in sizes]
+    users = [user for user in program[computation] if i.name in user.operand_names]
+    for n, (size, (count, _)) in enumerate(zip(sizes, _shapes(i.type), strict=False)):
+        kind = i.kind
         if kind == "all-reduce":
-            element = i.name
+            element = users
             if i.type.startswith("("):
-                users = program.computations[computation]
-                found = [
-                    u.name for u in users
-                    if u.op == "get-tuple-element" and u.operands == (i.name,) and re.match(rf", index={n}\b", u.rest)
-                ]  # fmt: skip
-                element = found[0] if found else ""
-            yield ("reduce-scatter" if program.is_cut(computation, element) else kind), size
-        elif kind == "reduce-scatter":
-            yield kind, size * replica_groups(i.rest).shape[1]
-        else:
-            yield kind, size
+                names = [u.name for u in users if re.match(rf"index={n}\b", u.attributes)]
+                element = [u for u in program[computation] if set(names) & set(u.operand_names)]
+            kind = "reduce-scatter" if element and all(_slices(program, u, count) for u in element) else kind
+        yield kind, size
 
 
-def _sent(kind: str, size: float, rest: str, domain: int) -> tuple[float, float]:
-    """Bytes that one device sends, and the part that leaves its domain."""
+def _slices(program: dict[str, list[_Instruction]], user: _Instruction, count: int) -> bool:
+    """Whether an instruction takes a slice, or is a fusion that takes one of an array with so many elements."""
+    inner = {i.name: i for i in program[user.called("calls")]} if user.op == "fusion" else {}
+    sliced = [inner[i.operand_names[0]] for i in inner.values() if i.op == "dynamic-slice"]
+    return user.op == "dynamic-slice" or any(_shapes(array.type)[0][0] == count for array in sliced)
+
+
+def _sent(kind: str, size: float, attributes: str, domain: int) -> tuple[float, float]:
+    """Bytes that one device sends, and those of them that leave its domain."""
     if kind == "send":
         return size, size
-    groups = _pairs(rest) if kind == "collective-permute" else replica_groups(rest)
+    groups = _pairs(attributes) if kind == "collective-permute" else replica_groups(attributes)
     n = groups.shape[1]
     hosts = max(len(set(group // domain)) for group in groups)
     if kind == "collective-permute":
         return size, size if hosts > 1 else 0.0
     rounds = 2 if kind == "all-reduce" else 1
-    inside = rounds * size * (n - 1) / n
+    sent = rounds * size * (n - 1) / n
     here = n / hosts
-    if kind == "all-to-all":
-        return inside, size * (n - here) / n
-    return inside, rounds * size * (hosts - 1) / hosts / here
+    return sent, size * (n - here) / n if kind == "all-to-all" else rounds * size * (hosts - 1) / hosts / here
 
 
-def replica_groups(rest: str) -> np.ndarray:
-    """Which devices take part together, int [groups, n], of any of the ways in which XLA writes them."""
-    if match := re.search(r"replica_groups=\{(\{[\d,{} ]*\})\}", rest):
+def replica_groups(attributes: str) -> np.ndarray:
+    """The numbers of the devices that take part together, int [groups, n]. ValueError for an unknown notation."""
+    if match := re.search(r"replica_groups=\{(\{[\d,{} ]*\})\}", attributes):
         return np.array([[int(d) for d in group.split(",")] for group in re.findall(r"\{([\d, ]+)\}", match[1])])
-    if match := re.search(r"replica_groups=\[(\d+),(\d+)\](<=\S*)", rest):
-        return _iota(match[3].removeprefix("<=")).reshape(int(match[1]), int(match[2]))
-    if match := re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?)\))? \{(.*?)\}", rest):
-        names = re.findall(r"'([^']+)'=(\d+)", match[1])
-        sizes = [int(size) for _, size in names]
-        devices = _iota(match[2]) if match[2] else np.arange(math.prod(sizes))
-        return _mesh_groups(devices, [name for name, _ in names], sizes, match[3])
-    raise ValueError(f"replica groups in a form that is not known: {rest[:200]}")
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]<=(\S*)", attributes):
+        return _iota(match[3]).reshape(int(match[1]), int(match[2]))
+    if match := re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?)\))? \{(.*?)\}", attributes):
+        return _mesh_groups(*match.groups())
+    raise ValueError(f"replica groups in a form that is not known: {attributes[:200]}")
 
 
 def _iota(text: str) -> np.ndarray:
-    """`[4,2]T(1,0)`: 0 to 7 as 4 x 2, transposed, in a row."""
+    """`[4,2]T(1,0)` stands for the numbers 0 to 7, arranged as 4 x 2 and transposed; returns them in one row."""
     sizes = [int(size) for size in re.findall(r"\d+", text[: text.index("]")])]
     numbers = np.arange(math.prod(sizes)).reshape(sizes)
     order = re.search(r"T\(([\d,]+)\)", text)
     return (numbers.transpose([int(axis) for axis in order[1].split(",")]) if order else numbers).ravel()
 
 
-def _mesh_groups(devices: np.ndarray, names: list[str], sizes: list[int], axes: str) -> np.ndarray:
-    """Groups along some axes of a mesh; `'a':(2)4` is the part of axis a that has 4 places, each 2 apart from above."""
+def _mesh_groups(mesh: str, device_ids: str | None, axes: str) -> np.ndarray:
+    """Groups along some axes of a mesh; `'a':(2)4` is a part of axis a: of 2 x 4 x rest, the one in the middle."""
     shape: list[int] = []
     chosen: list[int] = []
-    parts = {
-        name: (int(before or 0), int(size or 0))
-        for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes)
-    }
-    for name, size in zip(names, sizes, strict=True):
-        before, part = parts.get(name, (0, 0))
-        split = [before, part, size // (before * part)] if part else [size]
-        if name in parts:
-            chosen.append(len(shape) + (1 if part else 0))
-        shape += split
+    for name, size in re.findall(r"'([^']+)'=(\d+)", mesh):
+        part = re.search(rf"'{re.escape(name)}'(?::\((\d+)\)(\d+))?", axes)
+        before, middle = (int(part[1] or 1), int(part[2] or size)) if part else (1, 1)
+        chosen += [len(shape) + 1] if part else []
+        shape += [before, middle, int(size) // (before * middle)]
     others = [axis for axis in range(len(shape)) if axis not in chosen]
+    devices = _iota(device_ids) if device_ids else np.arange(math.prod(shape))
     n = math.prod(shape[axis] for axis in chosen)
     return devices.reshape(shape).transpose(others + chosen).reshape(-1, n)
 
 
-def _pairs(rest: str) -> np.ndarray:
-    match = re.search(r"source_target_pairs=\{(.*?)\}\}", rest)
-    if match is None:
-        raise ValueError(f"a permutation without pairs: {rest[:200]}")
-    return np.array([[int(d) for d in pair.split(",")] for pair in re.findall(r"\{?(\d+,\d+)", match[1])])
+def _pairs(attributes: str) -> np.ndarray:
+    """(from, to) of each device in a permutation, int [pairs, 2]."""
+    pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", attributes)
+    if pairs is None:
+        raise ValueError(f"a permutation without pairs: {attributes[:200]}")
+    return np.array([[int(d) for d in pair.split(",")] for pair in re.findall(r"\d+,\d+", pairs[1])])
 
 
-def _called(i: Instruction, attribute: str) -> str:
-    match = re.search(rf"{attribute}=\{{?%?([\w.-]+)", i.rest)
-    if match is None:
-        raise ValueError(f"{i.op} {i.name}: calls nothing")
-    return match[1]
-
-
-def _split(text: str) -> tuple[str, str]:
-    """What stands before the parenthesis that closes the open one, and what follows it."""
-    depth = 1
-    for at, character in enumerate(text):
-        depth += {"(": 1, ")": -1}.get(character, 0)
-        if not depth:
-            return text[:at], text[at + 1 :]
-    return text, ""
-
-
-def _bytes(array: tuple[str, str]) -> int:
-    kind, sizes = array
-    bits = _BITS.get(kind) or int((re.findall(r"\d+", kind) or ["8"])[0])
-    return math.prod(int(size) for size in sizes.split(",") if size) * bits // 8
+def _shapes(type_: str) -> list[tuple[int, int]]:
+    """How many elements, and of how many bits, each array of an instruction's type has."""
+    return [
+        (math.prod(map(int, filter(None, shape.split(",")))), _BITS.get(dtype) or int(re.sub(r"\D", "", dtype) or 8))
+        for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", type_)
+    ]

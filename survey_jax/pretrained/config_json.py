@@ -58,6 +58,10 @@ class Fields:
         value = self._values.get(name)
         return default if value is None else value
 
+    def ignore(self, *names: str) -> None:
+        """Accepts fields that may hold any value, because nothing here depends on them."""
+        self._known.update(names)
+
     def count(self, name: str, default: Any = _NEEDED, least: int = 1) -> Any:
         """A whole number, or `default` where it is missing or null. UserError if it is none, or below `least`."""
         value = self[name] if default is _NEEDED else self.get(name)
@@ -144,11 +148,11 @@ def rotary(
         "interleaved": interleaved,
     }
     kind = rope.get("rope_type", rope.get("type", "default"))  # its new and its old name
-    rope.get("finetuned")  # a note on how the model came about
     if not isinstance(kind, str) or kind not in _SCALINGS:
         raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
     result = _SCALINGS[kind](f, rope, common)
-    rope.get("original_max_position_embeddings"), f.get("original_max_position_embeddings")  # not all scalings ask
+    rope.ignore("finetuned", "original_max_position_embeddings")  # the first is a note on how the model was made,
+    f.ignore("original_max_position_embeddings")  # the other matters to some scalings only
     rope.finish()
     return result
 
@@ -160,7 +164,7 @@ def _original_length(f: Fields, rope: Fields) -> int:
 
 
 def _default(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
-    rope.get("factor"), rope.get("attention_factor")  # which nothing applies
+    rope.ignore("factor", "attention_factor")
     return Rotary(**common)
 
 

@@ -16,7 +16,7 @@ from flax import nnx
 from rich.progress import track
 from safetensors.numpy import save
 
-from survey_jax.model.abstract import abstract_model
+from survey_jax.model.abstract import abstract_model, variables_by_name
 from survey_jax.pretrained.families import Tensor
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.open import Pretrained
@@ -223,10 +223,9 @@ def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
 
 def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor]]:
     """The model's parameters and where they are stored: a tied head, where a file holds it too, is the embedding."""
-    model = nnx.to_flat_state(nnx.state(abstract_model(pretrained.config, 0, ())))
-    names = [".".join(map(str, path)) for path, _ in model]
-    found = [(name, pretrained.names[name]) for name in names]
-    return found + ([("embedding", pretrained.names["head"])] if pretrained.config.tied_head else [])
+    names = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
+    found = [(name, pretrained.weight_map[name]) for name in names]
+    return found + ([("embedding", pretrained.weight_map["head"])] if pretrained.config.tied_head else [])
 
 
 def _check_names(pretrained: Pretrained, trained: Trained) -> None:

@@ -10,9 +10,9 @@ from survey_jax.model.attention import LayerKind
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.rotary import Rotary
 from survey_jax.pretrained.config_json import Fields, check_turned, rotary
-from survey_jax.pretrained.weight_names import GEMMA2_NAMES, NAMES, POST_NORM_NAMES, Names, Tensor, layer, projection
+from survey_jax.pretrained.weight_names import GEMMA2, LLAMA, POST_NORMS, Tensor, WeightMap, layer, projection
 
-Family = tuple[DecoderConfig, Names]
+Family = tuple[DecoderConfig, WeightMap]
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -45,16 +45,16 @@ def decoder_config(hf: Mapping[str, Any], where: str) -> Family:
 
 
 def _llama(f: Fields) -> Family:
-    return _decoder(f, _uniform(f), biases=_biases(f)), NAMES
+    return _decoder(f, _uniform(f), biases=_biases(f)), LLAMA
 
 
 def _qwen2(f: Fields) -> Family:
-    return _decoder(f, _qwen_kinds(f), biases=("q", "k", "v")), NAMES
+    return _decoder(f, _qwen_kinds(f), biases=("q", "k", "v")), LLAMA
 
 
 def _qwen3(f: Fields) -> Family:
     head_width = f.count("head_dim", 128)
-    return _decoder(f, _qwen_kinds(f), biases=_biases(f), qk_norm="head", head_width=head_width), NAMES
+    return _decoder(f, _qwen_kinds(f), biases=_biases(f), qk_norm="head", head_width=head_width), LLAMA
 
 
 def _qwen_kinds(f: Fields) -> list[LayerKind]:
@@ -70,20 +70,20 @@ def _mistral(f: Fields) -> Family:
     """Ministral too: with layer_types, some layers slide; without, all do where there is a window."""
     rope, window = rotary(f, _rope(f)), f.window(absent=4096)
     slides = _slides(f, lambda layer: window is not None)
-    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), NAMES
+    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), LLAMA
 
 
 def _cwm(f: Fields) -> Family:
     """Code World Model: a Llama 3 whose layers slide but for every fourth."""
     rope, window = rotary(f, _rope(f) or f["rope_scaling"], theta=1e6), f.count("sliding_window")
     slides = _slides(f, lambda layer: layer % 4 != 0)
-    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), NAMES
+    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), LLAMA
 
 
 def _seed_oss(f: Fields) -> Family:
     qkv = ("q", "k", "v") if f.get("attention_bias", True) else ()
     o = ("o",) if f.get("attention_out_bias") else ()
-    return _decoder(f, _uniform(f), biases=qkv + o + _mlp_biases(f), head_width=f.count("head_dim", 128)), NAMES
+    return _decoder(f, _uniform(f), biases=qkv + o + _mlp_biases(f), head_width=f.count("head_dim", 128)), LLAMA
 
 
 def _smollm3(f: Fields) -> Family:
@@ -95,10 +95,10 @@ def _smollm3(f: Fields) -> Family:
         raise f.refused("no_rope_layers", f"{len(layers)} times 1 or 0")
     window = f.window(absent=None)
     window = window if f.get("use_sliding_window") else None
-    f.get("max_window_layers")  # of no effect
+    f.ignore("max_window_layers")
     slides = _slides(f, lambda layer: window is not None and not turned[layer])
     kinds = [LayerKind(rope if turned[layer] else None, window if slides[layer] else None) for layer in layers]
-    return _decoder(f, kinds, biases=_biases(f), tied_head=f.get("tie_word_embeddings", True)), NAMES
+    return _decoder(f, kinds, biases=_biases(f), tied_head=f.get("tie_word_embeddings", True)), LLAMA
 
 
 def _phi3(f: Fields) -> Family:
@@ -115,7 +115,7 @@ def _phi3(f: Fields) -> Family:
         "blocks.k": projection("self_attn.qkv_proj", (q, q + k)),
         "blocks.v": projection("self_attn.qkv_proj", (q + k, q + 2 * k)),
     }
-    return c, Names(NAMES | fused | _fused_gate(ff))
+    return c, LLAMA.with_entries(fused | _fused_gate(ff))
 
 
 def _glm4(f: Fields) -> Family:
@@ -128,7 +128,7 @@ def _glm4(f: Fields) -> Family:
         "blocks.attention_post_norm": layer("post_self_attn_layernorm"),
         "blocks.ff_post_norm": layer("post_mlp_layernorm"),
     }
-    return c, Names(NAMES | norms | _fused_gate(c.ff_width))
+    return c, LLAMA.with_entries(norms | _fused_gate(c.ff_width))
 
 
 def _fused_gate(ff: int) -> dict[str, Tensor]:
@@ -139,14 +139,14 @@ def _fused_gate(ff: int) -> dict[str, Tensor]:
 
 
 def _olmo2(f: Fields) -> Family:
-    return _decoder(f, _uniform(f), **_olmo(f)), POST_NORM_NAMES
+    return _decoder(f, _uniform(f), **_olmo(f)), POST_NORMS
 
 
 def _olmo3(f: Fields) -> Family:
     """Layers slide but for every fourth; scaled rotary settings are for those that do not."""
     full, local = _two_rotaries(f, 5e5, 5e5, "rope_theta")
     slides = _slides(f, lambda layer: (layer + 1) % 4 != 0)
-    return _decoder(f, _alternating(slides, full, local, f.count("sliding_window", 4096)), **_olmo(f)), POST_NORM_NAMES
+    return _decoder(f, _alternating(slides, full, local, f.count("sliding_window", 4096)), **_olmo(f)), POST_NORMS
 
 
 def _olmo(f: Fields) -> dict[str, Any]:
@@ -163,22 +163,22 @@ def _exaone4(f: Fields) -> Family:
         every = f.count("sliding_window_pattern", 4)
     slides = _slides(f, lambda layer: window is not None and (layer + 1) % every != 0)
     kinds = [LayerKind(rope if slide or window is None else None, window if slide else None) for slide in slides]
-    return _decoder(f, kinds, qk_norm="head", pre_norms=False, post_norms=True), POST_NORM_NAMES
+    return _decoder(f, kinds, qk_norm="head", pre_norms=False, post_norms=True), POST_NORMS
 
 
 def _granite(f: Fields) -> Family:
-    c, names = _llama(f)
+    c, weight_map = _llama(f)
     scales = {
         "query_scale": f.number("attention_multiplier", 1.0),
         "embed_scale": f.number("embedding_multiplier", 1.0),
         "residual_scale": f.number("residual_multiplier", 1.0),
         "logit_scale": 1 / f.number("logits_scaling", 1.0),
     }
-    return dataclasses.replace(c, **scales), names
+    return dataclasses.replace(c, **scales), weight_map
 
 
 def _gemma(f: Fields) -> Family:
-    return _decoder(f, _uniform(f), **_gemmas(f)), NAMES
+    return _decoder(f, _uniform(f), **_gemmas(f)), LLAMA
 
 
 def _gemma2(f: Fields) -> Family:
@@ -189,7 +189,7 @@ def _gemma2(f: Fields) -> Family:
     caps = {"attention_softcap": f.number("attn_logit_softcapping", None)}
     caps["logit_softcap"] = f.number("final_logit_softcapping", None)
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
-    return _decoder(f, kinds, **_gemmas(f), **caps, query_scale=scale, post_norms=True), GEMMA2_NAMES
+    return _decoder(f, kinds, **_gemmas(f), **caps, query_scale=scale, post_norms=True), GEMMA2
 
 
 def _gemma3(f: Fields) -> Family:
@@ -201,7 +201,7 @@ def _gemma3(f: Fields) -> Family:
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
     settings = {"query_scale": scale, "post_norms": True, "qk_norm": "head"}
     settings["logit_softcap"] = f.number("final_logit_softcapping", None)
-    return _decoder(f, kinds, **_gemmas(f), **settings), GEMMA2_NAMES
+    return _decoder(f, kinds, **_gemmas(f), **settings), GEMMA2
 
 
 def _gemmas(f: Fields) -> dict[str, Any]:
@@ -249,18 +249,15 @@ def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str)
     """The text decoder of a checkpoint that also reads images; its other tensors are left alone."""
 
     def family(f: Fields) -> Family:
-        for field in ("vision_config", "image_token_index", "image_token_id", *image_fields):
-            f.get(field)
+        f.ignore("vision_config", "image_token_index", "image_token_id", *image_fields)
         text = f.needed_section("text_config", defaults)
         text.only("is_causal", True)
         text.only("model_type", model_type)
-        config, names = FAMILIES[model_type](text)
+        config, weight_map = FAMILIES[model_type](text)
         text.finish()
         config = dataclasses.replace(config, tied_head=f.get("tie_word_embeddings", config.tied_head))
-        names = Names(names)
-        names.spellings = _SPELLINGS
-        names.not_text = (*_VISION, *(f"model.{prefix}" for prefix in _VISION))
-        return config, names
+        ignored = (*_VISION, *(f"model.{prefix}" for prefix in _VISION))
+        return config, dataclasses.replace(weight_map, spellings=_SPELLINGS, ignored=ignored)
 
     return family
 
@@ -313,7 +310,7 @@ def _two_rotaries(f: Fields, theta: float, local_theta: float, local_field: str)
     """Of layers that see everything, and of sliding ones."""
     new, old = f.section("rope_parameters"), f.section("rope_scaling")
     if new is not None:
-        f.get(local_field)  # each section has a base of its own
+        f.ignore(local_field)  # each section has a base of its own
         sections = [new.needed_section(kind) for kind in _LAYER_TYPES]
         full, local = (rotary(f, section, section.number("rope_theta")) for section in sections)
         new.finish()

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.sharding import Sharding
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.abstract import _by_name, _name, abstract_model, laid_out
+from survey_jax.model.abstract import abstract_arrays, abstract_model, parameter_name, variables_by_name
 from survey_jax.model.decoder import Decoder
 from survey_jax.model.lora import LoraParam, initial_adapter
 from survey_jax.model.quantize import kind_of
@@ -149,8 +149,11 @@ def load_model(
       UserError: a tensor missing, of another shape, or one that the architecture does not account for.
     """
     graphdef, state = nnx.split(abstract)
-    variables, arrays = _by_name(state), _by_name(laid_out(state, mesh, frozen_dtype, trainable))
-    base = _by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
+    variables, arrays = (
+        variables_by_name(state),
+        variables_by_name(abstract_arrays(state, mesh, frozen_dtype, trainable)),
+    )
+    base = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
     _check_names(pretrained, list(base))
     origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
 
@@ -172,19 +175,16 @@ def load_model(
             values[name], values[scale] = load(pretrained.source, origins[name], pair, kind.encode, kind.columns)
         else:
             [values[name]] = load(pretrained.source, origins[name], [target(name)], lambda x: (x,))
-    filled = [(path, v.replace(values[_name(path)])) for path, v in nnx.to_flat_state(state)]
+    filled = [(path, v.replace(values[parameter_name(path)])) for path, v in nnx.to_flat_state(state)]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
 def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
     """Every tensor of the file must be used: one that is not (a bias, say) would change the logits."""
-    used = set()
-    for parameter in parameters:
-        if (entry := pretrained.names.get(parameter)) is not None:
-            used |= {entry.name.format(i) for i in range(pretrained.config.layers)}
-    used |= {pretrained.names["head"].name} if pretrained.config.tied_head else set()
-    other = pretrained.names.not_text
-    unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(other)]
+    at = pretrained.weight_map
+    used = {at[p].name.format(i) for p in parameters for i in range(pretrained.config.layers)}
+    used |= {at["head"].name} if pretrained.config.tied_head else set()
+    unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(at.ignored)]
     unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases stored it in vain
     if unknown:
         raise UserError(f"{pretrained.path}: tensor {sorted(unknown)[0]} ({len(unknown)} in all) is not supported")
@@ -192,7 +192,7 @@ def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
 
 def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin:
     """Where a parameter of this shape is stored, after a check that it is there as it should be."""
-    entry = pretrained.names[name]
+    entry = pretrained.weight_map[name]
     stacked = "{}" in entry.name
     inner = shape[1:] if stacked else shape
     inner = inner[::-1] if entry.transposed else inner  # as Hugging Face has it

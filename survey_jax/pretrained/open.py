@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.decoder import DecoderConfig
-from survey_jax.pretrained.families import Names, decoder_config
+from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, TensorSource
+from survey_jax.pretrained.weight_names import WeightMap
 
 if TYPE_CHECKING:
     import transformers  # takes half a second: only where a tokenizer is built
@@ -29,7 +30,7 @@ class Pretrained:
 
     path: Path
     config: DecoderConfig
-    names: Names
+    weight_map: WeightMap
     source: TensorSource
 
     def tokenizer(self) -> "transformers.PreTrainedTokenizerBase":
@@ -95,8 +96,8 @@ def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
     path = locate(weights, revision)
     if path.suffix == ".gguf":
         gguf = GGUF(path)
-        config, names = decoder_config(gguf.config(), str(path))
-        return Pretrained(path, config, names, gguf)
+        config, weight_map = decoder_config(gguf.config(), str(path))
+        return Pretrained(path, config, weight_map, gguf)
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: has no config.json; expected a Hugging Face model directory")
@@ -104,9 +105,9 @@ def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
         hf = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{file}: not JSON ({error})") from error
-    config, names = decoder_config(hf, str(file))
+    config, weight_map = decoder_config(hf, str(file))
     source = SafetensorsDirectory(path)
-    return Pretrained(path, config, names.found_in(source.names), source)
+    return Pretrained(path, config, weight_map.found_in(source.names), source)
 
 
 def locate(weights: str, revision: str) -> Path:

@@ -1,4 +1,4 @@
-"""Tensors by Hugging Face name, wherever they are stored: safetensors here, GGUF in `gguf.py`."""
+"""Safetensors files: reading parts of their tensors, and writing them a few rows at a time."""
 
 import contextlib
 import dataclasses
@@ -10,54 +10,56 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
 
+import huggingface_hub
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from survey_jax.common.errors import UserError
 
-SHARD_BYTES = 5 * 10**9  # of a file at most, unless a single tensor is larger
+SHARD_BYTES = 5 * 10**9  # the most that a file holds, unless a single tensor is larger
 _STORED_AS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32"}
 
 
 class ShardWriter:
-    """`model.safetensors`, or numbered shards and their index, filled in any order.
+    """Writes `model.safetensors`, or numbered shards and their index, from rows that come in any order.
 
-    The safetensors library writes a file from tensors that are all in memory. Here the headers are written first, from
-    shapes and types alone, and each tensor's rows where they belong as they come.
+    The safetensors library writes a file from tensors that are all in memory. Here each file's header is written
+    first, from shapes and dtypes alone; later each block of rows is written to its place.
 
     Args:
-      folder: where the files go.
-      tensors: name -> (shape, dtype).
-      shard_bytes: tensors go to the next file where this one would grow larger.
+      folder: an existing folder for the files.
+      tensors: the shape and dtype of each tensor, by name.
+      shard_bytes: the largest size of a file; a larger tensor has a file of its own.
 
     Raises:
-      UserError: the disk has no room for them.
+      UserError: the disk has too little free space.
+      ValueError: on leaving the context, if the bytes written are not those of all tensors.
     """
 
     def __init__(
         self, folder: Path, tensors: Mapping[str, tuple[tuple[int, ...], np.dtype]], shard_bytes: int = SHARD_BYTES
     ):
         self._folder, self._tensors = folder, tensors
-        self.bytes = sum(self._size(name) for name in tensors)
+        self.bytes = sum(_size(*tensor) for tensor in tensors.values())
         if self.bytes > (free := shutil.disk_usage(folder).free):
             raise UserError(
                 f"{folder.parent}: {self.bytes / 1e9:.1f} GB to write, {free / 1e9:.1f} GB free on this disk"
             )
-        shards = self._split(shard_bytes)
-        single = len(shards) == 1
-        self.files = [
-            "model.safetensors" if single else f"model-{number:05}-of-{len(shards):05}.safetensors"
-            for number in range(1, len(shards) + 1)
-        ]
-        self._index = {name: file for file, names in zip(self.files, shards, strict=True) for name in names}
+        split = huggingface_hub.split_state_dict_into_shards_factory(
+            dict(tensors),
+            get_storage_size=lambda tensor: _size(*tensor),
+            filename_pattern="model{suffix}.safetensors",
+            max_shard_size=shard_bytes,
+        )
+        self.files, self._index = list(split.filename_to_tensors), split.tensor_to_filename
         self._places: dict[str, tuple[BinaryIO, int]] = {}
         self._written = 0
-        for file, names in zip(self.files, shards, strict=True):
+        for file, names in split.filename_to_tensors.items():
             self._begin(folder / file, names)
 
     def write(self, name: str, values: np.ndarray, first_row: int = 0) -> None:
-        """Puts rows of a tensor, from `first_row` on, into its file, converted to its type."""
+        """Writes consecutive rows of a tensor, `first_row` and the following, converted to the tensor's dtype."""
         shape, dtype = self._tensors[name]
         file, offset = self._places[name]
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
@@ -78,33 +80,18 @@ class ShardWriter:
             raise ValueError(f"{self._written} bytes written of {self.bytes}: a tensor is incomplete, or came twice")
         if len(self.files) > 1:
             index = {"metadata": {"total_size": self.bytes}, "weight_map": self._index}
-            (self._folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
-
-    def _size(self, name: str) -> int:
-        shape, dtype = self._tensors[name]
-        return math.prod(shape) * dtype.itemsize
-
-    def _split(self, shard_bytes: int) -> list[list[str]]:
-        shards: list[list[str]] = [[]]
-        room = shard_bytes
-        for name in self._tensors:
-            if self._size(name) > room and shards[-1]:
-                shards.append([])
-                room = shard_bytes
-            shards[-1].append(name)
-            room -= self._size(name)
-        return shards
+            (self._folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
     def _begin(self, path: Path, names: list[str]) -> None:
-        """Opens a file and writes its header: its length, then JSON, padded so that the data begins at a multiple of 8.
+        """Creates a file with its header: the header's length, then JSON padded to a multiple of 8 bytes.
 
-        The layout is https://github.com/huggingface/safetensors#format; transformers asks for the "format" entry.
+        The format is https://github.com/huggingface/safetensors#format; transformers needs the "format" entry.
         """
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         at = 0
         for name in names:
             shape, dtype = self._tensors[name]
-            end = at + self._size(name)
+            end = at + _size(*self._tensors[name])
             header[name] = {"dtype": _STORED_AS[dtype.name], "shape": list(shape), "data_offsets": [at, end]}
             at = end
         text = json.dumps(header, separators=(",", ":")).encode()
@@ -114,7 +101,11 @@ class ShardWriter:
         at = file.tell()
         for name in names:
             self._places[name] = (file, at)
-            at += self._size(name)
+            at += _size(*self._tensors[name])
+
+
+def _size(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    return math.prod(shape) * dtype.itemsize
 
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -131,16 +122,15 @@ _DTYPES: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Stored:
-    """Where a tensor lies: file, type as safetensors names it, shape, first byte."""
+    """A tensor's file, its dtype as safetensors names it, and its shape."""
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
-    offset: int
 
 
 class TensorSource(Protocol):
-    """Read access to a model's tensors, under Hugging Face names and in Hugging Face layout ([out, in])."""
+    """Read access to a model's tensors by Hugging Face name, in Hugging Face's layout ([out, in])."""
 
     @property
     def names(self) -> Collection[str]: ...
@@ -150,20 +140,19 @@ class TensorSource(Protocol):
     def dtype(self, name: str) -> np.dtype: ...
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """The tensor, or the part that `index` selects: one slice of step 1 per leading axis."""
+        """The part of a tensor that `index` selects: one slice of step 1 for each leading axis; (): all of it."""
         ...
 
 
 class SafetensorsDirectory:
     """A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards.
 
-    Opening reads each shard's header and checks its length. `read` maps the tensor, copies the part asked for and lets
-    go of the mapping: what is mapped counts as a process's memory, and a file mapped for good would come on top of the
-    arrays made from it.
+    Opening checks each shard's header and length. `read` opens the file again each time: safetensors maps files into
+    memory, mapped pages count as memory of the process, and so a file kept open would add to the arrays made from it.
 
     Raises:
-      UserError: no such directory, no safetensors weights in it, a shard missing or broken, or one that lacks a tensor
-        which the index places there.
+      UserError: no such directory, no safetensors weights in it, a missing or broken shard, or a shard without a tensor
+        that the index lists for it.
     """
 
     def __init__(self, directory: Path | str):
@@ -172,7 +161,7 @@ class SafetensorsDirectory:
             raise UserError(f"{directory}: no such directory; give a Hugging Face model directory or a .gguf file")
         self._tensors: dict[str, _Stored] = {}
         if (single := self.directory / _SINGLE).is_file():
-            self._tensors = _header(single)
+            self._tensors = _tensors(single)
         elif (index := self.directory / _INDEX).is_file():
             self._open_shards(index)
         else:
@@ -186,19 +175,20 @@ class SafetensorsDirectory:
         return self._tensors[name].shape
 
     def dtype(self, name: str) -> np.dtype:
-        """As stored (bfloat16 is ml_dtypes.bfloat16). Raises UserError for a type that holds no plain numbers."""
+        """The stored dtype (bfloat16 is ml_dtypes.bfloat16). UserError for dtypes such as float8 that numpy lacks."""
         stored = self._tensors[name].dtype
         if stored not in _DTYPES:
             raise UserError(f"{self.directory}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
         return np.dtype(_DTYPES[stored])
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """The part that `index` selects (one slice of step 1 per leading axis), as stored."""
+        """The part that `index` selects, in the stored dtype; see `TensorSource.read`."""
         dtype, stored = self.dtype(name), self._tensors[name]
         if 0 in stored.shape:
-            return np.empty(stored.shape, dtype)[index]  # nothing to map
-        mapped = np.memmap(stored.file, dtype, "r", stored.offset, stored.shape or (1,)).reshape(stored.shape)
-        return np.array(mapped[index])
+            return np.empty(stored.shape, dtype)[index]  # safetensors cannot slice it
+        within = [slice(*part.indices(size)[:2]) for part, size in zip(index, stored.shape, strict=False)]
+        with safe_open(stored.file, framework="np") as file:
+            return file.get_slice(name)[tuple(within)]
 
     def _open_shards(self, index: Path) -> None:
         try:
@@ -210,7 +200,7 @@ class SafetensorsDirectory:
             path = self.directory / shard
             if not path.is_file():
                 raise UserError(f"{path}: missing; {_INDEX} places {len(names)} tensors there; fetch the model again")
-            tensors = _header(path)
+            tensors = _tensors(path)
             if absent := sorted(set(names) - tensors.keys()):
                 raise UserError(
                     f"{path}: has no tensor {absent[0]}, which {_INDEX} places there ({len(absent)} in all)"
@@ -218,21 +208,14 @@ class SafetensorsDirectory:
             self._tensors |= {name: tensors[name] for name in names}
 
 
-def _header(path: Path) -> dict[str, _Stored]:
-    """The tensors of a file, after safetensors has found its header and its length right."""
+def _tensors(path: Path) -> dict[str, _Stored]:
+    """The tensors of a file; opening it checks its header and its length."""
     try:
-        with safe_open(path, framework="np"):
-            pass
+        with safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.offset_keys()}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: truncated or corrupt ({error}); fetch it again") from error
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-    header.pop("__metadata__", None)
-    return {
-        name: _Stored(path, entry["dtype"], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0])
-        for name, entry in header.items()
-    }
+    return {name: _Stored(path, x.get_dtype(), tuple(x.get_shape())) for name, x in slices.items()}
 
 
 def _nothing(directory: Path) -> str:

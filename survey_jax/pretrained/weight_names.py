@@ -1,57 +1,67 @@
-"""Where Hugging Face's checkpoints keep our parameters."""
+"""Where Hugging Face's checkpoints store our parameters."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Where Hugging Face keeps one of our parameters.
+    """Where a checkpoint stores one of our parameters.
 
     Attributes:
-      name: with "{}" for the layer where the parameter is stacked.
-      transposed: stored as [out, in], the other way round than ours.
-      rows: (first, last + 1) of the stored tensor's rows, where several parameters are fused into one; None: all.
+      name: the stored tensor's name, with "{}" for the layer number if our parameter is stacked over layers.
+      transposed: the tensor is stored as [out, in]; our parameter is [in, out].
+      rows: (first, last + 1) of the stored tensor's rows, if several parameters are fused into one tensor; None: all.
     """
 
     name: str
     transposed: bool = False
     rows: tuple[int, int] | None = None
 
-    def renamed(self, words: dict[str, str]) -> "Tensor":
-        """The same under another name, whose first word is replaced."""
+    def renamed(self, words: Mapping[str, str]) -> "Tensor":
+        """The same tensor in a checkpoint that spells the first word of its name differently."""
         first, _, rest = self.name.partition(".")
         return dataclasses.replace(self, name=f"{words[first]}.{rest}")
 
 
-class Names(dict[str, Tensor]):
-    """Where the parameters are stored, by our name; also those that a model of the family need not have.
+@dataclasses.dataclass(frozen=True)
+class WeightMap:
+    """Where a checkpoint stores all of our parameters.
 
     Attributes:
-      spellings: of a checkpoint with more than text: what may stand for the first word of a name in it.
-      not_text: prefixes of that checkpoint's other tensors, which the text decoder leaves alone.
+      entries: the stored tensor of each parameter, by our name. Parameters that only some models of a family have
+        are listed too.
+      spellings: for a checkpoint that holds more than the text model: the possible replacements of a name's first word.
+      ignored: name prefixes of that checkpoint's other tensors, which the text model does not use.
     """
 
-    spellings: tuple[dict[str, str], ...] = ()
-    not_text: tuple[str, ...] = ()
+    entries: Mapping[str, Tensor]
+    spellings: tuple[Mapping[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
 
-    def found_in(self, stored: Collection[str]) -> "Names":
-        """These names as the checkpoint that has tensors of the names `stored` spells them."""
+    def __getitem__(self, parameter: str) -> Tensor:
+        return self.entries[parameter]
+
+    def with_entries(self, entries: Mapping[str, Tensor]) -> "WeightMap":
+        """This map with some entries added or replaced."""
+        return dataclasses.replace(self, entries={**self.entries, **entries})
+
+    def found_in(self, stored: Collection[str]) -> "WeightMap":
+        """This map in the spelling of a checkpoint whose tensors have the names `stored`."""
         for words in self.spellings:
-            names = Names({ours: at.renamed(words) for ours, at in self.items()})
-            names.not_text = self.not_text
-            if names["embedding"].name in stored:
-                return names
+            entries = {parameter: tensor.renamed(words) for parameter, tensor in self.entries.items()}
+            if entries["embedding"].name in stored:
+                return WeightMap(entries, ignored=self.ignored)
         return self
 
 
 def layer(path: str) -> Tensor:
-    """A vector of each layer, a norm say."""
+    """A vector that each layer has, such as a norm's weight."""
     return Tensor(f"model.layers.{{}}.{path}.weight")
 
 
 def projection(path: str, rows: tuple[int, int] | None = None) -> Tensor:
-    """A matrix of each layer."""
+    """A matrix that each layer has."""
     return Tensor(f"model.layers.{{}}.{path}.weight", transposed=True, rows=rows)
 
 
@@ -64,7 +74,7 @@ _PROJECTIONS = {
     "up": "mlp.up_proj",
     "down": "mlp.down_proj",
 }
-NAMES = Names(
+LLAMA = WeightMap(
     {
         "embedding": Tensor("model.embed_tokens.weight"),
         "final_norm": Tensor("model.norm.weight"),
@@ -77,11 +87,10 @@ NAMES = Names(
     | {f"blocks.{ours}": projection(path) for ours, path in _PROJECTIONS.items()}
     | {f"blocks.{ours}_bias": Tensor(f"model.layers.{{}}.{path}.bias") for ours, path in _PROJECTIONS.items()}
 )
-POST_NORM_NAMES = Names(
-    NAMES
-    | {
+POST_NORMS = LLAMA.with_entries(
+    {
         "blocks.attention_post_norm": layer("post_attention_layernorm"),
         "blocks.ff_post_norm": layer("post_feedforward_layernorm"),
     }
 )
-GEMMA2_NAMES = Names(POST_NORM_NAMES | {"blocks.ff_norm": layer("pre_feedforward_layernorm")})
+GEMMA2 = POST_NORMS.with_entries({"blocks.ff_norm": layer("pre_feedforward_layernorm")})

@@ -20,6 +20,7 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from survey_jax.common.errors import UserError, plural
+from survey_jax.common.files import atomic_write
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+DEMO = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz")  # the table that comes with the package
 MAX_OPTIONS = 26  # one capital letter each
 _SUM_TOLERANCE = 1e-3  # published shares are rounded; anything worse is a mistake, not rounding
 _COLUMNS = {"survey", "question_id", "question", "options", "group", "counts", "probs", "dist", "n", "n_effective",
@@ -152,17 +155,14 @@ def write_table(answers: Sequence[Answer], path: str | Path) -> None:
     check_output(path)
     if not answers:
         raise UserError(f"{path}: there are no rows to write")
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        if path.suffix == ".parquet":
-            pyarrow.parquet.write_table(_columns(answers), partial)
-        else:
-            _write_json(answers, partial)
-        partial.replace(path)
-    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+        with atomic_write(path) as partial:
+            if path.suffix == ".parquet":
+                pyarrow.parquet.write_table(_columns(answers), partial)
+            else:
+                _write_json(answers, partial)
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_output(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A profile of chosen steps, to be looked at with xprof or TensorBoard; docs/monitoring.md says how."""
+"""Profiles chosen steps, to be viewed with xprof or TensorBoard; docs/monitoring.md says how."""
 
 import contextlib
 import tempfile
@@ -25,21 +25,24 @@ class Profile:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @contextlib.contextmanager
-    def step(self, step: int) -> Iterator[None]:
-        """Around the computation of a step; a run that is resumed between first and last step traces the rest."""
+    def step(self, step: int) -> Iterator[bool]:
+        """Surrounds the computation of a step. Yields whether it is traced; the body must then wait for the devices.
+
+        A run that is resumed between first and last step traces the remaining ones.
+        """
         if step not in self._steps:
-            yield
+            yield False
             return
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory()
             jax.profiler.start_trace(self._folder.name)
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            yield
+            yield True
         if step == self._steps[-1]:
             self.close()
 
     def close(self) -> None:
-        """Ends the trace, if one is under way, and puts it into the workdir."""
+        """Ends the trace, if there is one, and copies it to the workdir."""
         if self._folder is None:
             return
         jax.profiler.stop_trace()

@@ -1,0 +1,1 @@
+"""The loss, the optimizer, the train step, and the model of a run."""

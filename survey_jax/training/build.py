@@ -1,20 +1,23 @@
-"""Builds the model of a run on its mesh, and what its steps compute."""
+"""Builds the model of a run on its mesh, and the configuration of its steps."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 
-from survey_jax.common.errors import UserError
-from survey_jax.config import Config
-from survey_jax.inputs.task import Task, batch_shape
+from survey_jax.common.console import say
+from survey_jax.common.errors import UserError, plural
+from survey_jax.config import Config, MeshConfig
+from survey_jax.inputs.prompts import Prompt
+from survey_jax.inputs.task import batch_shape
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
 from survey_jax.model.abstract import abstract_model
 from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
 from survey_jax.model.decoder import DecoderConfig, Numerics
 from survey_jax.model.lora import LoraParam
-from survey_jax.parallel.sharding import make_mesh
+from survey_jax.parallel.sharding import make_mesh, mesh_shape
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.training.step import StepConfig
@@ -22,13 +25,13 @@ from survey_jax.training.step import StepConfig
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model on its mesh, taken apart for functional steps."""
+    """A model on its mesh, split for functional steps."""
 
     mesh: jax.sharding.Mesh
     graphdef: Any
     params: nnx.State
     frozen: nnx.State
-    step_config: StepConfig  # of training
+    step_config: StepConfig  # of a training step
     shape: BatchShape
 
 
@@ -38,14 +41,14 @@ def trainable(config: Config) -> type:
 
 
 def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
-    """UserError unless a microbatch's rows can be dealt out evenly."""
+    """UserError unless a microbatch's rows divide evenly over the devices."""
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % per_row:
         raise UserError(f"config.batch.batch_size = {rows}: must be a multiple of data x fsdp = {per_row}")
 
 
 def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
-    """UserError if the configured back end cannot compute this model's attention on a device."""
+    """UserError if the configured back end cannot compute this model's attention on this device."""
     name, tokens, why = config.model.attention, config.batch.seq_len, None
     if name == "cudnn":
         why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, tokens, device)
@@ -56,7 +59,7 @@ def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) 
 
 
 def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
-    """The computation of training, with dense attention."""
+    """The configuration of a training step, with dense attention."""
     return StepConfig(
         decoder=decoder,
         numerics=Numerics(
@@ -69,9 +72,27 @@ def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
     )
 
 
-def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
-    """Loads weights onto the mesh of the config; adapters are fresh."""
+def on_these_devices(config: Config) -> Config:
+    """A run's settings, with a mesh of the devices present if its own does not fit; results do not depend on it."""
+    devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
+    try:
+        data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
+    except UserError:
+        say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
+        mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
+    rows = -(-config.batch.batch_size // (data * fsdp)) * (data * fsdp)
+    return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
+
+
+def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt], options: int) -> Model:
+    """Loads weights onto the mesh of the config, which becomes the current one; adapters are initialised.
+
+    Args:
+      prompts: the training prompts, on which the sizes of a batch depend.
+      options: option letters (K).
+    """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    jax.set_mesh(mesh)
     check_rows(config.batch.batch_size, mesh)
     check_attention(config, pretrained.config, mesh.devices.flat[0])
     abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
@@ -80,8 +101,7 @@ def build_model(config: Config, pretrained: Pretrained, task: Task) -> Model:
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
     )
     graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
-    prompts = next(iter(task.prompts.values()))
-    shape = batch_shape(config, prompts, len(task.letters))
+    shape = batch_shape(config, prompts, options)
     step_config = make_step_config(config, pretrained.config)
     if config.model.attention != "dense":
         sizes = tree_shape(group_questions(prompts), shape, config.model.attention)

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from survey_jax.config import OptimConfig
-from survey_jax.parallel.sharding import optimizer_shardings, parameter_shardings
+from survey_jax.parallel.sharding import parameter_shardings
 
 
 def make_schedule(c: OptimConfig) -> optax.Schedule:
@@ -32,14 +33,29 @@ def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
     )
 
 
-def abstract_optimizer(optimizer: optax.GradientTransformation, params: nnx.State, mesh: Mesh) -> Any:
-    """Optimizer state as `jax.ShapeDtypeStruct`s, in the layout of the parameters it mirrors."""
-    abstract = jax.eval_shape(optimizer.init, params)
-    shardings = optimizer_shardings(abstract, params, parameter_shardings(params, mesh), mesh)
-    return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), abstract, shardings)
+def learning_rate(c: OptimConfig, opt_state: optax.OptState) -> jax.Array:
+    """The rate of the next update."""
+    _, count = optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0]  # AdamW and its schedule count alike
+    return make_schedule(c)(count)
 
 
-def init_optimizer(optimizer: optax.GradientTransformation, params: nnx.State, mesh: Mesh) -> Any:
-    """Optimizer state, born in the layout of the parameters it mirrors."""
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(optimizer, params, mesh))
-    return jax.jit(optimizer.init, out_shardings=shardings)(params)
+def abstract_optimizer(c: OptimConfig, params: nnx.State, mesh: Mesh) -> Any:
+    """Optimizer state as `jax.ShapeDtypeStruct`s: moments have their parameters' layout, the rest is replicated."""
+    optimizer, replicated = make_optimizer(c), NamedSharding(mesh, P())
+
+    def with_sharding(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return optax.tree_utils.tree_map_params(
+        optimizer,
+        with_sharding,
+        jax.eval_shape(optimizer.init, params),
+        parameter_shardings(params, mesh),
+        transform_non_params=lambda x: with_sharding(x, replicated),
+    )
+
+
+def init_optimizer(c: OptimConfig, params: nnx.State, mesh: Mesh) -> Any:
+    """Optimizer state, created in the layout of `abstract_optimizer`."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_optimizer(c, params, mesh))
+    return jax.jit(make_optimizer(c).init, out_shardings=shardings)(params)

@@ -1,8 +1,8 @@
-"""From hidden states to option probabilities, and the loss."""
+"""Option logits and probabilities, the loss, and the training step."""
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,29 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from survey_jax.config import OptimConfig
 from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
 from survey_jax.training.losses import LOSSES
+from survey_jax.training.optimizer import learning_rate, make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What fixes the computation besides arrays; hashable, so that it can be a static argument of `jax.jit`."""
+    """Static (hashable) configuration of the forward pass and the loss."""
 
     decoder: DecoderConfig
     numerics: Numerics = FLOAT32
     remat: str = "none"
     tree_shape: TreeShape | None = None
-    loss: str = "kl"  # of training, a key of LOSSES
+    loss: str = "kl"  # a key of LOSSES
+
+
+class TrainState(NamedTuple):
+    """What a training step updates and a checkpoint holds."""
+
+    params: nnx.State
+    opt_state: optax.OptState
 
 
 def answer_states(model: Any, batch: Batch, step_config: StepConfig) -> Float[Array, "B A D"]:
@@ -46,7 +55,7 @@ def option_logits(
 
     Args:
       batch: the arrays of `trees.py`.
-      letters: token id of each letter; the letter-token contract makes them the same for all prompts of a run.
+      letters: token id of each letter; by the letter-token contract the same for all prompts of a run.
     """
     return token_logits(model, answer_states(model, batch, step_config), letters, step_config.decoder)
 
@@ -56,7 +65,7 @@ def loss_sums(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Weighted sum of a loss over all answers, and the sum of weights.
 
-    Sums, not means, so that microbatches and devices add up exactly whatever each of them holds.
+    They are sums, not means, so that microbatches and devices add up exactly, however many answers each has.
 
     Args:
       loss: a key of LOSSES; by default KL(target || softmax over the options), in nats.
@@ -71,11 +80,18 @@ def probabilities(logits: Float[Array, "B A K"], batch: Batch) -> Float[Array, "
     return jnp.where(batch["option_mask"], probs, 0.0)
 
 
-def gradients(graphdef, params, frozen, batch: Batch, letters: Int[Array, " K"], step_config: StepConfig):
-    """(loss, gradients, answers) of a step: the mean of `forward.loss` over all answers of all microbatches.
+def gradients(
+    graphdef: nnx.GraphDef[Any],
+    params: nnx.State,
+    frozen: nnx.State,
+    batch: Batch,
+    letters: Int[Array, " K"],
+    step_config: StepConfig,
+) -> tuple[Float[Array, ""], nnx.State, Float[Array, ""]]:
+    """(loss, gradients, answers) of a step: the mean of `step_config.loss` over all answers of all microbatches.
 
     Args:
-      graphdef, train, frozen: from `nnx.split(model, trainable, ...)`.
+      graphdef, params, frozen: from `nnx.split(model, trainable, ...)`.
       batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
     """
 
@@ -92,18 +108,36 @@ def gradients(graphdef, params, frozen, batch: Batch, letters: Int[Array, " K"],
     return value / weight, jax.tree.map(lambda g: g / weight, grads), weight
 
 
-def train_step(graphdef, params, opt_state, frozen, batch: Batch, letters, *, step_config: StepConfig, optimizer):
-    """One optimizer step; pure. Returns (train, opt_state, measured): "loss" per answer, "grad_norm", "answers", and
-    how many tokens of all processes were computed: `counts`."""
-    loss, grads, answers = gradients(graphdef, params, frozen, batch, letters, step_config)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    params = optax.apply_updates(params, updates)
-    measured = {"loss": loss, "grad_norm": optax.global_norm(grads), "answers": answers, **counts(batch)}
-    return params, opt_state, measured
+def train_step(
+    state: TrainState,
+    frozen: nnx.State,
+    batch: Batch,
+    letters: Int[Array, " K"],
+    *,
+    graphdef: nnx.GraphDef[Any],
+    step_config: StepConfig,
+    optim: OptimConfig,
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimizer step; pure.
+
+    Returns:
+      the new state, and what was measured: "loss" per answer, "grad_norm" before clipping, "lr", "answers", and how
+      many tokens all processes computed, see `counts`.
+    """
+    loss, grads, answers = gradients(graphdef, state.params, frozen, batch, letters, step_config)
+    updates, opt_state = make_optimizer(optim).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    measured = {
+        "loss": loss,
+        "grad_norm": optax.global_norm(grads),
+        "lr": learning_rate(optim, state.opt_state),
+        "answers": answers,
+    }
+    return TrainState(params, opt_state), measured | counts(batch)
 
 
 def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
-    """How much text a batch holds: "tokens" computed, and "prompt_tokens", those of its prompts one by one.
+    """How much text a batch holds: "tokens" that are computed, and "prompt_tokens" of its prompts one by one.
 
     There are more of the latter, since trees compute what prompts share once.
     """
@@ -133,18 +167,17 @@ def letter_mass(graphdef, params, frozen, batch: Batch, letters, *, step_config:
 
 
 def compiled_train_step(
-    step_config: StepConfig, optimizer: optax.GradientTransformation, params: Any, opt_state: Any
+    graphdef: nnx.GraphDef[Any], step_config: StepConfig, optim: OptimConfig, state: TrainState
 ) -> Any:
-    """`train_step` under `jax.jit`: (graphdef, train, opt_state, frozen, batch, letters) -> as there.
+    """`train_step` under `jax.jit`: (state, frozen, batch, letters) -> (state, measured).
 
-    Parameters and optimizer state are updated in place (their arrays are given up) and stay where they lie.
+    The state is updated in place (the arrays given are deleted) and keeps its sharding.
 
     Args:
-      train, opt_state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
+      state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
     """
     return jax.jit(
-        functools.partial(train_step, step_config=step_config, optimizer=optimizer),
-        static_argnums=0,
-        donate_argnums=(1, 2),
-        out_shardings=(*jax.tree.map(lambda x: x.sharding, (params, opt_state)), None),
+        functools.partial(train_step, graphdef=graphdef, step_config=step_config, optim=optim),
+        donate_argnums=0,
+        out_shardings=(jax.tree.map(lambda x: x.sharding, state), None),
     )

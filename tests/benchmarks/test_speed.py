@@ -62,13 +62,13 @@ def test_forward_flops_by_hand():
     assert speed_flops.unique_flops(CONFIG, TREES, JOBS["eval"], options=6) == products + attention + head
 
 
-@pytest.mark.parametrize("job", [job for job in JOBS.values() if job.params])
+@pytest.mark.parametrize("job", [job for job in JOBS.values() if job.train])
 def test_training_flops_differ_from_a_padded_step_by_masked_pairs_only(job: Job):
     theirs = step_flops(
         CONFIG,
-        rows=3,
-        tokens=7,
-        answers=1,
+        batch_size=3,
+        seq_len=7,
+        answers_per_seq=1,
         options=4,
         lora_rank=job.rank,
         projections=job.projections,

@@ -38,7 +38,8 @@ def state(step: int) -> tuple[Any, Any]:
 
 
 def save(checkpoints: Checkpoints, step: int, kl: float | None = 1.0) -> None:
-    checkpoints.save(step, *state(step), IDENTITY, None if kl is None else {METRIC: kl, TEMPERATURE: step})
+    scores = None if kl is None else {METRIC: kl, TEMPERATURE: step}
+    checkpoints.save(step, *state(step), IDENTITY, scores, log=[{"step": step, "loss": 0.1}])
     checkpoints.wait()
 
 
@@ -48,7 +49,8 @@ def restore(workdir: Path, identity: dict[str, str] = IDENTITY) -> int | None:
     found = Checkpoints(workdir, 2).restore_latest(*like, identity)
     if found is None:
         return None
-    step, *trees = found
+    step, *trees, log = found
+    assert log == [{"step": step, "loss": 0.1}]
     for x, y in zip(jax.tree.leaves(tuple(trees)), jax.tree.leaves(state(step)), strict=True):
         assert (x.dtype, x.shape) == (y.dtype, y.shape)
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
@@ -262,9 +264,9 @@ def test_other_meshes_and_numbers_of_processes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("az://bucket/run", "must be a folder, gs://BUCKET/RUN or s3://BUCKET/RUN"),
+        ("az://bucket/run", "must be a folder or gs://BUCKET/RUN"),
         ("gs://bucket/run", r"needs gcsfs: pip install survey_jax\[gcs\]"),
-        ("s3://bucket/run", r"needs s3fs: pip install survey_jax\[s3\]"),
+        ("s3://bucket/run", "must be a folder or gs://BUCKET/RUN"),
     ],
 )
 def test_stores_that_cannot_be_used(place: str, said: str, monkeypatch) -> None:
@@ -289,32 +291,15 @@ def google(monkeypatch) -> Iterator[str]:
     store.stop()
 
 
-@pytest.fixture
-def amazon(monkeypatch) -> Iterator[str]:
-    """An emulated bucket."""
-    s3fs = pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    store = server.ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
-    store.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*store.get_host_and_port()))
-    s3fs.S3FileSystem().mkdir("bucket")
-    yield "s3://bucket/run"
-    store.stop()
-
-
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize("store", ["google", "amazon"])
-def test_object_stores(store: str, request) -> None:
+def test_object_stores(google: str) -> None:
     """On an emulated bucket: saved, restored, damaged, cut off."""
-    workdir = request.getfixturevalue(store)
+    workdir = google
     for step in (1, 2, 3, 4):
         save(Checkpoints(workdir, 3), step)
     folder = Checkpoints(workdir).folder

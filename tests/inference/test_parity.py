@@ -87,7 +87,7 @@ def test_check_parity(family: str, attention: str, tmp_path: Path, capsys) -> No
     config.model.attention = attention
     pretrained = open_pretrained(str(weights))
     task = build_task(config, make_prompter(config, pretrained.tokenizer()))
-    model = build_model(config, pretrained, task)
+    model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     report_parity(pretrained, model, task)
     said = capsys.readouterr().out
     assert float(said.split("difference|")[1].split()[0]) < 1e-4

@@ -6,7 +6,7 @@ from tokenizers import normalizers
 
 from byte_tokenizer import answer, byte_tokenizer
 from survey_jax.common.errors import UserError
-from survey_jax.inputs.personas import ATTRIBUTES, someone
+from survey_jax.inputs.personas import someone, subpop_attributes
 from survey_jax.inputs.prompts import LETTERS, ORDERS, TEMPLATES, Prompter
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
@@ -107,8 +107,8 @@ def test_subpop_names_the_home_country_where_it_is_all_there_is():
 
 
 def test_subpop_letters_stand_under_the_questions_own_options():
-    for attribute in ATTRIBUTES.values():
-        assert {word for _, word in attribute.values} <= set(attribute.options)
+    for attribute in subpop_attributes().values():
+        assert set(attribute.values.values()) <= set(attribute.options)
 
 
 # --- languages and orders

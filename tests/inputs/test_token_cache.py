@@ -15,7 +15,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.config import BatchConfig, Config, DataConfig, ModelConfig, RunConfig
 from survey_jax.inputs.prompts import Prompter
 from survey_jax.inputs.task import build_task, make_prompter, open_tokenizer
-from survey_jax.inputs.token_cache import CachedTokenizer
+from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.splits.split import SplitConfig
 from survey_jax.survey.table import Answer, parse_rows
@@ -38,10 +38,11 @@ class Opened:
             self.built += 1
             return pretrained.tokenizer()
 
-        self.tokenizer = CachedTokenizer(build, pretrained.tokenizer_fingerprint(), epath.Path(folder))
+        self.tokenizer = LazyTokenizer(build)
+        self.cache = TokenCache(epath.Path(folder), pretrained.tokenizer_fingerprint())
 
     def tokenise(self, rows: list[Answer] = ROWS, template: str = "question_first", options: int = 0, **settings):
-        return Prompter(self.tokenizer, template, **settings).tokenise(rows, options)
+        return Prompter(self.tokenizer, template, cache=self.cache, **settings).tokenise(rows, options)
 
 
 def same(a, b) -> bool:
@@ -102,7 +103,7 @@ def test_another_seed_of_shuffled_options_is_not_taken_from_the_cache(model, tmp
 def test_another_tokenizer_is_not_taken_for_the_first(model, tmp_path):
     other = shutil.copytree(model, tmp_path / "other")
     Opened(model, tmp_path / "cache").tokenise()
-    assert Opened(other, tmp_path / "cache").tokenizer._fingerprint == Opened(model, tmp_path).tokenizer._fingerprint
+    assert Opened(other, tmp_path / "cache").cache._fingerprint == Opened(model, tmp_path).cache._fingerprint
     file = other / "tokenizer.json"
     content = json.loads(file.read_text())
     vocabulary = content["model"]["vocab"]
@@ -191,7 +192,7 @@ def test_splits_get_their_own_rows_from_one_file(model, tmp_path):
     pretrained = open_pretrained(str(model))
     plain = build_task(config, make_prompter(config, pretrained.tokenizer()))
     for _ in range(2):
-        task = build_task(config, make_prompter(config, open_tokenizer(config, pretrained)))
+        task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
         assert list(task.prompts) == list(plain.prompts)
         assert len(task.prompts) >= 3
         for name, prompts in task.prompts.items():
@@ -200,6 +201,6 @@ def test_splits_get_their_own_rows_from_one_file(model, tmp_path):
     assert len(list((tmp_path / "cache" / "tokens").iterdir())) == 1
     config.run.cache = ""
     assert same(
-        make_prompter(config, open_tokenizer(config, pretrained)).tokenise(ROWS),
+        make_prompter(config, *open_tokenizer(config, pretrained)).tokenise(ROWS),
         make_prompter(config, pretrained.tokenizer()).tokenise(ROWS),
     )

@@ -259,7 +259,7 @@ def test_all_hosts_get_the_project_and_train(gcloud: Gcloud, tmp_path: Path) -> 
     words = ["-m", "survey_jax.train", "--config=configs/demo.py", "--config.mesh.devices=16", *flags]
     assert (host.returncode, host.stdout.splitlines()) == (75, words)
     packed = run("tar", "-tzf", tmp_path / "gcloud" / "survey_jax.tar.gz").stdout.split()
-    assert {"setup.py", "constraints.txt", "survey_jax/train.py", "configs/demo.py"} <= set(packed)
+    assert {"setup.py", "constraints/python3.11.txt", "survey_jax/train.py", "configs/demo.py"} <= set(packed)
     assert not [name for name in packed if name.startswith((".venv", ".git/"))]
 
 

@@ -154,12 +154,12 @@ def run(q, k, v):
     f = lambda q, k, v: jnp.sum(attend_splash(q, k, v, splash_kernel(mask, None, interpret=True)) ** 2)
     return jax.tree.leaves(jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(q, k, v))
 one = run(q, k, v)
-make_mesh(2, 2, 2)
+jax.set_mesh(make_mesh(2, 2, 2))
 def same():
     for a, b in zip(one, run(q, k, v), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 same()
-make_mesh(1, 1, 8)  # more devices than heads
+jax.set_mesh(make_mesh(1, 1, 8))  # more devices than heads
 same()
 """
     script = tmp_path / "script.py"

@@ -36,9 +36,9 @@ TREES = TreeShape(trunks=32, branch=16)
 def analytic(remat: str, rank: int, projections: tuple[str, ...], trees: TreeShape | None = None):
     c, _ = decoder_config(SIZES, "tiny")
     sizes = {
-        "rows": SHAPE.batch_size,
-        "tokens": SHAPE.seq_len,
-        "answers": SHAPE.answers_per_seq,
+        "batch_size": SHAPE.batch_size,
+        "seq_len": SHAPE.seq_len,
+        "answers_per_seq": SHAPE.answers_per_seq,
         "options": SHAPE.options,
     }
     return step_flops(c, **sizes, lora_rank=rank, projections=projections, remat=remat, tree_shape=trees)
@@ -90,8 +90,8 @@ def test_splash_is_counted_by_blocks_up_to_the_diagonal() -> None:
 def test_layers_and_rows_multiply() -> None:
     c, _ = decoder_config(SIZES | {"num_hidden_layers": 7}, "tiny")
     one = dataclasses.replace(c, layers=1)
-    sizes = {"tokens": 64, "answers": 0, "options": 5, "lora_rank": 0, "projections": (), "remat": "full"}
-    assert step_flops(c, rows=3, **sizes).total == 21 * step_flops(one, rows=1, **sizes).total
+    sizes = {"seq_len": 64, "answers_per_seq": 0, "options": 5, "lora_rank": 0, "projections": (), "remat": "full"}
+    assert step_flops(c, batch_size=3, **sizes).total == 21 * step_flops(one, batch_size=1, **sizes).total
 
 
 def test_accelerators_are_found_by_what_jax_reports() -> None:

@@ -1,7 +1,6 @@
 """Quantised bases: the codes, their product and gradient, where they lie, what they cost, and a run on one."""
 
 import dataclasses
-import functools
 import re
 import runpy
 from pathlib import Path
@@ -29,8 +28,8 @@ from survey_jax.pretrained import load
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.training.build import build_model
-from survey_jax.training.optimizer import init_optimizer, make_optimizer
-from survey_jax.training.step import StepConfig, gradients, train_step
+from survey_jax.training.optimizer import init_optimizer
+from survey_jax.training.step import StepConfig, TrainState, compiled_train_step, gradients
 
 DRAW = np.random.default_rng(0)
 WEIGHT = DRAW.normal(0, 0.02, (48, 256)).astype(np.float32)  # [out, in], as stored
@@ -214,7 +213,7 @@ def test_refused(wide: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.quantize = 'nf4': full fine-tuning .*; set config\.lora\.rank"):
         validate(config)
     config.model.quantize = "int4"
-    with pytest.raises(UserError, match=r"model\.quantize = 'int4': choose from '', int8, nf4"):
+    with pytest.raises(UserError, match=r"model\.quantize = 'int4': must be one of '', int8, nf4"):
         validate(config)
     narrow = open_pretrained(str(tiny.write_model(tmp_path / "narrow"))).config
     with pytest.raises(UserError, match=r"'nf4': the input of q has 32 channels, not a multiple of 64; use 'int8'"):
@@ -231,18 +230,15 @@ def test_training_on_a_quantised_base(wide: Path, tmp_path: Path) -> None:
     losses = {}
     for kind in ("", *KINDS):
         config.model.quantize = kind
-        model = build_model(config, pretrained, task)
-        optimizer = make_optimizer(config.optim)
-        params, state = model.params, init_optimizer(optimizer, model.params, model.mesh)
+        model = build_model(config, pretrained, task.prompts["train"], len(task.letters))
+        state = TrainState(model.params, init_optimizer(config.optim, model.params, model.mesh))
         batch = to_device(
             Batches(task.prompts["train"], model.shape, groups=3).batch(0), model.mesh, model.shape.batch_size, True
         )
-        step = jax.jit(
-            functools.partial(train_step, step_config=model.step_config, optimizer=optimizer), static_argnums=0
-        )
+        step = compiled_train_step(model.graphdef, model.step_config, config.optim, state)
         losses[kind] = []
         for _ in range(8):
-            params, state, measured = step(model.graphdef, params, state, model.frozen, batch, task.letters)
+            state, measured = step(state, model.frozen, batch, task.letters)
             losses[kind].append(float(measured["loss"]))
     print(losses)
     for kind, tolerance in {"int8": 0.02, "nf4": 0.15}.items():

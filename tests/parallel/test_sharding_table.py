@@ -3,7 +3,7 @@
 from flax import nnx
 from jax.sharding import AbstractMesh
 
-from survey_jax.model.abstract import abstract_model, laid_out
+from survey_jax.model.abstract import abstract_arrays, abstract_model
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding_table import bytes_per_device, layouts, text
 from survey_jax.pretrained.families import decoder_config
@@ -14,7 +14,7 @@ def test_every_parameter_with_its_layout() -> None:
     config, _ = decoder_config(SIZES | {"model_type": "llama"}, "tiny")
     mesh = AbstractMesh((1, 4, 3), ("data", "fsdp", "tensor"))
     graphdef, state = nnx.split(abstract_model(config, 4, ("q",), "int8"))
-    model = nnx.merge(graphdef, laid_out(state, mesh, "bfloat16", LoraParam))
+    model = nnx.merge(graphdef, abstract_arrays(state, mesh, "bfloat16", LoraParam))
     _, params, frozen = nnx.split(model, LoraParam, ...)
     rows = {f"{r.part} {r.name}": r for r in layouts(params, (), frozen, mesh)}
 

@@ -50,7 +50,7 @@ for mesh in ((1, 8, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)):
                        frozen_dtype="float32", trainable=nnx.Param, seed=0)
     split = 0
     for path, variable in nnx.to_flat_state(nnx.state(model)):
-        entry, array = pretrained.names[".".join(map(str, path))], variable.get_value()
+        entry, array = pretrained.weight_map[".".join(map(str, path))], variable.get_value()
         if "{}" in entry.name:
             layers = [tensors[entry.name.format(i)] for i in range(pretrained.config.layers)]
             whole = np.stack([t.T if entry.transposed else t for t in layers])

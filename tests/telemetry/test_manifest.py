@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -51,6 +52,18 @@ def test_every_start_is_recorded(tmp_path: Path, monkeypatch) -> None:
     assert read_config(workdir) == longer
 
 
+def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """Its settings had other names: neither training nor evaluation may take it for damaged."""
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["format"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="a run of another version of survey_jax"):
+        read_config(tmp_path)
+    with pytest.raises(UserError, match="a run of another version of survey_jax"):
+        check_workdir(tmp_path, CONFIG, IDENTITY)
+
+
 def test_runs_have_names_of_their_own(tmp_path: Path) -> None:
     assert record_start(tmp_path / "a", CONFIG, IDENTITY, None, 0) != record_start(
         tmp_path / "b", CONFIG, IDENTITY, None, 0
@@ -92,7 +105,7 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
 def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
     record_start(tmp_path, CONFIG, IDENTITY, None, 0)
     before = (tmp_path / "manifest.json").read_bytes()
-    (tmp_path / ".partial-manifest.json").symlink_to("/dev/full")
+    (tmp_path / f".partial-{os.getpid()}-manifest.json").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"manifest\.json: cannot be written \(No space left on device\)"):
         record_start(tmp_path, CONFIG, IDENTITY, None, 2)
     assert (tmp_path / "manifest.json").read_bytes() == before

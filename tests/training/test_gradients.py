@@ -99,7 +99,7 @@ def test_full_fine_tuning(setup: Setup) -> None:
     reference.backward()
 
     def stored(ours: str) -> np.ndarray:
-        at, layers = setup.pretrained.names[ours], range(setup.pretrained.config.layers)
+        at, layers = setup.pretrained.weight_map[ours], range(setup.pretrained.config.layers)
         grads = [parameters[at.name.format(i)].grad.numpy() for i in (layers if "{}" in at.name else [0])]
         grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
         grads = [g.T if at.transposed else g for g in grads]
@@ -115,7 +115,7 @@ def test_lora(setup: Setup) -> None:
     adapters = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
     parameters = {name: p.detach().clone() for name, p in setup.torch_model.named_parameters()}
     for projection in PROJECTIONS:
-        at = setup.pretrained.names[f"blocks.{projection}"]
+        at = setup.pretrained.weight_map[f"blocks.{projection}"]
         for i in range(setup.pretrained.config.layers):
             name, rows = at.name.format(i), slice(*(at.rows or (None, None)))
             a, b = (adapters[f"blocks.{projection}_lora_{x}"][i] for x in "ab")

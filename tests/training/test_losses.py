@@ -156,7 +156,7 @@ def test_training_minimises_the_loss_of_the_config(tmp_path: Path) -> None:
     )
     pretrained = open_pretrained(config.model.weights)
     task = build_task(config, make_prompter(config, pretrained.tokenizer()))
-    built = build_model(config, pretrained, task)
+    built = build_model(config, pretrained, task.prompts["train"], len(task.letters))
     batch = Batches(task.prompts["train"], built.shape, groups=2, microbatches=2).batch(0)
     same_letter = np.full_like(task.letters, task.letters[0])  # so that every prediction is uniform
     step = jax.jit(gradients, static_argnums=(0, 5))

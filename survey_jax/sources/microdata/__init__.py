@@ -1,0 +1,1 @@
+"""From a file of respondents and its codebook to a survey table."""

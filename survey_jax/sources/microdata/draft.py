@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from survey_jax.common.console import track
 from survey_jax.common.errors import UserError, plural, some
+from survey_jax.common.files import atomic_write
 from survey_jax.sources.microdata import guesses
 from survey_jax.sources.microdata.codebook import MIN_N
 from survey_jax.sources.microdata.guesses import OLDEST, YOUNGEST, Seen
@@ -42,9 +42,8 @@ def draft_codebook(path: Path, output: Path) -> str:
     except EncodingError:
         encoding = "latin1"
         columns = _sort(open_respondents(path, encoding))
-    partial = output.with_name(f".partial-{output.name}")
-    partial.write_text("\n".join(_lines(columns, path, encoding)) + "\n", encoding="utf-8")
-    os.replace(partial, output)
+    with atomic_write(output) as partial:
+        partial.write_text("\n".join(_lines(columns, path, encoding)) + "\n", encoding="utf-8")
     return (
         f"drafted {output}: questions: {len(columns.questions)}, attributes: {len(columns.attributes)}, "
         f"columns left out: {len(columns.left_out)}; edit it, its first lines say what to look for"

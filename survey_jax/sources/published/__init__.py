@@ -1,0 +1,1 @@
+"""From published shares of answers to a survey table."""

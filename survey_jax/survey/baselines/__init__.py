@@ -1,0 +1,1 @@
+"""Predictions that need no language model: what a model has to beat."""

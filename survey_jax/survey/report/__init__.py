@@ -1,0 +1,1 @@
+"""What people read of an evaluation: the printed table and report.html."""

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from survey_jax.common.files import atomic_write
 from survey_jax.survey import countries
 from survey_jax.survey.evaluation.breakdowns import BREAKDOWNS, NO_LABEL, TOPIC, breakdown, cross_table, worst_questions
 from survey_jax.survey.evaluation.metrics import deviations
@@ -113,9 +114,8 @@ def write_html(
         outlines=world_map.outlines() if any(d.map for d in details.values()) else "",
         beaten=[n for n, s in splits.items() if said[n][0].startswith("beats") and ";" not in said[n][0]],
     )  # fmt: skip
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
 def published(split: str, preset: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Who is seen in training and who is not, and the audit that proves it."""

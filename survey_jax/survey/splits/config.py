@@ -1,6 +1,7 @@
 """What is held out, as settings, and what each split promises."""
 
 import dataclasses
+from typing import Any, ClassVar
 
 TRAIN, VALID = "train", "valid"
 UNSEEN_QUESTION, UNSEEN_GROUP, UNSEEN_BOTH = "unseen_question", "unseen_group", "unseen_both"
@@ -8,7 +9,7 @@ UNSEEN_WAVE, UNSEEN_SURVEY = "unseen_wave", "unseen_survey"
 FEW_SHOT = "few_shot_"  # prefix of a split whose groups have some answers in train
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class SplitConfig:
     """What is held out, in one of four ways; `unseen_surveys` and the fields from `known_answers` on go with each.
 
@@ -16,13 +17,21 @@ class SplitConfig:
     4. Everything else: name or draw what is held out.
     """
 
-    preset: str = ""  # "paper" | "paper_distinct" | "subpop": sets the fields that survey/presets.py lists under it
+    # As config.STRICT: no value is converted, and a name that is no setting is refused.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "strict": True,
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "revalidate_instances": "always",
+    }
+    preset: str = ""  # "paper" | "paper_distinct" | "subpop": sets the fields that splits/presets.py lists under it
     column: str = ""  # take the splits from this column of the table, instead of holding out
     # Column value -> split; rows with other values are left out. If empty, values that are split names are used as is.
     rename: dict[str, str] = dataclasses.field(default_factory=dict)
-    # Set -> values of `group_attribute`, set -> question ids. First x first is train, first x second is valid, any
-    # other pair is a test split named after its two sets. Sets of groups other than the first may overlap.
+    # Set -> values of `group_attribute`. First set of groups x first of questions is train, first x second is valid,
+    # any other pair is a test split named after its two sets. Sets of groups other than the first may overlap.
     group_sets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    # Set -> question ids; see `group_sets`.
     question_sets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     group_attribute: str = "country"  # of group_sets; countries are compared by ISO code where the name is known
     unseen_surveys: tuple[str, ...] = ()  # surveys held out whole, whatever the other fields say of them
@@ -31,7 +40,7 @@ class SplitConfig:
     unseen_questions: tuple[str, ...] = ()  # question ids held out, in any survey
     unseen_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
     unseen_topics: tuple[str, ...] = ()  # questions held out that have one of these values in the column `topic_column`
-    topic_column: str = "topic"
+    topic_column: str = "topic"  # where `unseen_topics` are
     # Attribute -> values; a group is held out if any of its attributes has one of them.
     unseen_groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     unseen_regions: tuple[str, ...] = ()  # continents or UN regions: groups held out whose country lies there
@@ -44,7 +53,7 @@ class SplitConfig:
     valid_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
     valid_row_fraction: float = 0.0  # this share of the remaining training rows, drawn by seed
     # If > 0: rows outside train are left out whose question is at least so similar to another question of train; see
-    # survey/leakage.py (its THRESHOLD is a good value). 0: they stay, and the leakage audit lists them.
+    # splits/near_duplicates.py (its THRESHOLD is a good value). 0: they stay, and the leakage audit lists them.
     remove_near_duplicates: float = 0.0
     max_rows: int = 0  # if > 0: each split but train is cut to at most this many rows, drawn by seed
     seed: int = 0  # of every draw above; draws do not depend on the order of rows in the file

@@ -1,0 +1,63 @@
+"""The page on notebooks is run as it stands, but for the run: a tiny one. Predictions are those of the evaluation."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from places import ROOT
+from survey_jax import api
+from survey_jax.common.errors import UserError
+from tiny import rows, write_config, write_model, write_rows
+
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("api")
+    model, table = write_model(folder / "model"), write_rows(folder / "table.jsonl", rows())
+    config = write_config(folder, model, table, optim__steps="2", run__eval_every="2", batch__seq_len="4096")
+    command = [sys.executable, "-m", "survey_jax.train", f"--config={config}", f"--workdir={folder / 'run'}"]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "run"
+
+
+def test_the_page_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        exec(block.replace("checkpoints/demo", str(run)), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"KL 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", printed[0])
+    assert printed[-2].startswith("step 2, temperature ")
+    for row, shares in zip(names["test"][:20], names["predictions"], strict=True):
+        assert len(shares) == len(row.options)
+        assert sum(shares) == pytest.approx(1)
+
+
+def test_predictions_are_those_of_the_evaluation(run: Path) -> None:
+    command = [sys.executable, "-m", "survey_jax.eval", f"--workdir={run}", "--name=api"]
+    subprocess.run(command, check=True, capture_output=True)
+    evaluated = pyarrow.parquet.read_table(run / "eval" / "api" / "predictions.parquet").to_pylist()
+    by_key = {(row["question_id"], row["group"]["country"]): row["prediction"] for row in evaluated}
+    opened = api.open_run(str(run))
+    asked = [
+        a for a in api.read_table(run.parent / "table.jsonl") if (a.question_id, dict(a.group)["country"]) in by_key
+    ]
+    for part in (asked[:7], asked):  # other rows are other batches, and may have fewer options
+        for row, shares in zip(part, opened.predict(part), strict=True):
+            np.testing.assert_allclose(shares, by_key[row.question_id, dict(row.group)["country"]], atol=1e-6)
+
+
+def test_tables_and_scores_need_no_jax() -> None:
+    code = "import sys; from survey_jax import api; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run here"):
+        api.open_run(str(tmp_path))
