@@ -10,13 +10,13 @@ what differs from what was published.
 import functools
 
 from survey_jax.common.errors import UserError
-from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, Loss, ModelConfig, OptimConfig, RunConfig
+from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, LossName, ModelConfig, OptimConfig, RunConfig
 from survey_jax.survey.splits.config import SplitConfig
 
 _NO_CLIPPING = 1e9
 
 
-def paper(weights: str, *, revision: str = "main", chat: bool = False, loss: Loss = "kl") -> Config:
+def paper(weights: str, *, revision: str = "main", chat: bool = False, loss: LossName = "kl") -> Config:
     """Cao et al., NAACL 2025 (arXiv 2502.07068): countries of the World Values Survey, LoRA on a base in 8 bits.
 
     Five epochs of eight prompts a step; the learning rate falls from 1e-4 to .44 of that, as .85 after each epoch does.
@@ -24,7 +24,7 @@ def paper(weights: str, *, revision: str = "main", chat: bool = False, loss: Los
     Args:
       weights: a hub id; `revision` of it.
       chat: ask in the model's chat format.
-      loss: one of config.Loss; the published one is "paper_kl".
+      loss: one of config.LossName; the published one is "paper_kl".
     """
     epoch = 856  # steps: 6,841 rows of train, 8 a step; training prints what your table has
     return Config(
@@ -44,14 +44,14 @@ def paper(weights: str, *, revision: str = "main", chat: bool = False, loss: Los
     )
 
 
-def subpop(weights: str, *, loss: Loss = "kl") -> Config:
+def subpop(weights: str, *, loss: LossName = "kl") -> Config:
     """Suh et al., ACL 2025 (arXiv 2502.16761): groups of the United States, LoRA, tested on surveys never seen.
 
     Fifty epochs of 256 prompts a step, a tenth of them warm-up, then a cosine to 0.
 
     Args:
       weights: a hub id.
-      loss: one of config.Loss; "wasserstein" is the appendix's other one.
+      loss: one of config.LossName; "wasserstein" is the appendix's other one.
     """
     epoch = 240  # steps: some 61,000 rows of train, 256 a step; training prints what your table has
     return Config(

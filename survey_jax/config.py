@@ -28,10 +28,10 @@ NotNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as jax has it
 
-Loss = Literal[
+LossName = Literal[
     "kl", "jsd", "wasserstein", "cross_entropy", "paper_kl", "paper_jsd", "paper_wasserstein", "paper_cross_entropy"
 ]
-Template = Literal["paper", "question_first", "group_last", "subpop_qa", "subpop_bio", "subpop_portray"]
+TemplateName = Literal["paper", "question_first", "group_last", "subpop_qa", "subpop_bio", "subpop_portray"]
 Remat = Literal["none", "dots", "full"]
 Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
 # May differ when a run is resumed: where files lie, how it computes and what it prints. Any other setting would change
@@ -75,7 +75,7 @@ class DataConfig:
     # Survey tables, together one data set; "demo" is the one in this package.
     tables: tuple[str, ...] = field(default=(), metadata=MAY_CHANGE)
     question_columns: tuple[str, ...] = ("question",)  # columns of the wording: the first that a row has
-    template: Template = "question_first"  # of the prompt: docs/prompts.md
+    template: TemplateName = "question_first"  # of the prompt: docs/prompts.md
     chat: bool = False  # wrap prompts in the tokenizer's chat template
     language: str = ""  # of the template's own words, see docs/prompts.md; "" = each row's `language`, else English
     option_order: Literal["listed", "reversed", "shuffled"] = "listed"  # shuffled: by run.seed, per question
@@ -103,7 +103,7 @@ class OptimConfig:
     """AdamW, its schedule, and the loss."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    loss: Loss = "kl"  # docs/metrics.md; the best checkpoint is always the one of least KL on `valid`
+    loss: LossName = "kl"  # docs/metrics.md; the best checkpoint is always the one of least KL on `valid`
     steps: Positive = field(default=200, metadata=MAY_CHANGE)  # optimizer steps of the whole run
     lr: PositiveFloat = 1e-4  # peak learning rate
     warmup: NotNegative = 10  # steps of linear warm-up

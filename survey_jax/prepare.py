@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from survey_jax import cli
+from survey_jax.common.console import say
 from survey_jax.common.errors import UserError, plural
 from survey_jax.sources import SOURCES, Prepared, Request, load
 from survey_jax.sources.microdata.draft import draft_codebook
@@ -70,11 +71,6 @@ def say_counts(what: str, reasons: Mapping[str, int]) -> None:
     say(f"{what} {plural(sum(reasons.values()), 'row')}")
     for reason, count in sorted(reasons.items(), key=lambda item: -item[1]):
         say(f"  {count:,} {reason}")
-
-
-def say(text: str) -> None:
-    """A plain line for people."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ from survey_jax.training.step import TrainState, compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run is kept; default checkpoints/<config name>.")
-EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parameter lies and what it takes.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default checkpoints/<config name>.")
+EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print the sharding and the memory of every parameter.")
 
 
 def main() -> None:
@@ -138,7 +138,7 @@ def main() -> None:
     except Stopped:
         run.close()
         raise
-    except UserError:  # what is told so far is kept; a save under way may be what failed
+    except UserError:  # the logs are complete; it may be the running save that failed
         run.close_logs()
         raise
     run.close()
@@ -147,7 +147,7 @@ def main() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run has besides the state that it changes."""
+    """Everything that `fit` needs besides the train state."""
 
     config: Config
     task: Task
@@ -160,32 +160,33 @@ class Run:
     clock: Clock
 
     def close(self) -> None:
-        """Waits for the last save, and closes the files."""
+        """Waits for the last save and closes the logs."""
         with self.clock.of(CHECKPOINT):
             self.checkpoints.wait()
         self.close_logs()
 
     def close_logs(self) -> None:
-        """Closes the files that tell of the run."""
+        """Closes profile and logs."""
         self.profile.close()
         self.log.close()
 
 
 def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainState) -> None:
-    """Steps to the end.
+    """Trains to the last step.
 
     Order matters: step, log, evaluate, save. A checkpoint at step n is the state after n steps, so resuming at n
-    continues with batch n. What a step measured is fetched once the next one is dispatched, so that the devices need
-    not wait for the host; an evaluation, a save and a stop fetch it first.
+    continues with batch n. What a step measured is fetched after the next step is dispatched, so that the devices do
+    not wait for the host; evaluating, saving and stopping fetch it first.
 
     Raises:
-      Stopped: this run was asked to stop; all steps are saved.
+      Stopped: a stop was requested; all steps are saved.
     """
     settings, steps, poll = run.config.run, run.config.optim.steps, distributed.Poll()
-    saved, saved_at = start, time.monotonic()  # what it begins with is saved, or nothing
-    pending: tuple[int, Batch, dict[str, jax.Array]] | None = None  # the newest step, its batch and what it measures
+    saved, saved_at = start, time.monotonic()  # a resumed state is saved already, and a fresh one need not be
+    pending: tuple[int, Batch, dict[str, jax.Array]] | None = None  # newest step, its batch and measurements
 
     def settle() -> None:
+        """Fetches, checks and logs what the newest step measured."""
         nonlocal pending
         if pending is None:
             return
@@ -216,7 +217,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         try:
             with run.clock.of(EVALUATION):
                 scores = evaluate(predictor, state.params, run.task, VALID, settings.calibrate)
-        except Stopped:  # evaluated when the run goes on
+        except Stopped:  # it is evaluated when the run resumes
             stop(step)
         run.log.evaluation(step, VALID, scores)
         save(step, scores)
@@ -246,7 +247,10 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
 
 
 def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
-    """Mean of every metric on a split, over rows and by question, at the temperature that suits it best, or at 1."""
+    """Mean of every metric on a split, over rows and by question.
+
+    Predictions are scaled by the temperature that fits the split best if `calibrate`, otherwise by 1.
+    """
     prompts = task.prompts[name]
     answers = [p.answer for p in prompts]
     predictions = predictor(params, prompts, f"evaluating {name}")
@@ -262,14 +266,14 @@ def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate
 
 
 def say_letter_mass(mass: float) -> None:
-    """How much of the next token's probability the option letters hold; little of it means a misunderstood prompt."""
+    """Prints the probability of the option letters as next token; a small one means a misunderstood prompt."""
     say(f"letters hold {mass:.2%} of the base model's next-token probability")
     if mass < LETTER_MASS_WARNING:
         say("warning: under 1 %, the model does not see that a letter is asked for; try another data.template or chat")
 
 
 def stop_if_broken(loss: float, norm: float, step: int, batch: Batch, task: Task) -> None:
-    """A loss or gradient that is not finite ends the run before it reaches a checkpoint."""
+    """UserError if the loss or the gradient is not finite."""
     if math.isfinite(loss) and math.isfinite(norm):
         return
     here = {"/".join(task.prompts[TRAIN][i].answer.question_key) for i in np.unique(batch["prompt"]) if i >= 0}
@@ -283,7 +287,7 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: Batch, task: Task
 
 
 def useful_flops(config: Config, model: Model) -> float:
-    """Floating-point operations of a step over all devices, recomputation for lack of memory left out."""
+    """FLOPs of a step over all devices, without the recomputation that saves memory."""
     return step_flops(
         model.step_config.decoder,
         batch_size=model.shape.batch_size * config.batch.microbatches,
@@ -298,7 +302,7 @@ def useful_flops(config: Config, model: Model) -> float:
 
 
 def peak_flops() -> float | None:
-    """FLOP/s of all devices together as their maker has it; None for devices that are not in the table (CPUs)."""
+    """Peak FLOP/s of all devices together by their data sheet; None for devices that are not in the table (CPUs)."""
     accelerator = by_kind(jax.devices()[0].device_kind)
     return accelerator.flops * jax.device_count() if accelerator else None
 

@@ -18,18 +18,18 @@ from survey_jax.config import (
     Config,
     DataConfig,
     LoraConfig,
+    LossName,
     MeshConfig,
     ModelConfig,
     OptimConfig,
     Projection,
     Remat,
     RunConfig,
-    Template,
+    TemplateName,
     from_dict,
     to_dict,
     validate,
 )
-from survey_jax.config import Loss as LossName
 from survey_jax.config import settings as config_settings
 from survey_jax.inputs.prompts import ORDERS, TEMPLATES
 from survey_jax.model.decoder import PROJECTIONS, REMAT
@@ -220,7 +220,7 @@ def test_shipped_configs_are_valid(file):
 
 
 def test_choices_are_those_of_the_code_that_reads_them():
-    choices = {name: typing.get_args(kind) for name, kind in (("loss", LossName), ("template", Template))}
+    choices = {name: typing.get_args(kind) for name, kind in (("loss", LossName), ("template", TemplateName))}
     assert (choices["loss"], choices["template"]) == (tuple(LOSSES), tuple(TEMPLATES))
     assert (typing.get_args(Projection), typing.get_args(Remat)) == (PROJECTIONS, tuple(REMAT))
     by_name = {setting.name: setting.choices for setting in config_settings()}

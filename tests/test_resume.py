@@ -171,6 +171,17 @@ def test_resumed_before_a_damaged_checkpoint(config: Path, whole: Path, tmp_path
     assert_same_end(workdir, whole)
 
 
+def test_a_loss_that_is_not_finite_is_not_saved(config: Path, tmp_path: Path) -> None:
+    """The run ends at the step that breaks, also where an evaluation and a save are due right after it."""
+    process = start(config, tmp_path, "--config.optim.lr=1e30", "--config.optim.warmup=0", "--config.run.eval_every=2")
+    output, _ = process.communicate()
+    assert process.returncode == 2, output
+    last = output.splitlines()[-1]
+    assert last.startswith("error: step 2: loss nan, gradient norm"), output
+    assert "check these questions: " in last
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
 def test_a_full_disk(config: Path, tmp_path: Path) -> None:
     """The second checkpoint does not fit; the first is intact, and once there is room the run goes on."""
     mounted = subprocess.run(

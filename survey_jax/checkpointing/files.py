@@ -1,7 +1,7 @@
-"""One checkpoint on disk: written by Orbax, and read back only as what it was.
+"""One checkpoint on disk, written by Orbax and verified when it is read.
 
-A checkpoint is a folder of items: pytrees of arrays, and a `record`, JSON that says what belongs to them and holds a
-checksum of every array and of itself.
+A checkpoint is a folder of items: pytrees of arrays, and a `record`, JSON with facts about them, a checksum of every
+array and a digest of itself.
 """
 
 import contextlib
@@ -24,23 +24,22 @@ from survey_jax.common.errors import UserError, some
 from survey_jax.common.files import is_remote
 from survey_jax.parallel.distributed import all_gather_text
 
-_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # bytes of an element -> what its bits are read as
+_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}  # bytes of an element -> the type that its bits are read as
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """Path of a leaf -> checksum.
+    """Path of a leaf -> checksum. All processes must call it.
 
-    That is the sum, modulo 2^32, of every element's bits times an odd number that depends on the element's place. An
-    odd factor is invertible modulo 2^32, so a change of one element changes the sum for certain, and a change of
-    several does with a probability of about 1 - 2^-32. Integers add up to the same in any order, so that neither mesh
-    nor number of processes matters. It is computed where the arrays lie, in one pass (the CPU compiler takes scratch
-    memory for it, as much as the largest array); all processes call it.
+    The checksum is the sum, modulo 2^32, of every element's bits times an odd number that depends on its position. Odd
+    factors are invertible modulo 2^32, so changing one element always changes the sum, and changing several does with
+    a probability of about 1 - 2^-32. Integer sums do not depend on the order of terms, hence not on mesh or processes.
+    It is computed on the devices in one pass (on CPU with scratch memory as large as the largest array).
     """
     return {name: int(total) for name, total in _named(jax.device_get(_sums(tree)))}
 
 
 def kinds(tree: Any) -> dict[str, str]:
-    """Path of a leaf -> its type and shape."""
+    """Path of a leaf -> dtype and shape."""
     return {name: f"{x.dtype}{list(x.shape)}" for name, x in _named(tree)}
 
 
@@ -66,7 +65,7 @@ def _sum(x: Array) -> UInt32[Array, ""]:
 
 
 def _scramble(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    """The last steps of MurmurHash3 (Appleby): neighbours get unrelated numbers."""
+    """The last steps of MurmurHash3 (Appleby): consecutive inputs give unrelated outputs."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
@@ -74,11 +73,11 @@ def _scramble(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
 
 COMMIT = "commit_success.txt"  # the file that Orbax writes last
 _RECORD = "record/data.json"
-TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written
+TEMPORARY = ".orbax-checkpoint-tmp"  # in the name of an unfinished checkpoint's folder
 
-# Trouble with reading that says nothing of what is stored; by tensorstore it is a ValueError with one of these words.
+# Errors of reading that do not mean damage; tensorstore raises them as a ValueError with one of these words.
 _TROUBLE = (MemoryError, OSError, jax.errors.JaxRuntimeError)
-_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # of OSError, those that are damage
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)  # the kinds of OSError that do mean damage
 _WORDS = (
     *("PERMISSION_DENIED", "UNAUTHENTICATED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"),
     *("EMFILE", "Input/output error", "Stale file handle", "Connection timed out"),
@@ -88,7 +87,7 @@ T = TypeVar("T")
 
 
 class Damaged(UserError):
-    """A checkpoint is not what was saved."""
+    """A checkpoint differs from what was saved."""
 
 
 @contextlib.contextmanager
@@ -113,11 +112,11 @@ def _no_trace(record: logging.LogRecord) -> bool:
 
 
 def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> Any:
-    """Starts writing; returns Orbax's handle once the arrays are copied. All processes call it.
+    """Starts writing; returns Orbax's handle once the arrays are copied. All processes must call it.
 
     Args:
       arrays: item -> pytree of arrays.
-      facts: for the record; what JSON can hold.
+      facts: go into the record; must be valid JSON.
     """
     record = {**facts, "kinds": kinds(arrays), "checksums": checksums(arrays)}
     items = {**arrays, "record": record | {"digest": digest(record)}}
@@ -126,12 +125,12 @@ def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any
 
 
 def read_record(folder: epath.Path) -> dict[str, Any]:
-    """What `write` was given as facts, and the arrays' kinds and checksums. Raises Damaged.
+    """The facts that `write` was given, and the arrays' kinds and checksums. Raises Damaged.
 
-    Not by Orbax, which counts what it does and hangs if processes come to differ: one process alone may call this.
+    One process alone may call this. It does without Orbax, which counts its operations and hangs if processes differ.
     """
     file = folder / _RECORD
-    if not folder.exists():  # no damage: all processes must see the same folder
+    if not folder.exists():  # not damage: all processes must see the same folder
         raise UserError(f"{folder}: process {jax.process_index()} sees no such folder")
     try:
         record = json.loads(file.read_text())
@@ -146,14 +145,14 @@ def read_record(folder: epath.Path) -> dict[str, Any]:
 
 
 def read_arrays(folder: epath.Path, like: Mapping[str, Any], partial: bool = False) -> dict[str, Any]:
-    """Items of a checkpoint, spread over devices as `like` is; all processes call it, with any mesh.
+    """Items of a checkpoint with the shardings of `like`, on any mesh. All processes must call it.
 
     Args:
       like: item -> pytree of `jax.ShapeDtypeStruct` with sharding.
-      partial: `like` has some of the arrays only; the others are not read.
+      partial: `like` has only some of the arrays; the others are not read.
 
     Raises:
-      Damaged: on all processes, if it is for one.
+      Damaged: on all processes, if the checkpoint is damaged for one of them.
       UserError: the checkpoint holds other arrays.
     """
     record = together(read_record, folder)
@@ -174,7 +173,7 @@ def read_arrays(folder: epath.Path, like: Mapping[str, Any], partial: bool = Fal
 
 
 def together(read: Callable[..., T], *args: Any) -> T:
-    """`read(*args)`, and Damaged on all processes if it is raised on one."""
+    """`read(*args)`; raises Damaged on all processes if one of them does."""
     if jax.process_count() == 1:
         return read(*args)
     result, problem = None, ""
@@ -207,11 +206,11 @@ def digest(record: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _orbax(folder: epath.Path, alone: bool = False, partial: bool = False) -> Iterator[None]:
-    """Orbax's settings.
+    """Settings of Orbax for a folder.
 
     Args:
       alone: this process does not wait for the others, which would wait in vain if it failed.
-      partial: a pytree may be read in part.
+      partial: only a part of a pytree may be read.
     """
     context = ocp.Context()
     context.checkpointables.registry = ocp.handlers.local_registry().add(
@@ -228,14 +227,14 @@ def _orbax(folder: epath.Path, alone: bool = False, partial: bool = False) -> It
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What came first: Orbax wraps it several times."""
+    """The first exception of a chain: Orbax wraps errors several times."""
     while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
         error = cause
     return error
 
 
 def _culprit(folder: epath.Path, items: list[str], text: str) -> epath.Path:
-    """The file: the last that the message names, or one that is not the JSON it should be; else a folder."""
+    """The damaged file: the last one that the message names, or one that should be JSON and is not; else a folder."""
     quoted = re.findall(r'"([^"]*)"', text)
     if named := [path for path in quoted if path.startswith(f"{folder}/") and not path.endswith("/")]:
         return epath.Path(named[-1])
@@ -250,6 +249,6 @@ def _culprit(folder: epath.Path, items: list[str], text: str) -> epath.Path:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's own words."""
+    """Type and message of an error, without tensorstore's appendix."""
     text = " ".join(f"{error}".partition("[tensorstore_spec")[0].split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

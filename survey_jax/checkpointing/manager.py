@@ -1,6 +1,6 @@
-"""The checkpoints of a run: the latest few and the best, saved in the background, checked when read.
+"""The checkpoints of a run: the latest few and the best, saved in the background and verified when read.
 
-docs/checkpoints.md says what they hold and what is promised of them.
+docs/checkpoints.md says what they hold and what they guarantee.
 """
 
 import contextlib
@@ -33,13 +33,13 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote
 from survey_jax.parallel.distributed import all_gather_text
 
-# Scores on the validation split that are saved with a checkpoint.
-METRIC = "kl_by_question"  # decides which is best, lower is better; by question, or the one with most rows would decide
-TRAINING_SET = "training set"  # in the identity: which rows were trained on
-TEMPERATURE = "temperature"  # of predictions, see survey/calibration.py
+# Names of validation scores that are saved with a checkpoint.
+METRIC = "kl_by_question"  # lowest is best; averaged by question, so that none dominates by its number of rows
+TRAINING_SET = "training set"  # in the identity: fingerprint of the training rows
+TEMPERATURE = "temperature"  # divides the logits, see survey/evaluation/calibration.py
 
-_NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # of a checkpoint's folder
-_ASIDE = "damaged_"  # begins the name of a checkpoint that was set aside
+_NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # name of a checkpoint's folder
+_ASIDE = "damaged_"  # prefix of a damaged checkpoint that was set aside
 
 
 class Restored(NamedTuple):
@@ -52,23 +52,23 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints under WORKDIR/checkpoints, in a folder each, named by the step.
+    """The checkpoints under WORKDIR/checkpoints, each in a folder named by its step.
 
-    A checkpoint holds two pytrees of arrays, the trained `parameters` and the `optimizer` state, and says what they
-    belong to (its identity: fingerprints of the base model and of the data) and what they score. One without scores,
-    STEP-interim, serves to resume only, and goes when there is a later one. All processes call the same methods.
+    A checkpoint holds two pytrees of arrays, the trained `parameters` and the `optimizer` state, with their identity
+    (fingerprints of base model and data) and their scores. A checkpoint without scores, STEP-interim, serves only to
+    resume, and is deleted when there is a later one. All processes must call the same methods.
 
     Args:
       workdir: of the run: a folder, or gs://BUCKET/RUN.
-      keep: how many of the latest stay; the best one by METRIC stays as well. None: for reading only, beside a training
-        that may be writing.
+      keep: how many of the latest to keep besides the best by METRIC. None: for reading only, possibly while a training
+        is writing.
     """
 
     def __init__(self, workdir: epath.PathLike, keep: int | None = None):
         self.folder = _absolute(workdir) / "checkpoints"
         self._keep = keep
-        self._saving: tuple[str, Any] | None = None  # name, and Orbax's handle
-        self._quiet = contextlib.ExitStack()  # while a save is under way
+        self._saving: tuple[str, Any] | None = None  # its name and Orbax's handle
+        self._quiet = contextlib.ExitStack()  # entered while a save is running
 
     # ------------------------------------------------------------------ saving
 
@@ -85,10 +85,10 @@ class Checkpoints:
 
         Args:
           metrics: scores on the validation split; None: an interim checkpoint.
-          log: steps that the run's log has collected and not yet written, as JSON can hold them.
+          log: the steps that the run's log has collected and not yet written; valid JSON.
 
         Raises:
-          UserError: this save, or the one before, could not be written.
+          UserError: this save or the previous one failed.
         """
         self.wait()
         name = f"{step}" if metrics is not None else f"{step}-interim"
@@ -100,12 +100,12 @@ class Checkpoints:
         self._saving = name, handle
 
     def check(self) -> None:
-        """Costs nothing; raises UserError if the save under way has failed."""
+        """Raises UserError if the running save has failed; does not wait."""
         with contextlib.suppress(TimeoutError):
             self._finish(timeout=0)
 
     def wait(self) -> None:
-        """Waits for the save under way. Raises UserError if it has failed."""
+        """Waits for the running save. Raises UserError if it has failed."""
         self._finish(timeout=None)
 
     def _finish(self, timeout: float | None) -> None:
@@ -119,7 +119,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Iterator[None]:
-        """A save that the disk or the store refuses is a UserError, and no part of it stays."""
+        """Turns a save that the disk or the store refuses into a UserError, and removes what it has written."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -129,7 +129,7 @@ class Checkpoints:
                 raise
             self._saving = None
             self._quiet.close()
-            with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes what stays
+            with contextlib.suppress(OSError):  # another thread may still be writing; the next start removes the rest
                 self._clean()
             reason = "no space is left" if re.search("No space left|Disk quota", text) else text
             good = self._names()
@@ -140,7 +140,7 @@ class Checkpoints:
             ) from error
 
     def _delete_old(self) -> None:
-        """All but the latest with scores, the best, and the newest."""
+        """Deletes all but the latest with scores, the best, and the newest."""
         if is_first():
             names = self._names()
             scored = [name for name in names if name.isdecimal()]
@@ -148,33 +148,33 @@ class Checkpoints:
             for name in set(names) - {*scored[-(self._keep or 1) :], best, names[-1]}:
                 try:
                     self._delete(name)
-                except OSError as error:  # as when someone reads it over NFS; the next save tries again
+                except OSError as error:  # e.g. someone reads it over NFS; the next save tries again
                     say(f"warning: {self.folder / name}: cannot be removed now: {one_line(error)}")
 
     def _delete(self, name: str) -> None:
         if is_remote(self.folder):
             (self.folder / name / COMMIT).unlink()
             (self.folder / name).rmtree()
-        else:  # a kill in between leaves nothing that looks like a checkpoint
+        else:  # renamed first: if killed here, nothing is left that looks like a checkpoint
             (self.folder / name).rename(self.folder / f"{name}{TEMPORARY}-old").rmtree()
 
     def _clean(self) -> None:
-        """Removes what a killed or failed save has left."""
+        """Removes what a killed or failed save has left behind."""
         if is_first() and self.folder.exists():
             for path in self.folder.iterdir():
                 cut_off = is_remote(path) and _NAME.fullmatch(path.name) and not (path / COMMIT).exists()
                 if TEMPORARY in path.name or cut_off:
-                    say(f"{path}: what is left of a save that was cut off; removed")
+                    say(f"{path}: removed an incomplete checkpoint left by an interrupted save")
                     path.rmtree()
 
     # --------------------------------------------------------------- resuming
 
     def restore_latest(self, parameters: Any, optimizer: Any, identity: Mapping[str, str]) -> Restored | None:
-        """The newest checkpoint that is what was saved; damaged ones are named and set aside.
+        """The newest intact checkpoint; damaged ones are reported and set aside.
 
         Args:
-          parameters: arrays, or `jax.ShapeDtypeStruct`s with a sharding, on any mesh. If there is a checkpoint, arrays
-            are deleted: the state need not fit into memory twice.
+          parameters: arrays, or `jax.ShapeDtypeStruct`s with a sharding, on any mesh. If there is a checkpoint, the
+            arrays are deleted: the state need not fit into memory twice.
           optimizer: likewise.
           identity: of this run.
 
@@ -182,7 +182,7 @@ class Checkpoints:
           None if nothing was ever saved.
 
         Raises:
-          UserError: it belongs to something else, or there were checkpoints and none is whole.
+          UserError: the checkpoint belongs to another run, or there were checkpoints and all are damaged.
         """
         self._clean()
         names = self._names_of_first()
@@ -207,7 +207,7 @@ class Checkpoints:
         return None
 
     def _set_aside(self, name: str) -> str:
-        """Under a name that is no checkpoint's."""
+        """Renames a damaged checkpoint; returns its new name."""
         new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
         if is_first():
             (self.folder / name).rename(self.folder / new)
@@ -216,7 +216,7 @@ class Checkpoints:
     # ---------------------------------------------------------------- reading
 
     def scored(self, step: int) -> bool:
-        """Whether the checkpoint of a step has scores."""
+        """Whether there is a checkpoint of this step with scores."""
         return str(step) in self._names_of_first()
 
     def step(self, which: str) -> int:
@@ -236,41 +236,41 @@ class Checkpoints:
         raise UserError(f"--step={which}: {self.folder} has best, last and {', '.join(map(str, steps))}")
 
     def identity(self, step: int) -> dict[str, str]:
-        """What a checkpoint belongs to, by name of the part: its fingerprint. Raises UserError if it is damaged."""
+        """Name -> fingerprint of what a checkpoint belongs to. Raises UserError if it is damaged."""
         return self._read(step)["identity"]
 
     def digest(self, step: int) -> str:
-        """Hash of all that a checkpoint holds. Raises UserError if it is damaged."""
+        """Hash of everything in a checkpoint. Raises UserError if it is damaged."""
         return digest(self._read(step))
 
     def temperature(self, step: int) -> float:
-        """What the logits of a step are divided by. Raises UserError if it is damaged."""
+        """The temperature fitted at a step. Raises UserError if the checkpoint is damaged."""
         return self._read(step)["metrics"][TEMPERATURE]
 
     def restore_parameters(self, step: int, like: Any, partial: bool = False) -> Any:
-        """The trained parameters of a step, on whatever mesh `like` lies on.
+        """The trained parameters of a step, with the shardings of `like`.
 
         Args:
           like: arrays, or `jax.ShapeDtypeStruct`s with a sharding.
-          partial: `like` has some of them only; the others are not read.
+          partial: `like` has only some of the parameters; the others are not read.
 
         Raises:
-          UserError: they are damaged, or others.
+          UserError: the checkpoint is damaged or holds other parameters.
         """
         abstract = {"parameters": jax.tree.map(_abstract, like)}
         with self._refusing(step):
             return read_arrays(self.folder / f"{step}", abstract, partial)["parameters"]
 
     def _names_of_first(self) -> list[str]:
-        """As process 0 sees them: others may see a folder late."""
+        """The checkpoints that process 0 sees: a shared folder may show new ones to others later."""
         return json.loads(all_gather_text(json.dumps(self._names()))[0])
 
     def _names(self) -> list[str]:
-        """The complete checkpoints, newest last; of one step, the one with scores."""
+        """The complete checkpoints, newest last; at the same step, the one with scores comes last."""
         if not self.folder.exists():
             return []
         found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
-        if is_remote(self.folder):  # elsewhere a folder has its name only when it is complete
+        if is_remote(self.folder):  # a local folder gets its name when it is complete
             found = [name for name in found if (self.folder / name / COMMIT).exists()]
         return sorted(found, key=lambda name: (_step(name), name.isdecimal()))
 
@@ -286,7 +286,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _refusing(self, step: int) -> Iterator[None]:
-        """A damaged checkpoint is refused, and others that are there are named."""
+        """Turns Damaged into a UserError that names the other checkpoints."""
         try:
             yield
         except Damaged as damage:
@@ -294,17 +294,17 @@ class Checkpoints:
             raise UserError(f"{damage}; others that are there: {', '.join(others) or 'none'}") from damage
 
     def _score(self, name: str) -> float:
-        """By METRIC; a damaged checkpoint is not the best."""
+        """METRIC of a checkpoint; infinity if it is damaged, so that it is not the best."""
         with contextlib.suppress(Damaged):
             return self._record(name)["metrics"].get(METRIC, np.inf)
         return np.inf
 
 
 def check_identity(found: Mapping[str, str], expected: Mapping[str, str], workdir: os.PathLike[str]) -> None:
-    """A checkpoint must belong to this model and this data.
+    """Checks that a checkpoint belongs to this model and data.
 
     Raises:
-      UserError: naming what differs.
+      UserError: names what differs.
     """
     for name, value in expected.items():
         if found.get(name) != value:
@@ -323,6 +323,6 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 
 def _absolute(workdir: epath.PathLike) -> epath.Path:
-    """As Orbax needs it."""
+    """Orbax needs absolute paths."""
     path = epath.Path(workdir)
     return path if is_remote(path) else path.expanduser().resolve()

@@ -1,9 +1,11 @@
-"""Controls: the same rows, asked otherwise. What changes when only the asking does, is not about the population.
+"""Control conditions: the same rows with a perturbed prompt.
 
-group_swapped    of a wrong group: a model that uses the group does worse
-no_group         of "someone": what knowing the group is worth
-reversed         options in reverse order (in the listed one, if the run has them reversed)
-shuffled         options in a random order, one a question, other than the run's
+A change in score under a control is an effect of the prompt, not knowledge of the population.
+
+group_swapped    a wrong group: a model that uses the group does worse
+no_group         "someone" instead of a group: what knowing the group is worth
+reversed         options in reverse order (in the listed one, if the run reverses them)
+shuffled         options in a random order for each question, other than the run's
 orders:K         the mean of predictions over K orders of the options, the run's own and K - 1 random ones
 template:NAME    another wording
 language:XX      the wording in another language; question and options stay as they are
@@ -30,13 +32,13 @@ if TYPE_CHECKING:
     import transformers
 
 NAMES = ("group_swapped", "no_group", "reversed", "shuffled", "orders:K", "template:NAME", "language:XX")
-# Rows to ask instead; None where there is nothing to change.
+# Rows -> rows to predict instead; None where there is nothing to change.
 Change = Callable[[Sequence[Answer]], Sequence[Answer | None]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """One way of asking otherwise: other rows, other prompters (over which predictions are averaged), or both."""
+    """A control condition: changed rows, other prompters (over which predictions are averaged), or both."""
 
     name: str
     change: Change
@@ -49,10 +51,10 @@ def make_controls(
     tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
     cache: TokenCache | None = None,
 ) -> list[Control]:
-    """Controls by their names as this module's first lines have them.
+    """Controls by name, see the list above.
 
     Raises:
-      UserError: a name that is none, or a template or language that does not exist.
+      UserError: an unknown control, template or language.
     """
     return [_make(name, config, tokenizer, cache) for name in names]
 
@@ -106,39 +108,39 @@ def _swapped(rows: Sequence[Answer], seed: int) -> list[Answer | None]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class ControlPrompts:
     """The prompts of a control for some rows.
 
     Attributes:
       rows: how many.
-      parts: one a prompter: its prompts, which row each is of, and its letters' token ids.
+      parts: for each prompter, its prompts, the index of each prompt's row, and the token ids of its letters.
     """
 
     rows: int
     parts: list[tuple[list[Prompt], list[int], np.ndarray]]
 
 
-def ask(control: Control, rows: Sequence[Answer], max_tokens: int, options: int) -> Asked:
-    """Makes a control's prompts; every check that can fail on them has run when this returns.
+def make_prompts(control: Control, rows: Sequence[Answer], max_tokens: int, options: int) -> ControlPrompts:
+    """Makes a control's prompts; everything that can fail on them has been checked when this returns.
 
     Args:
-      options: the most that any row of the run has.
+      options: the largest number of options of any row of the run.
     """
     changed = control.change(rows)
     place = {id(answer): i for i, answer in enumerate(changed)}
     parts = []
     for prompter in control.prompters:
-        asked = [a for a in changed if a is not None]
-        everything, letters = prompter.tokenise(asked, options) if asked else ([], np.empty(0))
+        present = [a for a in changed if a is not None]
+        everything, letters = prompter.tokenise(present, options) if present else ([], np.empty(0))
         if prompts := limited(everything, max_tokens, drop_long=True):
             parts.append((prompts, [place[id(p.answer)] for p in prompts], letters))
-    return Asked(len(rows), parts)
+    return ControlPrompts(len(rows), parts)
 
 
-def predict(asked: Asked, predictor: Predictor, params: nnx.State, label: str) -> Float[np.ndarray, "n K"]:
-    """Predictions, averaged over prompters; NaN where there was nothing to change, or a prompt is too long."""
-    found = np.full((len(asked.parts) or 1, asked.rows, predictor.options), np.nan)
-    for part, (prompts, places, letters) in zip(found, asked.parts, strict=False):
+def predict(made: ControlPrompts, predictor: Predictor, params: nnx.State, label: str) -> Float[np.ndarray, "n K"]:
+    """Predictions, averaged over prompters; NaN where there is nothing to change or a prompt is too long."""
+    found = np.full((len(made.parts) or 1, made.rows, predictor.options), np.nan)
+    for part, (prompts, places, letters) in zip(found, made.parts, strict=False):
         part[places] = predictor(params, prompts, label, letters)
     say(f"{label}: done")
     return found.mean(axis=0)

@@ -1,4 +1,4 @@
-"""Are these the same logits as transformers'? A check on the user's own prompts, where torch is installed."""
+"""Compares logits with those of transformers on the run's own prompts; needs torch."""
 
 import importlib
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from survey_jax.pretrained.open import Pretrained
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig, option_logits
 
-TOLERANCE = 1e-3  # of float32 logits on real weights
+TOLERANCE = 1e-3  # for float32 logits on real weights
 
 
 def report_parity(pretrained: Pretrained, model: Model, task: Task, exact: bool = True, count: int = 8) -> None:
-    """Prints the largest difference between our letter logits and transformers' on a spread of prompt lengths.
+    """Prints the largest difference from transformers in the letters' logits, over prompts of all lengths.
 
     Args:
-      exact: whether they should be the same; those of a quantised model are not.
+      exact: whether they should be equal; those of a quantised model are not.
 
     Raises:
       UserError: torch is not installed, or float32 logits differ by more than TOLERANCE.
@@ -40,7 +40,7 @@ def report_parity(pretrained: Pretrained, model: Model, task: Task, exact: bool 
 
 
 def load_reference(pretrained: Pretrained) -> Any:
-    """The same weights in transformers, float32 on the CPU."""
+    """The model in transformers, float32 on the CPU."""
     _torch()
     import transformers  # here: training imports this module
 
@@ -57,7 +57,7 @@ def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> np.ndarray:
-    """Letter logits through trees, [n, K], without adapters' effect (B is zero at the start)."""
+    """Letter logits through trees, [n, K]; adapters have no effect yet, since B is zero at the start."""
 
     def logits(
         graphdef: Any, params: Any, frozen: Any, batch: Any, letters: Any, *, step_config: StepConfig

@@ -69,14 +69,14 @@ class PredictionCache:
 
 
 def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, StepConfig]:
-    """Shape of, and computation for, `evaluation_batches` of these prompts.
+    """Shape and step configuration for `evaluation_batches` of these prompts.
 
-    Both go by them: what prompts of a question share depends on which of them there are.
+    Both depend on the prompts: what those of a question share depends on which of them are present.
     """
     questions = group_questions(prompts)
     room = trunk_room(questions, model.shape.seq_len, model.shape.answers_per_seq)
     shape = dataclasses.replace(model.shape, trunk_len=room)
-    step_config = dataclasses.replace(model.step_config, remat="none")  # no backward pass, nothing to save
+    step_config = dataclasses.replace(model.step_config, remat="none")  # there is no backward pass
     if step_config.tree_shape is not None:
         sizes = tree_shape(questions, shape, step_config.tree_shape.back_end)
         step_config = dataclasses.replace(step_config, tree_shape=sizes)
@@ -84,9 +84,9 @@ def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchSha
 
 
 def evaluation_step(model: Model, step: Callable[..., jax.Array]) -> Any:
-    """A step over an evaluation batch, compiled; gives its answers [B, A, ...] and whose they are [B, A].
+    """Compiles `step` for evaluation batches; returns its answers [B, A, ...] and the indices of their prompts [B, A].
 
-    Every process gets those of all rows, whoever computed them.
+    Every process gets the answers of all rows.
     """
 
     def both(graphdef: Any, params: Any, frozen: Any, batch: Any, letters: Any, *, step_config: StepConfig) -> Any:
@@ -105,14 +105,14 @@ def over_prompts(
     label: str,
     done: int = 0,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """An `evaluation_step` batch after batch: answers [n, ...] and the indices of their prompts [n].
+    """Runs an `evaluation_step` on all batches; yields answers [n, ...] and the indices of their prompts [n].
 
     Args:
-      label: what is being done, for the progress bar on a terminal.
-      done: batches to leave out at the beginning.
+      label: shown by the progress bar on a terminal.
+      done: how many batches to skip at the beginning.
 
     Raises:
-      Stopped: see `distributed.check_stop`, between two batches.
+      Stopped: between two batches, see `distributed.check_stop`.
     """
     shape, step_config = evaluation_layout(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
@@ -127,11 +127,11 @@ def over_prompts(
 
 
 class Predictor:
-    """Option probabilities of any prompts under a model's current parameters; with dense attention compiled once.
+    """Predicts option probabilities for any prompts; with dense attention it compiles once.
 
     Args:
       letters: token ids of the run's letters.
-      cache: of partial predictions, so that the next start need not make them again.
+      cache: of partial predictions, so that an interrupted evaluation can resume.
     """
 
     def __init__(self, model: Model, letters: np.ndarray, cache: PredictionCache | None = None):
@@ -143,10 +143,10 @@ class Predictor:
     ) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal.
 
-        Several processes get the same, unless some were kept: then process 0 alone has all.
+        All processes get the same, unless some come from the cache: then only process 0 has all of them.
 
         Args:
-          letters: token ids of the letters, where the prompts are of another template than the run's.
+          letters: token ids of the letters, if the prompts have another template than the run's.
 
         Raises:
           Stopped: see `over_prompts`.
@@ -165,13 +165,13 @@ class Predictor:
         finally:
             if self._cache:
                 self._cache.save(key, done, result, now=True)
-        for row, prompt in zip(result, prompts, strict=True):  # from the letters' order to the options'
+        for row, prompt in zip(result, prompts, strict=True):  # from the order of letters to that of options
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result
 
     def letter_mass(self, params: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
-        prompts = prompts[: self._model.shape.batch_size * self._model.shape.answers_per_seq]  # no more are in it
+        prompts = prompts[: self._model.shape.batch_size * self._model.shape.answers_per_seq]  # no batch has more
         mass, _ = next(over_prompts(self._model, self._mass, params, prompts, self._letters, "the letters' mass"))
         return float(mass.mean())
 

@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step): nothing to checkpoint but the step number.
 
-Every process packs all rows, which is cheap, and lays out those that its devices hold.
+Every process packs all rows, which is cheap, and makes arrays of those that its devices hold.
 """
 
 import dataclasses
@@ -19,16 +19,17 @@ from survey_jax.parallel.sharding import ROWS
 
 
 class Batches:
-    """Training batches in a seeded order; every prompt at most once an epoch, questions mixed within a step.
+    """Training batches in a seeded order, with every prompt at most once an epoch and questions mixed within a step.
 
     Args:
       prompts: the training rows.
       shape: fixed sizes of one microbatch.
-      groups: how many groups of one question sit in one tree; fewer mixes more questions into a step, more shares more.
-      question_answers: at most so many answers to one question an epoch, drawn anew for each; 0 = all.
-      microbatches: of one step.
+      groups: how many groups of one question share a tree. Larger trees share more prompt tokens; smaller ones put more
+        different questions into a step.
+      question_answers: the most answers to one question in an epoch, drawn anew for each epoch; 0 = all.
+      microbatches: how many make a step.
       seed: of the order.
-      here: which rows of a microbatch this process lays out, see `local_rows`; None: all.
+      here: which rows of a microbatch this process needs, see `local_rows`; None: all.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Batches:
         self.question_answers = question_answers or len(prompts)
         self.questions = group_questions(prompts)
         self._epochs: dict[int, list[list[Tree]]] = {}
-        self._first_step = [0]  # of each epoch; packing differs a little between epochs, and so does their length
+        self._first_step = [0]  # of each epoch; packing differs between epochs, and so does their number of steps
 
     def batch(self, step: int) -> Batch:
         """The batch of a step: arrays of `trees.empty_batch` with a leading microbatch axis [M, rows here, ...]."""
@@ -57,7 +58,7 @@ class Batches:
         size = self.shape.batch_size * self.microbatches
         start = (step - self.first_step(epoch)) * size
         rows = self._rows(epoch)[start : start + size]
-        # Strided, so that a short last batch leaves padding in all microbatches alike.
+        # Strided, so that the padding of a short last batch is spread over all microbatches.
         parts = [
             _lay_out(rows[m :: self.microbatches], self.here, self.prompts, self.shape)
             for m in range(self.microbatches)
@@ -84,11 +85,11 @@ class Batches:
         return self._epochs[epoch]
 
     def _draw(self, question: Question, rng: np.random.Generator) -> np.ndarray:
-        """The members of a question that an epoch uses, in its order."""
+        """The members of a question that an epoch uses, in random order."""
         return rng.permutation(len(question.members))[: self.question_answers]
 
     def fingerprint(self) -> str:
-        """Hash of everything that decides a batch: tokens, targets, packing, seed."""
+        """Hash of everything that batches depend on: tokens, targets, packing and seed."""
         packing = (self.shape, self.groups, self.question_answers, self.microbatches, self.seed)
         digest = hashlib.sha256(repr(packing).encode())
         for prompt in self.prompts:
@@ -97,7 +98,7 @@ class Batches:
         return digest.hexdigest()[:16]
 
     def report(self) -> str:
-        """One line: how full rows are, and what sharing saves in the first epoch."""
+        """One line about the first epoch: how full rows are, and how much computation sharing saves."""
         rows = self._rows(0)
         trees = [tree for row in rows for tree in row]
         used = [self.prompts[tree.question.members[i]] for tree in trees for i in tree.picks]
@@ -112,7 +113,7 @@ class Batches:
 
 
 def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Sequence[int] | None = None) -> list[Batch]:
-    """Each prompt once, trees as large as rows allow, [rows here, ...]; the last batch is padded with weight 0."""
+    """Batches with each prompt once, in trees as large as rows allow; the last batch is padded with weight 0."""
     trees = [
         tree
         for question in group_questions(prompts)
@@ -126,13 +127,13 @@ def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Seque
 
 
 def _lay_out(rows: list[list[Tree]], here: Sequence[int], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
-    """Arrays of some of a batch's rows; the batch may be short of rows."""
-    mine = [rows[i] if i < len(rows) else [] for i in here]
-    return to_batch(mine, prompts, dataclasses.replace(shape, batch_size=len(here)))
+    """Arrays of the rows `here` of a batch, which may have fewer rows than it should."""
+    local = [rows[i] if i < len(rows) else [] for i in here]
+    return to_batch(local, prompts, dataclasses.replace(shape, batch_size=len(here)))
 
 
 def local_rows(mesh: Mesh, rows: int) -> list[int]:
-    """Which rows of a batch the devices of this process hold, in order."""
+    """The indices of the rows of a batch that the devices of this process hold, in order."""
     places = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,)).values()
     return sorted({row for place in places if place for row in range(rows)[place[0]]})
 
@@ -153,7 +154,7 @@ def to_device(batch: Batch, mesh: Mesh, rows: int, microbatched: bool) -> dict[s
 
 
 def prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, Batch]]:
-    """(step, batch) for first <= step < last, the next one made in a thread while the caller works."""
+    """Yields (step, batch) for first <= step < last; a thread makes the next batch meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(batches.batch, first)
         for step in range(first, last):

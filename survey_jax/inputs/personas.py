@@ -1,13 +1,13 @@
-"""A group in words: how a prompt tells the model whose answers it should predict.
+"""Words for a group: how a prompt tells the model whose answers to predict.
 
-Four ways. `someone` is a noun phrase ("someone from Kenya, aged 18-29"), for templates that talk about the group. The
-other three are OpinionQA's (Santurkar et al. 2023, arXiv 2303.17548, section 3) as SubPOP words them (Suh et al. 2025,
-arXiv 2502.16761): a question that the respondent has answered (`qa`), a description of oneself (`bio`) and an
+There are four ways. `someone` is a noun phrase ("someone from Kenya, aged 18-29"), for templates that talk about the
+group. The other three are OpinionQA's (Santurkar et al. 2023, arXiv 2303.17548, section 3) as SubPOP words them (Suh et
+al. 2025, arXiv 2502.16761): a question that the respondent has answered (`qa`), a description of oneself (`bio`) and an
 instruction (`portray`). A group with several attributes gets a question, a sentence or a clause for each; one without
 any gets nothing.
 
-SubPOP's surveys are of the United States and do not say so; neither do its three ways here, unless the country is all
-there is to say of a group.
+SubPOP's surveys are from the United States and its prompts do not say so; nor do these three, unless the country is a
+group's only attribute.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ _HOME = ("country", "United States")
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """SubPOP's words for an attribute.
+    """SubPOP's wording of an attribute.
 
     Attributes:
-      question: asked by `qa`.
-      options: its answers. A value that is none of them is given as it is, without a letter.
-      topic: of the description, in "provide a short description of ...".
+      question: the question of `qa`.
+      options: its answers. Any other value is written without a letter.
+      topic: completes "provide a short description of ..." in `bio`.
       bio, portray: sentence and clause, with {} for the value.
-      values: SubPOP's word for a value where its prompts have another than its tables.
+      values: value -> wording, where SubPOP's prompts use another word than its tables.
     """
 
     question: str
@@ -43,7 +43,7 @@ class Attribute:
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def word(self, value: str) -> str:
-        """A value as prompts have it."""
+        """The wording of a value in prompts."""
         return self.values.get(value, value)
 
 
@@ -57,7 +57,7 @@ def subpop_attributes() -> dict[str, Attribute]:
     }
 
 
-# Attribute -> how it continues "someone ...", in the order of speech. Others read "whose ATTRIBUTE is VALUE".
+# Attribute -> how it continues "someone ...", in this order. Other attributes read "whose ATTRIBUTE is VALUE".
 _PHRASES = {
     "country": "from {}",
     "state": "living in {}",
@@ -78,7 +78,7 @@ _PHRASES_ZH = {"country": "来自{}", "region": "住在{}", "age": "年龄为{}"
 
 
 def someone(group: Group) -> str:
-    """E.g. "someone from Kenya, aged 18-29, asked in 2014"; of nobody in particular: "someone"."""
+    """E.g. "someone from Kenya, aged 18-29, asked in 2014"; "someone" for an empty group."""
     known, others = _phrases(group, _PHRASES)
     return "someone" + " " * bool(group) + ", ".join(known + [f"whose {a.replace('_', ' ')} is {v}" for a, v in others])
 
@@ -92,14 +92,14 @@ def someone_zh(group: Group) -> str:
 
 
 def _phrases(group: Group, phrases: dict[str, str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """The attributes that have a phrase, in its words and in the phrases' order, and the rest."""
+    """The phrases of the attributes that have one, in the order of `phrases`, and the other attributes."""
     values = dict(group)
     known = [phrases[a].format(values.pop(a)) for a in phrases if a in values]
     return known, list(values.items())
 
 
 def qa(group: Group) -> str:
-    """Questions that the respondent has answered, and a line that leads on to the next one."""
+    """Questions about the group with its answers, and a line that leads to the next question."""
     if not group:
         return ""
     blocks = []
@@ -114,7 +114,7 @@ def qa(group: Group) -> str:
 
 
 def bio(group: Group) -> str:
-    """A request for a description of oneself, and the description."""
+    """A request to describe oneself, and the description."""
     if not group:
         return ""
     said = [(_attribute(name), value) for name, value in _said(group)]
@@ -134,12 +134,12 @@ def portray(group: Group) -> str:
 
 
 def _said(group: Group) -> Group:
-    """What SubPOP's ways say of a group."""
+    """The attributes that SubPOP's three ways mention."""
     return tuple(pair for pair in group if pair != _HOME) or group
 
 
 def _attribute(name: str) -> Attribute:
-    """SubPOP's words, or plain ones after the same pattern."""
+    """SubPOP's wording of an attribute, or plain wording after the same pattern."""
     if name in subpop_attributes():
         return subpop_attributes()[name]
     plain = name.replace("_", " ").replace("{", "{{").replace("}", "}}")

@@ -1,13 +1,15 @@
-"""Survey rows to prompts: templates and their languages, chat formats, and the letter-token contract."""
+"""Turns survey rows into prompts: templates, languages, chat formats, and the letter-token contract."""
 
 import dataclasses
 import re
 import string
 import zlib
 from collections.abc import Callable, Sequence
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import transformers
 
 LETTERS = string.ascii_uppercase
-_CONTEXT = 48  # characters before the letter that can matter to how a tokenizer splits it off
+_CONTEXT = 48  # characters before a letter that may affect how it is tokenised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Template:
       stem: the start of the answer, ending right before the letter (or before its `lead`); may hold {group}.
       option: one option, with {letter} and {text}.
       separator: between options.
-      choice: one of {choices}, with {letter}; they are joined by commas.
-      lead: what comes between stem and letter, in one token with the letter.
-      describe: the group in words.
+      choice: one of {choices}, with {letter}; choices are joined by commas.
+      lead: text between stem and letter, in one token with the letter.
+      describe: puts the group into words; a function of `personas`.
     """
 
     body: str
@@ -45,65 +47,23 @@ class Template:
     describe: Callable[[Group], str] = personas.someone
 
 
-# Suh et al. 2025 (SubPOP): the question as their published code writes it, after what steers the model.
-_SUBPOP = Template(
-    body="{group}Question: {question}\n{options}\nAnswer as a choice between {choices}\n\n",
-    stem="Answer:",
-    option="{letter}. {text}",
-    lead=" ",
-)
+def _read(words: dict[str, str]) -> Template:
+    return Template(**words | {"describe": getattr(personas, words.get("describe", "someone"))})
 
-_PAPER_STEM = " If had to select one of the options, my answer would be ("
 
-# Template -> language of its own words -> text. The language is that of a row, see `Prompter`.
+_TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "templates.yaml").read_text(encoding="utf-8"))
+# Template -> language of its own words -> text.
 TEMPLATES: dict[str, dict[str, Template]] = {
-    # Cao et al. 2025, section 3.1, as their published code writes it: the group first, so prompts share little. Their
-    # Chinese prompts keep the English stem.
-    "paper": {
-        "en": Template(
-            body="How would {group} answer the following question:\n\n{question} \nHere are the options: \n{options}",
-            stem=_PAPER_STEM,
-            option="({letter}){text}",
-            separator=", ",
-        ),
-        "zh": Template(
-            body="{group}会如何回答以下问题：\n\n{question} \n以下是选项：\n{options}",
-            stem=_PAPER_STEM,
-            option="({letter}){text}",
-            separator=", ",
-            describe=personas.someone_zh,
-        ),
-    },
-    # The group last: all groups of a question share everything up to the stem.
-    "question_first": {
-        "en": Template(
-            body="{question}\n{options}",
-            stem="\nIf {group} had to select one of the options, their answer would be (",
-        ),
-        "zh": Template(
-            body="{question}\n{options}",
-            stem="\n如果必须从中选择一项，{group}的答案会是 (",
-            describe=personas.someone_zh,
-        ),
-    },
-    # The same with next to nothing after the group: a branch is about four tokens instead of fourteen.
-    "group_last": {
-        "en": Template(body="{question}\n{options}", stem="\nAnswer given by {group}: ("),
-        "zh": Template(body="{question}\n{options}", stem="\n回答者：{group}，答案： (", describe=personas.someone_zh),
-    },
-    "subpop_qa": {"en": dataclasses.replace(_SUBPOP, describe=personas.qa)},
-    "subpop_bio": {"en": dataclasses.replace(_SUBPOP, describe=personas.bio)},
-    "subpop_portray": {"en": dataclasses.replace(_SUBPOP, describe=personas.portray)},
+    name: {language: _read(words) for language, words in languages.items()} for name, languages in _TABLE.items()
 }
-
 ORDERS = ("listed", "reversed", "shuffled")
 
 
 def option_order(answer: Answer, order: str, seed: int) -> tuple[int, ...]:
-    """Which option stands under each letter; the same for all groups of a question.
+    """The index of the option at each letter; the same for all groups of a question.
 
     Args:
-      order: one of ORDERS. "shuffled" draws an order for each question by the seed.
+      order: one of ORDERS. "shuffled" draws an order for each question from the seed.
     """
     indices = range(len(answer.options))
     if order == "reversed":
@@ -120,7 +80,7 @@ class Prompt:
 
     Attributes:
       tokens: int32 [t].
-      order: which of the row's options stands under each letter.
+      order: the index of the row's option at each letter.
     """
 
     answer: Answer
@@ -129,15 +89,15 @@ class Prompt:
 
     @property
     def target(self) -> list[float]:
-        """The row's distribution, letter by letter."""
+        """The row's distribution, in the order of letters."""
         return [self.answer.probs[option] for option in self.order]
 
 
 def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list[Prompt]:
-    """Prompts of at most so many tokens.
+    """The prompts of at most `max_tokens` tokens.
 
     Args:
-      drop_long: leave longer ones out, and say how many, instead of stopping.
+      drop_long: leave out longer prompts and print how many, instead of raising an error.
 
     Raises:
       UserError: a prompt is too long; names the row.
@@ -154,14 +114,14 @@ def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list
 
 
 class Prompter:
-    """A tokenizer and a template that keep the letter-token contract.
+    """Makes prompts with a tokenizer and a template, and checks the letter-token contract.
 
     Args:
       tokenizer: any Hugging Face tokenizer.
       template: a key of TEMPLATES.
-      chat: wrap the body as a user's turn by the tokenizer's own chat template, and start the reply with the stem.
-      language: of the template's own words ("zh"); "" = of each row's `language`, English where it has none.
-      order: of the options, one of ORDERS; `seed` is that of "shuffled".
+      chat: make the body a user's turn by the tokenizer's chat template, and start the reply with the stem.
+      language: of the template's own words ("zh"); "": that of each row, English if it has none.
+      order: of the options, one of ORDERS; `seed` is for "shuffled".
       cache: of prompts' tokens; the tokenizer is not used for prompts that are in it.
 
     Raises:
@@ -207,7 +167,7 @@ class Prompter:
         return str(start) + stem.lstrip()
 
     def option_order(self, answer: Answer) -> tuple[int, ...]:
-        """Which of the row's options stands under each letter."""
+        """The index of the row's option at each letter."""
         return option_order(answer, self.order, self.seed)
 
     def words(self, answer: Answer) -> str:
@@ -228,7 +188,7 @@ class Prompter:
 
         Args:
           max_tokens: the longest prompt allowed.
-          drop_long: leave longer ones out, and say how many, instead of stopping.
+          drop_long: leave out longer prompts and print how many, instead of raising an error.
 
         Raises:
           UserError: a prompt is too long (names the row), or a letter breaks the contract.
@@ -240,7 +200,7 @@ class Prompter:
 
         Args:
           answers: at least one.
-          options: K, unless a row has more.
+          options: K, the number of letters, unless a row has more options.
 
         Raises:
           UserError: a letter breaks the contract.
@@ -260,11 +220,11 @@ class Prompter:
     def letters(self, texts: Sequence[str], count: int) -> np.ndarray:
         """Token id of each letter (with its lead) in its context, int32 [count].
 
-        Checks the letter-token contract on every distinct ending of the texts: adding the letter adds exactly one token
-        and leaves the prompt's own tokens alone, and letters' tokens differ, everywhere the same.
+        Checks the letter-token contract on every distinct ending of the texts: adding a letter adds exactly one token
+        and does not change the prompt's own tokens; the tokens of letters differ, and are the same for all prompts.
 
         Raises:
-          UserError: naming tokenizer, template and letter.
+          UserError: names tokenizer, template and letter.
         """
         if count > MAX_OPTIONS:
             raise UserError(f"{count} options: at most {MAX_OPTIONS} can have a letter")
@@ -294,5 +254,5 @@ class Prompter:
         )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # A chat template writes its own special tokens, beginning-of-sequence included.
+        # A chat template adds special tokens itself, including beginning-of-sequence.
         return self.tokenizer(list(texts), add_special_tokens=not self.chat)["input_ids"]

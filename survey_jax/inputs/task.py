@@ -1,4 +1,4 @@
-"""A run's data: the tables, split, put into prompts and tokenised."""
+"""The data of a run: tables, splits and tokenised prompts."""
 
 import dataclasses
 import itertools
@@ -21,12 +21,12 @@ from survey_jax.survey.table import DEMO, Answer, read_table
 if TYPE_CHECKING:
     import transformers
 
-EXTRA = "data"  # the split of tables given to eval.py by --data
+EXTRA = "data"  # the split of tables given by eval.py --data
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """The data of a run, as text and as tokens."""
+    """The data of a run."""
 
     splits: Splits
     prompter: Prompter
@@ -65,15 +65,15 @@ def read_answers(config: Config) -> list[Answer]:
 
 
 def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ()) -> Task:
-    """Reads tables, makes splits, tokenises; every check that can fail on data has run when this returns.
+    """Reads tables, makes splits and tokenises; everything that can fail on data has been checked when this returns.
 
     Args:
-      extra: rows to evaluate besides the config's own, as the split EXTRA.
+      extra: more rows to evaluate, as the split EXTRA.
     """
     splits = split(read_answers(config), config.data.splits)
     parts = splits.rows | ({EXTRA: list(extra)} if extra else {})
     rows = [a for part in parts.values() for a in part]
-    scale_points(rows)  # refuses bad ones here rather than at the first evaluation
+    scale_points(rows)  # refuses bad scales now rather than at the first evaluation
     everything, letters = prompter.tokenise(rows)
     made, limits = iter(everything), (config.batch.seq_len, config.data.drop_long)
     prompts = {name: limited(list(itertools.islice(made, len(part))), *limits) for name, part in parts.items()}
@@ -84,7 +84,7 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
-    """Fixed batch sizes: as configured, and room for the trunks of rows full of these prompts."""
+    """The sizes of a batch: as configured, with room for the trunks of these prompts."""
     b = config.batch
     drawn = min(b.groups_per_tree, b.answers_per_question or b.groups_per_tree)
     room = trunk_room(group_questions(prompts), b.seq_len, drawn)

@@ -1,7 +1,7 @@
-"""Answer trees: prompts of one question share their common start, and trees share rows of fixed length.
+"""Answer trees: the prompts of a question share the tokens of their common start, and trees are packed into rows.
 
 A tree is one question. Its trunk is the longest token prefix that all prompts of the question have in common; a branch
-is the rest of one prompt and ends at the answer position. Nothing here knows about tokenizers or models.
+is the rest of one prompt and ends at the answer position.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class BatchShape:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """All prompts of one question, trunk and branches apart. `members` are their indices in the table of prompts."""
+    """All prompts of one question, as trunk and branches. `members` are their indices in the list of prompts."""
 
     trunk: np.ndarray
     branches: tuple[np.ndarray, ...]
@@ -48,18 +48,18 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """Some branches of one question, given by their indices in it."""
+    """Some branches of one question, given by index."""
 
     question: Question
     picks: tuple[int, ...]
 
     def __len__(self) -> int:
-        """Tokens."""
+        """The number of tokens."""
         return len(self.question.trunk) + sum(len(self.question.branches[i]) for i in self.picks)
 
 
 def group_questions(prompts: Sequence[Prompt]) -> list[Question]:
-    """Gathers prompts by question and options, in order of first appearance; every branch keeps at least one token."""
+    """Groups prompts by question and options, in order of first appearance; every branch has at least one token."""
     members: defaultdict[object, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         members[prompt.answer.question_key, prompt.answer.options].append(index)
@@ -91,10 +91,9 @@ def cut(question: Question, order: Sequence[int] | np.ndarray, groups: int, shap
 
 
 def pack(trees: Sequence[Tree], shape: BatchShape, open_rows: int = 64) -> list[list[Tree]]:
-    """First-fit packing of trees into rows; only the newest `open_rows` stay open, so order is kept roughly.
+    """First-fit packing of trees into rows. Only the newest `open_rows` stay open, so the order is roughly preserved.
 
-    A tree that fits nowhere is split where that fills more of the newest row than the trunk costs, which both parts
-    then have.
+    A tree that fits nowhere is split if that fills more of the newest row than repeating the trunk costs.
     """
     rows: list[list[Tree]] = []
     for tree in trees:
@@ -117,7 +116,7 @@ def pack(trees: Sequence[Tree], shape: BatchShape, open_rows: int = 64) -> list[
 
 
 def _room(row: list[Tree], tree: Tree, shape: BatchShape) -> int:
-    """How many of a tree's branches a row can still take."""
+    """How many of a tree's branches still fit into a row."""
     trunk = len(tree.question.trunk)
     if sum(len(t.question.trunk) for t in row) + trunk > shape.trunk_len:
         return 0
@@ -128,7 +127,7 @@ def _room(row: list[Tree], tree: Tree, shape: BatchShape) -> int:
 
 
 def empty_batch(shape: BatchShape) -> Batch:
-    """A batch of padding: the arrays of a batch with their shapes, dtypes and neutral values."""
+    """A batch of padding only: it defines the arrays of a batch, with shapes and dtypes."""
     b, t, a, k = shape.batch_size, shape.seq_len, shape.answers_per_seq, shape.options
     tokens = {name: np.zeros((b, t), np.int32) for name in ("tokens", "positions", "trees", "branches")}
     return tokens | {
@@ -136,12 +135,12 @@ def empty_batch(shape: BatchShape) -> Batch:
         "option_mask": np.zeros((b, a, k), bool),
         "target": np.zeros((b, a, k), np.float32),
         "weight": np.zeros((b, a), np.float32),
-        "prompt": np.full((b, a), -1, np.int32),  # which prompt answers here; stays on the host
+        "prompt": np.full((b, a), -1, np.int32),  # the index of the prompt that is answered here
     }
 
 
 def to_batch(rows: Sequence[Sequence[Tree]], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
-    """Lays packed rows out as arrays, trunks first. Fewer rows than `shape.batch_size` leave padding of weight 0."""
+    """Writes packed rows into arrays, trunks first. Fewer rows than `shape.batch_size` leave padding of weight 0."""
     batch = empty_batch(shape)
     for b, row in enumerate(rows):
         at = slot = 0
@@ -171,8 +170,11 @@ def _write(batch: Batch, b: int, at: int, tokens: np.ndarray, position: int, tre
 
 
 def trunk_room(questions: Sequence[Question], tokens: int, groups: int) -> int:
-    """How many tokens of a row to keep for trunks: for as many as fill it on average and one more, since trees are
-    split between rows; the longest at least."""
+    """How many tokens of a row to reserve for trunks.
+
+    There is room for as many trunks as the trees that fill a row on average and one more, since trees are split
+    between rows, and at least for the longest one.
+    """
     trunks = np.array([len(q.trunk) for q in questions])
     branches = np.array([min(groups, len(q.branches)) * np.mean([len(x) for x in q.branches]) for q in questions])
     room = max(trunks.max(), trunks.mean() * (tokens / (trunks + branches).mean() + 1))
@@ -180,9 +182,9 @@ def trunk_room(questions: Sequence[Question], tokens: int, groups: int) -> int:
 
 
 def tree_shape(questions: Sequence[Question], shape: BatchShape, back_end: str = "two_part") -> TreeShape:
-    """What attention may rely on for rows of these questions; blocks of branches divide a row.
+    """The sizes that attention may rely on for rows of these questions; the block size divides the row length.
 
-    cuDNN computes 64 queries at a time and wants an even number, so that its blocks are no smaller if they can.
+    cuDNN computes 64 queries at a time and needs even sizes, so its blocks have at least 64 tokens if a row has.
     """
     if back_end == "splash":
         return TreeShape(shape.seq_len, SPLASH_BLOCK, back_end)

@@ -1,4 +1,4 @@
-"""What accelerators hold and how fast they are, for plans and for MFU. The table is `data/accelerators.yaml`."""
+"""Memory, speed and bandwidth of accelerators, for plans and for MFU. The table is `data/accelerators.yaml`."""
 
 import dataclasses
 from importlib import resources
@@ -13,17 +13,18 @@ _GIB, _GB = 1 << 30, 1e9  # bytes
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """One device, as jax counts them.
+    """One device as jax counts devices.
 
     Attributes:
-      name: the value of --chip.
-      kinds: values of `jax.Device.device_kind`.
+      name: what --chip calls it.
+      kinds: the values of `jax.Device.device_kind` that mean it.
       memory: bytes.
-      flops: FLOP/s of bfloat16 matrix products with float32 sums, without sparsity.
+      flops: peak FLOP/s of dense bfloat16 matrix products with float32 accumulation.
       memory_bandwidth: bytes/s.
-      fast_bandwidth: bytes/s that a device sends within its host (GPU) or slice (TPU), over all links in one direction.
-      slow_bandwidth: bytes/s that a device sends beyond it: its share of its host's network cards.
-      domain: the largest number of devices that the fast links connect.
+      fast_bandwidth: bytes/s that a device sends within its host (GPU) or slice (TPU), one direction, all links
+        together.
+      slow_bandwidth: bytes/s that a device sends beyond its host or slice: its share of the host's network cards.
+      domain: the most devices that the fast links connect.
       source: where the numbers are published.
     """
 

@@ -1,7 +1,7 @@
-"""One process or many: joining them, stopping them together, and ending them all when one fails.
+"""Joins several processes, stops them together, and ends them all when one fails.
 
-Processes find each other by what the scheduler tells jax (SLURM, Open MPI, Cloud TPU, Kubernetes with the
-`kubernetes` package) or by the three flags below. A process that finds neither is alone.
+Processes find each other through the scheduler (SLURM, Open MPI, Cloud TPU, Kubernetes with the `kubernetes` package),
+by `jax.distributed`, or by the three flags below. With neither, a process runs alone.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from absl import flags
 
-# jax offers no public way to leave a word with the other processes: this is the one private name that we use.
+# jax has no public access to its key-value store, by which a failing process informs the others.
 from jax._src.distributed import global_state as _jax_state
 from jax.experimental import multihost_utils
 
@@ -30,25 +30,25 @@ from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import RESUMABLE, Stopped, UserError, fail, full_disk_explained
 from survey_jax.config import Config
 
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no scheduler tells.")
-PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are, where no scheduler tells.")
-PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0, where no scheduler tells.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; only needed without a scheduler.")
+PROCESSES = flags.DEFINE_integer("processes", None, "The number of processes; only needed without a scheduler.")
+PROCESS = flags.DEFINE_integer("process", None, "The index of this process, from 0; only needed without a scheduler.")
 
-JOINING = 300  # seconds that processes wait for each other at the start: some machines boot later than others
-SILENT = 30  # seconds after which a process that gives no sign of life counts as dead, and all others end
-_DAY = 24 * 3600  # the last one to finish may take its time: process 0 writes the report while the others wait
-_POLL = 1.0  # seconds between looks for another process's failure
+JOINING = 300  # seconds that processes wait for each other at the start: machines boot at different times
+SILENT = 30  # seconds without a heartbeat after which a process counts as dead, and all others end
+_DAY = 24 * 3600  # the others wait at shutdown while process 0 writes a report
+_POLL = 1.0  # seconds between checks for the failure of another process
 _ending = threading.Lock()
-_FAILURE = "survey_jax/failure"  # the key under which a process leaves it
+_FAILURE = "survey_jax/failure"  # its key in the store
 
 
 def start() -> None:
-    """Joins the processes; call before anything else of jax, also when there is but one.
+    """Joins the processes; call it before anything else of jax, also in a single process.
 
-    From here on SIGTERM and a first Ctrl-C, to any one process, do not end it but ask all to stop: see `Poll`.
+    From then on, SIGTERM or a first Ctrl-C to any process does not end it but requests a stop of all: see `Poll`.
 
     Raises:
-      UserError: flags that do not fit together, or a scheduler whose words jax does not understand.
+      UserError: the flags do not fit together, or jax cannot interpret what the scheduler says.
     """
     if not jax.distributed.is_initialized():  # a program may call several binaries' mains
         _join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
@@ -77,10 +77,10 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         jax.distributed.initialize(alone, 1, 0, coordinator_bind_address=alone, **limits)
     except RuntimeError as error:
         raise UserError(f"cannot join the processes: {error}") from error
-    # These replace jax's own handler: it agrees on a step by numbers that Orbax, too, hands in, from a thread of its
-    # own, and then the step agreed on may never come.
-    signal.signal(signal.SIGTERM, _asked.hear)
-    signal.signal(signal.SIGINT, _asked.hear)
+    # These replace jax's own handler, which agrees on a step by numbers that Orbax, too, reports from a thread of its
+    # own, so that the step agreed on may never come.
+    signal.signal(signal.SIGTERM, _stop_request.on_signal)
+    signal.signal(signal.SIGINT, _stop_request.on_signal)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
         with _silent_stdout():
@@ -103,7 +103,7 @@ def _silent_stdout() -> Iterator[None]:
 
 
 def refuse(message: str) -> NoReturn:
-    """Bad flags of this process end all of them: joins the others, which would wait for it, to tell them."""
+    """Ends all processes because of bad flags of this one; it joins them first, since they would wait for it."""
     words = dict(re.findall(r"--?(coordinator|processes|process)=(\S+)", "\n".join(sys.argv[1:])))
     numbers = [int(words[name]) if words.get(name, "").isdecimal() else None for name in ("processes", "process")]
     try:
@@ -116,7 +116,7 @@ def refuse(message: str) -> NoReturn:
 
 
 def check_devices(devices: int) -> None:
-    """There must be so many in all, 0: any number. UserError if not: a scheduler may hand out less than was meant."""
+    """UserError unless there are so many devices in all (0: any number); a scheduler may grant fewer than intended."""
     if devices and jax.device_count() != devices:
         each = f"{jax.local_device_count()} {jax.local_devices()[0].device_kind} each"
         raise UserError(
@@ -126,15 +126,15 @@ def check_devices(devices: int) -> None:
 
 
 def guarded(main: Callable[[], None]) -> Callable[[], None]:
-    """`main`, with its failure told to all processes, which end with it; one process alone fails as usual."""
+    """`main`, made to end all processes if it fails in one of them."""
 
     def run() -> None:
         try:
             with full_disk_explained():
                 main()
-            _part()
-        except Stopped:  # all processes do, at the same step
-            _part()
+            _shut_down()
+        except Stopped:  # raised on all processes, at the same step
+            _shut_down()
             if is_first():
                 raise
             sys.exit(RESUMABLE)
@@ -148,11 +148,10 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
-def _part() -> None:
-    """Takes leave of the other processes, once all are here.
+def _shut_down() -> None:
+    """Shuts down jax.distributed after a barrier, process 0 last.
 
-    Process 0 answers them, so it goes last: left to jax, it may be gone before the others have heard that all are here,
-    and they abort.
+    Process 0 serves the barrier: left to jax, it may be gone before the others have passed it, and they abort.
     """
     if jax.distributed.is_initialized() and jax.process_count() > 1:
         if is_first() and _jax_state.client is not None:
@@ -178,13 +177,14 @@ class Poll:
     def __call__(self, wish: bool = False) -> tuple[bool, bool]:
         """Whether any process was asked to stop, and whether process 0 wishes to save."""
         if jax.process_count() == 1:
-            return _asked.to_stop, wish
+            return _stop_request.received, wish
         self._calls += 1
         if self._calls < self._every:
             return False, False
         now = time.monotonic()
         every = min(2 * self._calls, self._calls / (now - self._since))  # grows slowly: a few calls may be hasty
-        everyone = multihost_utils.process_allgather(np.array([_asked.to_stop, wish, max(1, every)], np.float32))
+        local = np.array([_stop_request.received, wish, max(1, every)], np.float32)
+        everyone = multihost_utils.process_allgather(local)
         self._calls, self._every, self._since = 0, int(everyone[0, 2]), now
         return bool(everyone[:, 0].any()), bool(everyone[0, 1])
 
@@ -196,12 +196,12 @@ def check_stop(what: str, alone: bool = False, poll: Poll | None = None) -> None
       alone: this process is the only one that still works; the others are not consulted.
       poll: for checks that are made again and again; without it all processes agree now.
     """
-    if _asked.to_stop if alone else (poll or Poll())()[0]:
+    if _stop_request.received if alone else (poll or Poll())()[0]:
         raise Stopped(f"stopped as asked, {what}; the same command goes on from there")
 
 
 def all_gather_text(text: str) -> list[str]:
-    """Every process's text, in order of processes."""
+    """Gathers one string from every process, ordered by process index."""
     if jax.process_count() == 1:
         return [text]
     size = int(multihost_utils.process_allgather(np.array(len(text.encode()))).max())
@@ -210,33 +210,33 @@ def all_gather_text(text: str) -> list[str]:
 
 
 def check_same(parts: Mapping[str, str]) -> None:
-    """Processes must work on the same things, or they would wait for each other in vain, or compute nonsense.
+    """Checks that all processes agree; otherwise they would wait for each other in vain, or compute nonsense.
 
     Args:
       parts: name -> value or fingerprint.
 
     Raises:
-      UserError: naming what differs between processes.
+      UserError: names what differs between processes.
     """
     everyone = [json.loads(text) for text in all_gather_text(json.dumps(parts))]
-    for number, theirs in enumerate(everyone):
-        if differing := [name for name in everyone[0] if theirs.get(name) != everyone[0][name]]:
+    for number, other in enumerate(everyone):
+        if differing := [name for name in everyone[0] if other.get(name) != everyone[0][name]]:
             name = differing[0]
             raise UserError(
-                f"processes 0 and {number} have another {name} ({everyone[0][name]}, {theirs.get(name)}); give all of "
+                f"processes 0 and {number} have another {name} ({everyone[0][name]}, {other.get(name)}); give all of "
                 "them the same flags, files and versions"
             )
 
 
-class _Asked:
-    """What this process has been told by signals."""
+class _StopRequest:
+    """Whether a signal has asked this process to stop."""
 
     def __init__(self) -> None:
-        self.to_stop = self._interrupted = False
+        self.received = self._interrupted = False
 
-    def hear(self, number: int, frame: object) -> None:
+    def on_signal(self, number: int, frame: object) -> None:
         del frame
-        self.to_stop = True
+        self.received = True
         if number == signal.SIGINT:
             if self._interrupted:
                 raise KeyboardInterrupt
@@ -244,11 +244,11 @@ class _Asked:
             print("will save and stop soon; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
 
 
-_asked = _Asked()
+_stop_request = _StopRequest()
 
 
 def _leave(code: int, message: str, trace: str = "") -> NoReturn:
-    """Ends this process and, through their `_watch`, all others."""
+    """Ends this process, and all others through their `_watch`."""
     failure = {"process": jax.process_index(), "code": code, "message": message}
     assert _jax_state.client is not None
     try:
@@ -266,7 +266,7 @@ def _watch() -> None:
 
 
 def _failure() -> dict[str, Any] | None:
-    """What another process has left; None as long as all is well."""
+    """The failure that a process has reported, if any."""
     client = _jax_state.client
     try:
         found = client.key_value_dir_get(_FAILURE.split("/")[0] + "/") if client else []
@@ -276,15 +276,15 @@ def _failure() -> dict[str, Any] | None:
 
 
 def _end(failure: dict[str, Any], trace: str = "") -> NoReturn:
-    """The failure is told by the process it is of, and by process 0."""
-    with _ending:  # both threads may come here; the second waits for the end
+    """Ends this process. The one that failed and process 0 print the failure."""
+    with _ending:  # both threads may get here; the second waits for the end
         try:
             if jax.process_index() in (0, failure["process"]):
                 line = " ".join(failure["message"].splitlines())
                 print(f"{trace}error: process {failure['process']}: {line}", file=sys.stderr, flush=True)
-                time.sleep(5 * _POLL)  # process 0 keeps the message, and must be there while the others look for it
-        finally:  # whatever stderr is
-            os._exit(failure["code"])  # the usual way out waits for the others
+                time.sleep(5 * _POLL)  # process 0 serves the store, and must stay while the others look for the message
+        finally:  # even if stderr is closed
+            os._exit(failure["code"])  # the usual exit waits for the others
 
 
 def _free_port() -> int:
@@ -294,8 +294,8 @@ def _free_port() -> int:
 
 
 def use_compilation_cache(config: Config) -> None:
-    """Process-wide jax settings; call before the first computation."""
+    """Turns on jax's compilation cache under `run.cache`; call it before the first computation."""
     if cache := config.run.cache:
         folder = cache if "://" in cache else str(Path(cache).resolve())
         jax.config.update("jax_compilation_cache_dir", f"{folder}/programs")
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a start has dozens of small ones
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # there are dozens of small programs

@@ -14,8 +14,8 @@ from survey_jax.common.errors import UserError
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
-# A parameter's logical axis -> the mesh axis that splits it. Axes not named here, and dimensions that the mesh axis
-# does not divide, stay whole on every device.
+# A parameter's logical axis -> the mesh axis that shards it. Axes not named here, and dimensions that the mesh axis
+# does not divide, are replicated.
 RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
 
 ROWS = P(("data", "fsdp"))  # of a batch
@@ -32,7 +32,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
 
 
 def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, int, int]:
-    """Sizes that cover so many devices; one may be -1, "the rest". UserError if they cannot."""
+    """Mesh sizes with -1 replaced by what is left of the devices. UserError if they do not cover the devices."""
     sizes = [data, fsdp, tensor]
     if sizes.count(-1) == 1:
         known = math.prod(s for s in sizes if s != -1)
@@ -44,10 +44,10 @@ def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, in
 
 
 def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
-    """Puts devices into a mesh, neighbours side by side.
+    """Arranges devices in a mesh, with neighbouring devices side by side.
 
-    Where they form several slices (TPU slices, machines of GPUs), joined by a slower network, the outer axes cross it:
-    data as far as it can, then fsdp, and tensor only if it must.
+    If they form several slices (of TPUs, or machines with GPUs) joined by a slower network, the outer axes cross it:
+    data as far as possible, then fsdp, and tensor only if it must.
     """
     types = (AxisType.Auto,) * 3
     slices = len({getattr(device, "slice_index", 0) for device in devices})
@@ -64,14 +64,14 @@ def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
 
 
 def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """The layout of one parameter by RULES."""
+    """The sharding of one parameter by RULES."""
     names = [RULES.get(axis) if axis else None for axis in axes]
     fits = [n if n and size % mesh.shape[n] == 0 else None for n, size in zip(names, shape, strict=True)]
     return NamedSharding(mesh, P(*fits))
 
 
 def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
-    """A state's layouts, leaf by leaf, from the axes that `decoder.param` recorded."""
+    """The shardings of a state, leaf by leaf, from the axes that `decoder.param` recorded."""
 
     def one(variable: Any) -> Any:
         return variable.replace(partition(variable.shape, variable.get_metadata()["axes"], mesh))
@@ -80,12 +80,12 @@ def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
 
 
 def constrain(x: jax.Array, spec: P) -> jax.Array:
-    """Fixes an activation's layout inside jit; does nothing where no mesh is set (a single test call)."""
+    """Constrains an activation's sharding inside jit; does nothing where no mesh is set."""
     return x if jax.sharding.get_abstract_mesh().empty else jax.lax.with_sharding_constraint(x, spec)
 
 
 def gathered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """A parameter of these logical axes as matrix products want it: whole along `fsdp`, inside jit."""
+    """A parameter with these logical axes, gathered along `fsdp` for a matrix product, inside jit."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not axes:
         return x

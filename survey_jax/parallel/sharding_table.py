@@ -1,4 +1,4 @@
-"""How each array of a training step is sharded, as the table of `--explain_sharding`."""
+"""A table of how every array of a training step is sharded: `--explain_sharding`."""
 
 import dataclasses
 import math
@@ -13,14 +13,14 @@ from survey_jax.parallel.sharding import RULES
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one array of a training step is sharded.
+    """One array of a training step.
 
     Attributes:
       part: "frozen", "trained" or "optimizer".
-      axes: the logical name of each dimension; None for one that is never split.
-      spec: the mesh axis that splits each dimension; None for one that stays whole.
-      bytes: the bytes of the array on each device.
-      undivided: messages about dimensions that stay whole because their mesh axis does not divide them.
+      axes: the logical names of the dimensions; None for a dimension that is never sharded.
+      spec: the mesh axis that shards each dimension; None where it is replicated.
+      bytes: per device.
+      undivided: dimensions that are replicated only because their mesh axis does not divide them.
     """
 
     part: str
@@ -34,7 +34,7 @@ class Layout:
 
 
 def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout]:
-    """The layout of every array of a step's state; `jax.ShapeDtypeStruct`s with shardings will do, too."""
+    """The layout of every array of a training step; `jax.ShapeDtypeStruct`s with a sharding will do."""
     result = []
     for part, tree in (("frozen", frozen), ("trained", params), ("optimizer", opt_state)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, nnx.Variable)):
@@ -46,12 +46,12 @@ def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout
 
 
 def bytes_per_device(tree: Any) -> int:
-    """Bytes per device held by the arrays in `tree`."""
+    """Bytes per device held by the arrays of a tree."""
     return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def text(rows: list[Layout]) -> str:
-    """The layouts as a text table, one line for each array, and the total of each part."""
+    """The rows as an aligned text table, with the total of each part below."""
     cells = [
         (r.part, r.name, _list(r.axes), "x".join(map(str, r.shape)), r.dtype, _list(r.spec), f"{r.bytes / 1e6:,.3f}")
         for r in rows

@@ -1,6 +1,7 @@
 """Country names as surveys write them, ISO 3166 codes, and one English name a country.
 
-Names are looked up, never guessed: ISO's names and codes come from pycountry, the surveys' spellings from `ALIASES`.
+Names are looked up, never guessed: ISO's names and codes come from pycountry, the surveys' spellings from
+`data/country_names.yaml`.
 Libraries that know more spellings know them by patterns, and take "England" for the United Kingdom, "Somaliland" for
 Somalia and "Michael Jordan" for Jordan.
 """
@@ -15,56 +16,15 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 
 import pycountry
+import yaml
 
 from survey_jax.common.errors import UserError, some
 
-# Where ISO's name is not what English prose calls the country.
-NAMES = {
-    "BRN": "Brunei", "COD": "DR Congo", "COG": "Congo", "FSM": "Micronesia", "FLK": "Falkland Islands",
-    "HKG": "Hong Kong", "KOR": "South Korea", "LAO": "Laos", "MAC": "Macao", "PRK": "North Korea", "PSE": "Palestine",
-    "RUS": "Russia", "SYR": "Syria", "TUR": "Turkey", "USA": "United States", "XKX": "Kosovo", "CIV": "Ivory Coast",
-}  # fmt: skip
-
-# Spellings of surveys -> ISO 3166-1 alpha-3. Case, accents, dots, hyphens and a leading "the" do not matter.
-ALIASES = {
-    "BIH": ("Bosnia", "Bosnia Herzegovina", "Bosnia Herz"),
-    "CHN": ("China PR", "PRC", "Mainland China", "China (mainland)"),
-    "CIV": ("Ivory Coast",),
-    "COD": ("DR Congo", "D R Congo", "Dem Rep Congo", "Democratic Republic of Congo", "Congo (Kinshasa)", "Zaire"),
-    "COG": ("Congo (Brazzaville)", "Republic of Congo"),
-    "CPV": ("Cape Verde",),
-    "CZE": ("Czech Rep",),
-    "DEU": ("Federal Republic of Germany",),
-    "DOM": ("Dominican Rep",),
-    "EGY": ("Egypt, Arab Rep",),
-    "GBR": ("Great Britain", "Britain", "UK", "U K", "United Kingdom of Great Britain and Northern Ireland"),
-    "HKG": ("Hong Kong SAR", "Hong Kong (China)", "Hong Kong, China"),
-    "IRN": ("Iran, Islamic Rep", "Islamic Republic of Iran"),
-    "KOR": ("S Korea", "Korea, South", "Republic of Korea", "Korea (South)", "South Korea"),
-    "LAO": ("Lao PDR",),
-    "MAC": ("Macau", "Macau SAR", "Macao SAR", "Macao (China)"),
-    "MKD": ("Macedonia", "FYR Macedonia", "FYROM"),
-    "MMR": ("Burma", "Myanmar (Burma)"),
-    "NZL": ("N Zealand",),
-    "PRK": ("N Korea", "Korea, North", "Korea (North)", "North Korea"),
-    "PSE": ("Palestine", "Palest ter", "Palestinian ter", "Palestinian territories", "Palestinian territory"),
-    "RUS": ("Russia",),
-    "SVK": ("Slovak Rep",),
-    "SWZ": ("Swaziland",),
-    "TTO": ("Trinidad", "Trinidad & Tobago"),
-    "TUR": ("Turkey",),
-    "TWN": ("Taiwan ROC", "Taiwan (ROC)", "Taiwan, Province of China", "Chinese Taipei"),
-    "ARE": ("UAE", "U A E"),
-    "USA": ("U S", "U S A", "America", "United States of America"),
-    "VAT": ("Vatican", "Vatican City"),
-    "XKX": ("Kosovo", "XK"),
-    "ZAF": ("S Africa",),
-}  # fmt: skip
-
-# Surveys that sample a part of a country, under its own name. -> country; the codes are WVS's (EVS's) own.
-PARTS = {"Northern Ireland": "GBR", "England": "GBR", "Scotland": "GBR", "Wales": "GBR",
-         "West Germany": "DEU", "East Germany": "DEU"}  # fmt: skip
-_PART_CODES = {"909": "Northern Ireland", "NIR": "Northern Ireland", "GB-NIR": "Northern Ireland"}
+_TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "country_names.yaml").read_text(encoding="utf-8"))
+NAMES: dict[str, str] = _TABLE["names"]  # where ISO's name is not what English prose calls the country
+ALIASES: dict[str, list[str]] = _TABLE["aliases"]  # spellings of surveys, by ISO 3166-1 alpha-3
+PARTS: dict[str, str] = _TABLE["parts"]  # parts of a country that surveys sample under their own names -> the country
+_PART_CODES: dict[str, str] = _TABLE["part_codes"]
 
 _LABEL = re.compile(r"^(?P<name>.*?)\s*\((?P<sample>[^()]*\bsample\b[^()]*)\)$", re.IGNORECASE)
 

@@ -121,9 +121,7 @@ def read_table(path: str | Path, question_columns: Sequence[str] = ("question",)
     return parse_rows(rows, str(path), question_columns)
 
 
-def parse_rows(
-    rows: Iterable[Mapping[str, Any]], where: str, question_columns: Sequence[str] = ("question",)
-) -> list[Answer]:
+def parse_rows(rows: Iterable[Any], where: str, question_columns: Sequence[str] = ("question",)) -> list[Answer]:
     """Validates plain dictionaries into `Answer`s; `where` names their origin in messages. Raises UserError."""
     answers: list[Answer] = []
     seen: dict[tuple[Any, ...], int] = {}

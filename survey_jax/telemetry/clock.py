@@ -1,4 +1,4 @@
-"""Where the seconds of a process go."""
+"""Measures how a process spends its time, by activity."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ import jax
 
 from survey_jax import STARTED
 
-_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax; it comes for what a cache gave, too
+_COMPILED = "/jax/core/compile/backend_compile_duration"  # an event of jax; sent for programs from the cache, too
 T = TypeVar("T")
 STARTUP, DATA, COMPUTE, EVALUATION, CHECKPOINT, REST = ACTIVITIES = (
     "startup",  # imports, data, weights, restoring, and the first step with its compilation
@@ -43,7 +43,7 @@ class Clock:
         self._listens = True
 
     def begin(self) -> None:
-        """Start-up is over."""
+        """Ends start-up."""
         if self._listens:
             jax.monitoring.unregister_event_duration_listener(self._heard)
             self._listens = False
@@ -52,7 +52,7 @@ class Clock:
 
     @contextlib.contextmanager
     def of(self, activity: str) -> Iterator[None]:
-        """What the body takes is time of this activity."""
+        """Counts the time of the body towards an activity."""
         if not self.running:
             yield
             return
@@ -63,7 +63,7 @@ class Clock:
             self._switch(before)
 
     def each(self, activity: str, items: Iterable[T]) -> Iterator[T]:
-        """The items; the wait for each is time of this activity."""
+        """Yields the items, and counts the wait for each towards an activity."""
         iterator = iter(items)
         while True:
             with self.of(activity):
@@ -74,12 +74,12 @@ class Clock:
             yield item
 
     def seconds(self) -> dict[str, float]:
-        """By activity, up to now; together the age of the process."""
+        """Seconds by activity so far; they add up to the age of the process."""
         self._switch(self._activity)
         return dict(self._seconds)
 
     def age(self) -> float:
-        """Of the process, in seconds."""
+        """Seconds since the process started."""
         return sum(self.seconds().values())
 
     def _heard(self, event: str, duration_secs: float, **_: str | int) -> None:

@@ -1,4 +1,4 @@
-"""The files that say what a run is: config.json and manifest.json."""
+"""config.json and manifest.json: the settings of a run, and what each of its starts ran with."""
 
 import hashlib
 import importlib.metadata
@@ -26,7 +26,7 @@ _PACKAGES = (
     *("survey_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers"),
     *("safetensors", "gguf", "datasets", "numpy", "scipy"),
 )
-_DRIVERS = (  # recorded where they are installed: what drives an accelerator
+_DRIVERS = (  # of accelerators; recorded where they are installed
     *("libtpu", "jax-cuda12-plugin", "jax-cuda12-pjrt", "jax-cuda13-plugin", "jax-cuda13-pjrt"),
     *("nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-nccl-cu12", "nvidia-nccl-cu13"),
 )
@@ -48,10 +48,10 @@ def read_config(workdir: epath.Path) -> Config:
 
 
 def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str]) -> None:
-    """A folder that holds a run must hold this one.
+    """Checks that a folder is empty or holds this run.
 
     Raises:
-      UserError: its run has another base model, other data, or a setting that would change what is trained.
+      UserError: it holds a run with another base model, other data, or a setting that would change what is trained.
     """
     if not (workdir / _MANIFEST).exists():
         return
@@ -76,11 +76,11 @@ def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], 
     """Writes config.json, and manifest.json with this start added to those before; on process 0.
 
     Args:
-      commit: of a base model from the hub.
-      step: at which this start goes on; 0 at the first.
+      commit: the revision of a base model from the Hugging Face hub.
+      step: where this start continues; 0 at the first.
 
     Returns:
-      a name for the run, the same at every start; "" on processes other than 0.
+      the id of the run, the same at every start; "" on processes other than 0.
     """
     if not is_first():
         return ""
@@ -97,7 +97,7 @@ def record_start(workdir: epath.Path, config: Config, identity: dict[str, str], 
 
 
 def manifest(config: Config, identity: dict[str, str], commit: str | None) -> dict[str, Any]:
-    """What produces results here and now: base model, data, settings, versions, source, devices and flags."""
+    """Everything that results depend on: base model, data, settings, versions, source, devices and flags."""
     device = jax.devices()[0]
     return {
         "identity": identity,
@@ -124,7 +124,7 @@ _LOCAL = ("config.model.weights", "config.data.tables", "config.run.cache")
 
 
 def shared_settings(config: Config) -> dict[str, str]:
-    """What processes of one run must have alike: versions, and all settings but where files lie."""
+    """What must be the same on all processes of a run: versions, and all settings except paths of files."""
     values = {f"version of {name}": importlib.metadata.version(name) for name in ("survey_jax", "jax", "jaxlib")}
     for setting in settings():
         if setting.name not in _LOCAL:
@@ -133,7 +133,7 @@ def shared_settings(config: Config) -> dict[str, str]:
 
 
 def config_hash(config: Config) -> str:
-    """Of all settings: two starts with the same one were asked for the same."""
+    """Hash of the full config; equal hashes mean identical settings."""
     return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -148,7 +148,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git(*command: str) -> str | None:
-    """What git says of the source tree this package runs from; None where it is installed without one."""
+    """Output of git in the source tree that this package runs from; None if it is installed without one."""
     here = Path(__file__)
 
     def run(*arguments: str) -> str | None:
@@ -158,5 +158,5 @@ def _git(*command: str) -> str | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    # Installed packages may lie inside somebody's repository (.venv in a project): that is not ours.
+    # A package may be installed inside another project's repository (.venv in a project).
     return run(*command) if run("ls-files", "--error-unmatch", here.name) else None

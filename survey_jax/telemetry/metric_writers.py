@@ -1,7 +1,7 @@
-"""Where metrics go besides metrics.jsonl: TensorBoard's event files, and Weights & Biases if it is asked for."""
+"""Writers of metrics besides metrics.jsonl: TensorBoard's event files, and Weights & Biases if configured."""
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from etils import epath
 
@@ -10,18 +10,15 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote
 from survey_jax.config import Config, to_dict
 
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
-
 
 class MetricWriter(Protocol):
-    """Something that shows metrics."""
+    """Sends metrics to a dashboard."""
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds the values of a step."""
 
     def close(self) -> None:
-        """Ends what is under way."""
+        """Flushes and closes."""
 
 
 def check_metric_writers(config: Config) -> None:
@@ -31,15 +28,15 @@ def check_metric_writers(config: Config) -> None:
 
 
 def open_metric_writers(workdir: epath.Path, config: Config, run_id: str, start: int) -> list[MetricWriter]:
-    """All that this run has.
+    """The writers of a run.
 
     Args:
-      run_id: stays the same over all starts of the run.
-      start: the step where this start goes on.
+      run_id: the same at all starts of the run.
+      start: the step where this start continues.
     """
     writers: list[MetricWriter] = []
     if is_remote(workdir):
-        say("TensorBoard's files grow, which those of an object store cannot: left out; metrics.jsonl has all values")
+        say("no TensorBoard files in an object store, where files cannot grow; metrics.jsonl has all values")
     else:
         writers.append(TensorBoardWriter(workdir, start))
     if config.run.wandb:
@@ -48,19 +45,12 @@ def open_metric_writers(workdir: epath.Path, config: Config, run_id: str, start:
 
 
 class TensorBoardWriter:
-    """Event files under WORKDIR/tensorboard; what an interrupted run wrote after `start` is hidden."""
+    """Event files under WORKDIR/tensorboard; TensorBoard hides what an interrupted run wrote after `start`."""
 
     def __init__(self, workdir: epath.Path, start: int):
-        self._folder, self._start = str(workdir / "tensorboard"), start
-        self._opened: SummaryWriter | None = None
+        from tensorboardX import SummaryWriter  # here: it imports torch, where that is installed
 
-    @property
-    def _writer(self) -> "SummaryWriter":
-        if self._opened is None:
-            from tensorboardX import SummaryWriter  # here: it imports torch, where that is installed
-
-            self._opened = SummaryWriter(self._folder, purge_step=self._start + 1)
-        return self._opened
+        self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds the values of a step."""
@@ -68,18 +58,17 @@ class TensorBoardWriter:
             self._writer.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
     def close(self) -> None:
-        """Writes what is still in memory."""
-        if self._opened is not None:
-            self._opened.close()
+        """Flushes and closes."""
+        self._writer.close()
 
 
 class WandbWriter:
-    """A run of Weights & Biases, named like the workdir; later starts of the run go on in it.
+    """A run of Weights & Biases, named like the workdir; later starts of the run continue it.
 
-    Steps that a resumed run computes again stand there twice, with the same values.
+    Steps that a resumed run computes again appear twice, with the same values.
 
     Raises:
-      UserError: in its own words, where it refuses, for want of a login or of the network.
+      UserError: it cannot be opened, as without a login or the network.
     """
 
     def __init__(self, workdir: epath.Path, config: Config, run_id: str):
@@ -93,13 +82,13 @@ class WandbWriter:
                 name=workdir.name,
                 resume="allow",
                 config=to_dict(config),
-                # What is printed shows a survey question, and a folder under git may hold tables: they stay here.
+                # Output shows a survey question, and a git repository may hold tables: neither is uploaded.
                 settings={"console": "off", "disable_git": True},
                 **folder,
             )
         except wandb.Error as error:
             raise UserError(f"config.run.wandb = {config.run.wandb!r}: {error}") from error
-        self._run.define_metric("*", step_metric="step")  # its own count of steps cannot go back, as a resumed run does
+        self._run.define_metric("*", step_metric="step")  # its own step counter cannot go back, as a resumed run does
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Adds the values of a step."""

@@ -1,4 +1,4 @@
-"""A profile of chosen steps, to be looked at with xprof or TensorBoard; docs/monitoring.md says how."""
+"""Profiles chosen steps, to be viewed with xprof or TensorBoard; docs/monitoring.md says how."""
 
 import contextlib
 import tempfile
@@ -26,9 +26,9 @@ class Profile:
 
     @contextlib.contextmanager
     def step(self, step: int) -> Iterator[bool]:
-        """Around the computation of a step; gives whether it is traced, and then the body waits for its end.
+        """Surrounds the computation of a step. Yields whether it is traced; the body must then wait for the devices.
 
-        A run that is resumed between first and last step traces the rest.
+        A run that is resumed between first and last step traces the remaining ones.
         """
         if step not in self._steps:
             yield False
@@ -42,7 +42,7 @@ class Profile:
             self.close()
 
     def close(self) -> None:
-        """Ends the trace, if one is under way, and puts it into the workdir."""
+        """Ends the trace, if there is one, and copies it to the workdir."""
         if self._folder is None:
             return
         jax.profiler.stop_trace()

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard, time.json, and a line for people now and then.
+"""What a run writes while it trains: metrics.jsonl, TensorBoard, time.json, and progress lines on stdout.
 
 docs/monitoring.md says what each value means.
 """
@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from survey_jax.common.console import duration, is_first, say
-from survey_jax.common.errors import UserError
+from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import is_remote, read_json, write_json, write_text, writing
 from survey_jax.config import Config
 from survey_jax.telemetry.clock import COMPUTE, DATA, STARTUP, Clock
@@ -22,11 +22,11 @@ from survey_jax.telemetry.metric_writers import open_metric_writers
 
 
 class Goodput:
-    """The account of a run.
+    """Accounts for the time of all starts of a run, in time.json.
 
     Args:
-      step: where this start goes on.
-      lost: lines of metrics.jsonl after that step, whose steps will be computed again.
+      step: where this start continues.
+      lost: lines of metrics.jsonl after that step, whose steps have to be computed again.
     """
 
     def __init__(self, workdir: epath.Path, step: int, lost: list[dict[str, Any]]):
@@ -43,20 +43,20 @@ class Goodput:
         self._starts.append(self._start)
 
     def write(self, seconds: dict[str, float]) -> None:
-        """Notes what this start took so far."""
+        """Records how this start has spent its time so far."""
         self._start["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
         write_json(self._file, {"starts": self._starts, "goodput": round(self.share(), 4)})
 
     def share(self) -> float:
-        """Seconds of training steps that counted, over all seconds of all starts."""
+        """The share of all starts' time that went into training steps whose results were not lost."""
         return self._by_activity()[COMPUTE] / self._total()
 
     def summary(self) -> str:
-        """One line: how long the run took, and what on."""
+        """One line: the total time of the run, and its shares by activity."""
         total, parts = self._total(), self._by_activity()
         shares = sorted(parts.items(), key=lambda part: -part[1])
-        starts = f"{len(self._starts)} start{'s' * (len(self._starts) > 1)}"
         spent = ", ".join(f"{name} {value / total:.1%}" for name, value in shares if value >= 0.0005 * total)
+        starts = plural(len(self._starts), "start")
         return f"time {duration(total)} in {starts}: {spent} (goodput {self.share():.1%})"
 
     def _total(self) -> float:
@@ -77,21 +77,21 @@ RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tok
 
 
 def is_timing(name: str) -> bool:
-    """Whether a value of metrics.jsonl tells of the machine; all others are the same whenever the run is repeated."""
+    """Whether a value of metrics.jsonl measures the machine; all others are the same if a run is repeated."""
     return name.startswith(("time/", "memory/")) or name.endswith("_per_second") or name == "mfu"
 
 
 class RunLog:
-    """metrics.jsonl, TensorBoard, time.json and the progress line. Process 0 writes; on others nothing happens.
+    """Writes metrics.jsonl, TensorBoard's files, time.json and progress lines, on process 0 only.
 
     Args:
-      run_id: of the manifest.
-      start: the step resumed at; later lines of an interrupted run are taken out, they will be written again.
+      run_id: from the manifest.
+      start: the step to resume at; later lines are removed, since this start writes them again.
       evaluated: whether that checkpoint has scores.
       collected: what this attribute was when that checkpoint was saved.
-      clock: of the process.
-      flops: floating-point operations of a step that count as useful.
-      peak: FLOP/s that all devices together can do; None where that is not known.
+      clock: measures this process.
+      flops: useful floating-point operations of a step.
+      peak: peak FLOP/s of all devices together; None if unknown.
 
     Attributes:
       collected: the steps since the last line of a step; checkpoints hold them for the next start.
@@ -122,7 +122,7 @@ class RunLog:
             self._metric_writers = open_metric_writers(workdir, config, run_id, start)
 
     def step(self, step: int, measured: dict[str, float]) -> None:
-        """Collects what `train_step` measured. With the first one start-up is over."""
+        """Collects what `train_step` measured. The first call ends start-up."""
         timed = self._clock.running
         if not timed:
             self._clock.begin()
@@ -132,9 +132,9 @@ class RunLog:
         self.collected.append({**measured, "step": step, "timed": timed})
 
     def flush(self) -> None:
-        """Writes down the steps since the last time: their mean loss, the newest of the rest, speeds, times, memory.
+        """Writes one line for the steps since the last one: mean loss, newest lr and grad_norm, speeds, times, memory.
 
-        Called at the same steps however often the run is resumed, and before every evaluation.
+        It must be called at the same steps however often the run is resumed.
         """
         if not self.collected:
             return
@@ -147,16 +147,16 @@ class RunLog:
         speeds = self._speeds([s for s in steps if s["timed"]], spent)
         values = {"loss": loss, "lr": newest["lr"], "grad_norm": newest["grad_norm"], **speeds, **memory()}
         self._write(step, values | {f"time/{name}": round(value, 4) for name, value in spent.items()})
-        told = [f"step {step}/{self._total}  loss {loss:.4f}"]
+        parts = [f"step {step}/{self._total}  loss {loss:.4f}"]
         if speeds:
             left = (sum(seconds.values()) - seconds[STARTUP]) / self._timed * (self._total - step)
-            told += [f"{speeds['examples_per_second']:.1f} examples/s"]
-            told += [f"MFU {speeds['mfu']:.1%}"] if "mfu" in speeds else []
-            told += [f"{duration(left)} left"]
-        say("  ".join(told))
+            parts += [f"{speeds['examples_per_second']:.1f} examples/s"]
+            parts += [f"MFU {speeds['mfu']:.1%}"] if "mfu" in speeds else []
+            parts += [f"{duration(left)} left"]
+        say("  ".join(parts))
 
     def _speeds(self, steps: list[dict[str, float]], spent: dict[str, float]) -> dict[str, float]:
-        """Of steps after the first of a start; over the time that training takes, batches included."""
+        """Speeds over the time spent on steps and on waiting for batches; `steps` lacks the first step of a start."""
         if not steps:
             return {}
         seconds = spent[DATA] + spent[COMPUTE]
@@ -166,7 +166,7 @@ class RunLog:
         return speeds | ({"mfu": flops / self._peak} if self._peak else {})
 
     def evaluation(self, step: int, split: str, scores: dict[str, float]) -> None:
-        """Writes the means of an evaluation."""
+        """Writes the mean scores of an evaluation."""
         self._write(step, {f"eval/{split}/{name}": value for name, value in scores.items()})
         say(
             f"step {step}/{self._total}  {split}: kl {scores['kl']:.4f} (by question {scores['kl_by_question']:.4f})  "
@@ -183,7 +183,7 @@ class RunLog:
             self.sync()
 
     def sync(self) -> None:
-        """Before a checkpoint: whatever the log has of the steps until now is kept, on a disk or in an object store."""
+        """Uploads lines and writes time.json; call it before a checkpoint, which must not be ahead of the log."""
         if not self._writes:
             return
         self._synced = self._clock.age()
@@ -191,7 +191,7 @@ class RunLog:
         self._goodput.write(self._clock.seconds())
 
     def close(self) -> None:
-        """Closes files and boards, and says what the run's time went into."""
+        """Closes all files, and prints how the run has spent its time."""
         if not self._writes:
             return
         self.sync()
@@ -201,14 +201,14 @@ class RunLog:
 
 
 class Lines:
-    """A file of JSON lines with a step each. On a disk it grows; objects cannot, and `sync` writes them anew.
+    """A file of JSON lines, each with a step. A local file is appended to; an object in a store is uploaded by `sync`.
 
     Args:
-      start: later lines are taken out and kept in `removed`.
-      evaluated: whether the state after `start` steps has its scores; if not, they will be written again.
+      start: the lines of later steps are removed from the file, and available as `removed`.
+      evaluated: whether the checkpoint of step `start` has scores; if not, its evaluation is removed as well.
 
     Raises:
-      UserError: a line that is not an object with a step, but for half a line at the end, which a killed run may leave.
+      UserError: a line is not an object with a step. Half a line at the end, which a killed run may leave, is removed.
     """
 
     def __init__(self, path: epath.Path, start: int, evaluated: bool = True):
@@ -219,17 +219,17 @@ class Lines:
         parsed = [_parse(line, path, number) for number, line in enumerate(whole, 1)]
         again = start if evaluated else start - 1  # an evaluation after this step is repeated
         limits = [again if any(name.startswith("eval/") for name in values) else start for values in parsed]
-        self._kept = [
+        self._text_lines = [
             line for line, values, limit in zip(whole, parsed, limits, strict=True) if values["step"] <= limit
         ]
         self.removed = [values for values in parsed if values["step"] > start]
-        write_text(path, "".join(self._kept))
+        write_text(path, "".join(self._text_lines))
 
     def write(self, values: dict[str, Any]) -> None:
         """Adds a line; in an object store it is there after the next `sync`."""
         line = json.dumps(values) + "\n"
         if self.remote:
-            self._kept.append(line)
+            self._text_lines.append(line)
         else:
             with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
@@ -237,7 +237,7 @@ class Lines:
     def sync(self) -> None:
         """Uploads the lines."""
         if self.remote:
-            write_text(self._path, "".join(self._kept))
+            write_text(self._path, "".join(self._text_lines))
 
 
 def _parse(line: str, path: epath.Path, number: int) -> dict[str, Any]:
@@ -250,11 +250,11 @@ def _parse(line: str, path: epath.Path, number: int) -> dict[str, Any]:
 
 
 def memory() -> dict[str, float]:
-    """Most memory in use so far, in GB: of this process, and of the fullest of its devices where they tell it."""
+    """Peak memory so far in GB: that of this process, and that of its fullest device where the platform reports it."""
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     found = {"memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
-    told = [stats for device in jax.local_devices() if (stats := device.memory_stats())]
-    if told:
-        found["memory/device_peak_gb"] = max(stats["peak_bytes_in_use"] for stats in told) / 1e9
-        found["memory/device_limit_gb"] = min(stats["bytes_limit"] for stats in told) / 1e9
+    reported = [stats for device in jax.local_devices() if (stats := device.memory_stats())]
+    if reported:
+        found["memory/device_peak_gb"] = max(stats["peak_bytes_in_use"] for stats in reported) / 1e9
+        found["memory/device_limit_gb"] = min(stats["bytes_limit"] for stats in reported) / 1e9
     return found

@@ -1,4 +1,4 @@
-"""Builds the model of a run on its mesh, and what its steps compute."""
+"""Builds the model of a run on its mesh, and the configuration of its steps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ from survey_jax.training.step import StepConfig
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model on its mesh, taken apart for functional steps."""
+    """A model on its mesh, split for functional steps."""
 
     mesh: jax.sharding.Mesh
     graphdef: Any
     params: nnx.State
     frozen: nnx.State
-    step_config: StepConfig  # of training
+    step_config: StepConfig  # of a training step
     shape: BatchShape
 
 
@@ -41,14 +41,14 @@ def trainable(config: Config) -> type:
 
 
 def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
-    """UserError unless a microbatch's rows can be dealt out evenly."""
+    """UserError unless a microbatch's rows divide evenly over the devices."""
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
     if rows % per_row:
         raise UserError(f"config.batch.batch_size = {rows}: must be a multiple of data x fsdp = {per_row}")
 
 
 def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
-    """UserError if the configured back end cannot compute this model's attention on a device."""
+    """UserError if the configured back end cannot compute this model's attention on this device."""
     name, tokens, why = config.model.attention, config.batch.seq_len, None
     if name == "cudnn":
         why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, tokens, device)
@@ -59,7 +59,7 @@ def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) 
 
 
 def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
-    """The computation of training, with dense attention."""
+    """The configuration of a training step, with dense attention."""
     return StepConfig(
         decoder=decoder,
         numerics=Numerics(
@@ -73,7 +73,7 @@ def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
 
 
 def on_these_devices(config: Config) -> Config:
-    """A run's settings, on a mesh of what is here where the run's own does not fit; results do not depend on it."""
+    """A run's settings, with a mesh of the devices present if its own does not fit; results do not depend on it."""
     devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
     try:
         data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
@@ -85,10 +85,10 @@ def on_these_devices(config: Config) -> Config:
 
 
 def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt], options: int) -> Model:
-    """Loads weights onto the mesh of the config; adapters are fresh.
+    """Loads weights onto the mesh of the config, which becomes the current one; adapters are initialised.
 
     Args:
-      prompts: of training, which decide the sizes of a batch.
+      prompts: the training prompts, on which the sizes of a batch depend.
       options: option letters (K).
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)

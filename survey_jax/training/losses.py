@@ -1,9 +1,9 @@
-"""What training minimises: how far the predicted distribution of a row is from the human one.
+"""Losses: the distance between the predicted distribution of a row and the human one.
 
-A loss takes the option letters' `logits`, the human shares `target`, and `mask`, which options exist, all [..., K]. It
-gives one number a row, [...], in float32. Options that do not exist count nowhere; gradients are finite where shares
-are zero and where predictions vanish. The `paper_...` ones are what the code published with Cao et al. (NAACL 2025,
-arXiv 2502.07068) computes, where that is something else: they are for comparison only. Formulas and differences:
+A loss takes the `logits` of the option letters, the human shares `target`, and the `mask` of options that exist, all
+[..., K], and returns one float32 number a row, [...]. Options that do not exist have no effect; gradients are finite
+where shares are zero and where predictions vanish. The `paper_...` losses are what the code published with Cao et al.
+(NAACL 2025, arXiv 2502.07068) computes where that differs, for comparison only. Formulas and differences:
 docs/reproduction.md.
 """
 
@@ -29,7 +29,7 @@ def kl(logits: Options, target: Options, mask: Mask) -> Rows:
 def cross_entropy(logits: Options, target: Options, mask: Mask) -> Rows:
     """-sum target log prediction, in nats: the mean over respondents of -log of what was predicted for their answer.
 
-    It is `kl` and the entropy of the human answers, which no model can change: the same gradient, larger numbers.
+    It is `kl` plus the entropy of the human answers, which no model can change: it has the same gradient.
     """
     return -jnp.sum(target * _log_prediction(logits, mask), axis=-1, where=mask)
 
@@ -69,7 +69,7 @@ def paper_wasserstein(logits: Options, target: Options, mask: Mask) -> Rows:
 
 
 def paper_cross_entropy(logits: Options, target: Options, mask: Mask) -> Rows:
-    """-log of what was predicted for the most frequent answer, in nats; the first of equals. The rest is ignored."""
+    """-log of what was predicted for the most frequent answer, in nats; on ties, the first one. The rest is ignored."""
     mode = jnp.argmax(target, axis=-1, keepdims=True)
     return -jnp.take_along_axis(_log_prediction(logits, mask), mode, axis=-1)[..., 0]
 
@@ -92,7 +92,7 @@ def _log_prediction(logits: Options, mask: Mask) -> Options:
 
 
 def _count(mask: Mask) -> Int[Array, "..."]:
-    """Options of a row; 1 for an empty slot, so that it divides."""
+    """The number of options of a row; 1 for an empty slot, as it is a divisor."""
     return jnp.maximum(jnp.sum(mask, axis=-1), 1)
 
 

@@ -1,4 +1,4 @@
-"""From hidden states to option probabilities, and the loss."""
+"""Option logits and probabilities, the loss, and the training step."""
 
 import dataclasses
 import functools
@@ -19,17 +19,17 @@ from survey_jax.training.optimizer import learning_rate, make_optimizer
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """What fixes the computation besides arrays; hashable, so that it can be a static argument of `jax.jit`."""
+    """Static (hashable) configuration of the forward pass and the loss."""
 
     decoder: DecoderConfig
     numerics: Numerics = FLOAT32
     remat: str = "none"
     tree_shape: TreeShape | None = None
-    loss: str = "kl"  # of training, a key of LOSSES
+    loss: str = "kl"  # a key of LOSSES
 
 
 class TrainState(NamedTuple):
-    """What a training step changes, and what a checkpoint holds."""
+    """What a training step updates and a checkpoint holds."""
 
     params: nnx.State
     opt_state: optax.OptState
@@ -55,7 +55,7 @@ def option_logits(
 
     Args:
       batch: the arrays of `trees.py`.
-      letters: token id of each letter; the letter-token contract makes them the same for all prompts of a run.
+      letters: token id of each letter; by the letter-token contract the same for all prompts of a run.
     """
     return token_logits(model, answer_states(model, batch, step_config), letters, step_config.decoder)
 
@@ -65,7 +65,7 @@ def loss_sums(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Weighted sum of a loss over all answers, and the sum of weights.
 
-    Sums, not means, so that microbatches and devices add up exactly whatever each of them holds.
+    They are sums, not means, so that microbatches and devices add up exactly, however many answers each has.
 
     Args:
       loss: a key of LOSSES; by default KL(target || softmax over the options), in nats.
@@ -137,7 +137,7 @@ def train_step(
 
 
 def counts(batch: Batch) -> dict[str, Int[Array, ""]]:
-    """How much text a batch holds: "tokens" computed, and "prompt_tokens", those of its prompts one by one.
+    """How much text a batch holds: "tokens" that are computed, and "prompt_tokens" of its prompts one by one.
 
     There are more of the latter, since trees compute what prompts share once.
     """

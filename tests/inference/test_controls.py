@@ -41,7 +41,7 @@ def predict(name: str, rows=ROWS, max_tokens: int = 1000, **settings: Any) -> tu
         setattr(config.data, key, value)
     [control] = make_controls([name], config, TOKENIZER)
     predictor = Predictor(options=OPTIONS, shown=[])
-    asked = controls.ask(control, rows, max_tokens, OPTIONS)
+    asked = controls.make_prompts(control, rows, max_tokens, OPTIONS)
     return controls.predict(asked, predictor, None, name), predictor  # type: ignore[arg-type]
 
 

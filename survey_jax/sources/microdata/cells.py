@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from survey_jax.common.errors import UserError, plural, some
 from survey_jax.sources.microdata import remarks
-from survey_jax.sources.microdata.codebook import Attribute, Codebook, Question
+from survey_jax.sources.microdata.codebook import Codebook, CodebookAttribute, CodebookQuestion
 from survey_jax.sources.microdata.readers import Column, Respondents
 from survey_jax.survey import countries
 from survey_jax.survey.text import is_country
@@ -103,7 +103,7 @@ def unlisted(respondents: Respondents, column_name: str, column: Column, codes: 
     return f"column {column_name} of {respondents.path} holds the {kind} {', '.join(parts)}{more}"
 
 
-def _constant(attribute: Attribute) -> tuple[str, list[str]]:
+def _constant(attribute: CodebookAttribute) -> tuple[str, list[str]]:
     """The value that everyone has, and notes on it."""
     value = attribute.value or ""
     if not is_country(attribute.name):
@@ -112,7 +112,9 @@ def _constant(attribute: Attribute) -> tuple[str, list[str]]:
     return names[0], notes
 
 
-def _values(respondents: Respondents, attribute: Attribute, questions: Sequence[Question]) -> tuple[_Values, list[str]]:
+def _values(
+    respondents: Respondents, attribute: CodebookAttribute, questions: Sequence[CodebookQuestion]
+) -> tuple[_Values, list[str]]:
     """An attribute's values, and notes on them."""
     name = respondents.require(attribute.column or "", attribute.where)
     column = respondents.column(name)
@@ -129,7 +131,7 @@ def _values(respondents: Respondents, attribute: Attribute, questions: Sequence[
     return values, notes
 
 
-def _meanings(respondents: Respondents, attribute: Attribute, name: str, column: Column) -> dict[int, str]:
+def _meanings(respondents: Respondents, attribute: CodebookAttribute, name: str, column: Column) -> dict[int, str]:
     """The value that each code (by its position in `column.codes`) stands for, if any.
 
     A label of the codebook comes first, then the codebook's and the file's missing codes.

@@ -22,7 +22,7 @@ _ATTRIBUTE = ("column", "value", "recode", "missing")
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class CodebookQuestion:
     """One question.
 
     Attributes:
@@ -44,7 +44,7 @@ class Question:
 
 
 @dataclasses.dataclass(frozen=True)
-class Attribute:
+class CodebookAttribute:
     """What groups are made of.
 
     Attributes:
@@ -82,9 +82,9 @@ class Codebook:
     min_n: int
     encoding: str | None
     common: Codes
-    attributes: Mapping[str, Attribute]
+    attributes: Mapping[str, CodebookAttribute]
     breakdowns: tuple[tuple[str, ...], ...]
-    questions: tuple[Question, ...]
+    questions: tuple[CodebookQuestion, ...]
 
 
 def read_codebook(path: Path) -> Codebook:
@@ -116,7 +116,7 @@ def read_codebook(path: Path) -> Codebook:
     return dataclasses.replace(codebook, breakdowns=check_breakdowns(codebook, names, top.where("breakdowns")))
 
 
-def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[Question, ...], str | None]:
+def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[CodebookQuestion, ...], str | None]:
     """Reads a codebook of `questions` and perhaps their `language`, for a published file of which the rest is known.
 
     Args:
@@ -152,14 +152,14 @@ def check_breakdowns(
     return tuple(result)
 
 
-def _questions(top: Section, common: Mapping[str, Codes]) -> tuple[Question, ...]:
+def _questions(top: Section, common: Mapping[str, Codes]) -> tuple[CodebookQuestion, ...]:
     questions = tuple(_question(name, section, common) for name, section in top.sections("questions", "text"))
     if not questions:
         raise top.error("has no questions", "questions")
     return questions
 
 
-def _question(name: str, section: Section, common: Mapping[str, Codes]) -> Question:
+def _question(name: str, section: Section, common: Mapping[str, Codes]) -> CodebookQuestion:
     section.check_keys(_QUESTION)
     mapping = section.labels("options")
     options = tuple(dict.fromkeys(mapping.values()))
@@ -183,10 +183,10 @@ def _question(name: str, section: Section, common: Mapping[str, Codes]) -> Quest
     if both := sorted(missing.exact & not_asked.exact):
         raise section.error(f"the code {both[0]} is both in `missing` and in `not_asked`", "missing")
     column = section.text("column") or name
-    return Question(section.where(), name, column, text, options, codes, scale, missing, not_asked)
+    return CodebookQuestion(section.where(), name, column, text, options, codes, scale, missing, not_asked)
 
 
-def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> Attribute:
+def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> CodebookAttribute:
     section.check_keys(_ATTRIBUTE)
     if any(c in name for c in "+,"):
         raise section.error("the name of an attribute cannot hold a plus sign or a comma")
@@ -211,7 +211,7 @@ def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> Attr
     missing = section.codes("missing", common["missing"] | common["not_asked"])
     if both := [code for code in labels if code in missing]:
         raise section.error(f"the code {both[0]} is in `recode` and in the missing codes that apply here", "recode")
-    return Attribute(section.where(), name, column, value, labels, bands, missing, "missing" in section.values)
+    return CodebookAttribute(section.where(), name, column, value, labels, bands, missing, "missing" in section.values)
 
 
 def _breakdown(top: Section, item: Any) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from survey_jax.common.errors import plural, some
-from survey_jax.sources.microdata.codebook import Attribute, Codebook, Question
+from survey_jax.sources.microdata.codebook import Codebook, CodebookAttribute, CodebookQuestion
 from survey_jax.sources.microdata.codes import Codes
 from survey_jax.sources.microdata.readers import Column
 
@@ -30,12 +30,12 @@ def on_codebook(codebook: Codebook, breakdowns_overruled: bool = False) -> list[
     return notes
 
 
-def merged_options(questions: Iterable[Question]) -> list[str]:
+def merged_options(questions: Iterable[CodebookQuestion]) -> list[str]:
     """Notes on codes that have one text, and so are one option."""
     return _by_remark({q.id: _merged({c: q.options[i] for c, i in q.codes.items()}, "option") for q in questions})
 
 
-def unused_options(chosen: Mapping[str, Sequence[int]], questions: Iterable[Question]) -> list[str]:
+def unused_options(chosen: Mapping[str, Sequence[int]], questions: Iterable[CodebookQuestion]) -> list[str]:
     """Notes on options that no respondent chose.
 
     Args:
@@ -50,7 +50,7 @@ def unused_options(chosen: Mapping[str, Sequence[int]], questions: Iterable[Ques
     return _by_remark(remarks)
 
 
-def missing_in_bands(attribute: Attribute, column: Column, questions: Iterable[Question]) -> list[str]:
+def missing_in_bands(attribute: CodebookAttribute, column: Column, questions: Iterable[CodebookQuestion]) -> list[str]:
     """Notes on codes that questions call missing and that lie in a band of an attribute: 99 in 65+.
 
     Args:

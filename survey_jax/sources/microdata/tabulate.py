@@ -14,7 +14,7 @@ from survey_jax.sources import Prepared, Request
 from survey_jax.sources.ledger import Ledger
 from survey_jax.sources.microdata import remarks
 from survey_jax.sources.microdata.cells import Cells, sort_respondents, unlisted
-from survey_jax.sources.microdata.codebook import Codebook, Question, check_breakdowns
+from survey_jax.sources.microdata.codebook import Codebook, CodebookQuestion, check_breakdowns
 from survey_jax.sources.microdata.codes import NOT_ASKED_LABEL
 from survey_jax.sources.microdata.counting import Counts, count
 from survey_jax.sources.microdata.readers import Column, Respondents
@@ -32,7 +32,7 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
     if request.breakdowns:
         breakdowns = check_breakdowns(codebook, request.breakdowns, "--breakdowns")
     used = list(dict.fromkeys(name for names in breakdowns for name in names))
-    by_column: dict[str, list[Question]] = defaultdict(list)
+    by_column: dict[str, list[CodebookQuestion]] = defaultdict(list)
     for question in codebook.questions:
         by_column[respondents.require(question.column, question.where)].append(question)
     cells = sort_respondents(respondents, codebook, used, request.unweighted)
@@ -97,7 +97,7 @@ class _Groups:
 
 
 def _answers(
-    respondents: Respondents, name: str, column: Column, question: Question, declared: Counter[str]
+    respondents: Respondents, name: str, column: Column, question: CodebookQuestion, declared: Counter[str]
 ) -> tuple[Int[np.ndarray, " respondents"], list[int]]:
     """Each respondent's answer (0 not asked, 1.. options, last: no answer), and which codes are not accounted for.
 
@@ -124,7 +124,7 @@ def _answers(
 
 
 def _rows(
-    question: Question, groups: _Groups, counts: Counts, own: set[str], min_n: int, dropped: Counter[str]
+    question: CodebookQuestion, groups: _Groups, counts: Counts, own: set[str], min_n: int, dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The rows of one question, `own` being the attributes from its column; adds to `dropped` what is none."""
     for i, (wave, group) in enumerate(groups.groups):

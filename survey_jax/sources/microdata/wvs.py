@@ -12,17 +12,15 @@ from survey_jax.common.errors import UserError, some
 from survey_jax.sources import Prepared, Request
 from survey_jax.sources.ledger import option_problem
 from survey_jax.sources.microdata import remarks
-from survey_jax.sources.microdata.codebook import MIN_N, Attribute, Codebook, Question, read_questions
+from survey_jax.sources.microdata.codebook import MIN_N, Codebook, CodebookAttribute, CodebookQuestion, read_questions
 from survey_jax.sources.microdata.codes import Band, Codes
 from survey_jax.sources.microdata.readers import Respondents, open_respondents
 from survey_jax.sources.microdata.tabulate import tabulate
 from survey_jax.sources.published import option_texts
+from survey_jax.survey.splits.presets import EXCLUDED
 
 ACCEPTS = frozenset({"codebook", "breakdowns", "min_n", "unweighted"})
 QUESTIONS = tuple(f"Q{n}" for n in range(1, 260))
-
-# Cao et al. 2025 leave these out: regional organisations, memberships, parties (as their published code says).
-EXCLUDED = frozenset({"Q82", "Q223", *(f"Q{n}" for n in range(94, 106))})
 
 _MISSING = Codes(frozenset({"-1", "-2"}))
 _NOT_ASKED = Codes(frozenset(str(-n) for n in range(3, 100)))
@@ -83,7 +81,7 @@ def load(request: Request) -> Prepared:
 
 def _texts(
     respondents: Respondents, asked: Sequence[str], codebook: Path | None
-) -> tuple[dict[str, Question], str | None, list[str]]:
+) -> tuple[dict[str, CodebookQuestion], str | None, list[str]]:
     """Questions by name, their language, and notes on labels that cannot be used."""
     found, notes = _labelled(respondents, asked)
     language: str | None = "en" if found else None
@@ -101,7 +99,7 @@ def _texts(
     return found, language, notes
 
 
-def _labelled(respondents: Respondents, asked: Sequence[str]) -> tuple[dict[str, Question], list[str]]:
+def _labelled(respondents: Respondents, asked: Sequence[str]) -> tuple[dict[str, CodebookQuestion], list[str]]:
     """Questions by the file's labels. Codes between labelled ones that occur are answers: points of a scale."""
     texts = {q: _NUMBER.sub("", respondents.variables[q].label or "").strip() for q in asked}
     labels = {
@@ -120,7 +118,7 @@ def _labelled(respondents: Respondents, asked: Sequence[str]) -> tuple[dict[str,
         if problem := option_problem(options):
             notes.append(f"{name} left out: {problem} among the file's labels; --codebook can give others")
             continue
-        found[name] = Question(
+        found[name] = CodebookQuestion(
             where=f"{respondents.path}: {name}, by the file's labels (--codebook can give others)",
             id=name,
             column=name,
@@ -134,11 +132,13 @@ def _labelled(respondents: Respondents, asked: Sequence[str]) -> tuple[dict[str,
     return found, notes
 
 
-def _attributes(respondents: Respondents) -> Mapping[str, Attribute]:
-    def attribute(name: str, columns: Sequence[str], labels: Mapping[str, str], bands: Mapping[Band, str]) -> Attribute:
+def _attributes(respondents: Respondents) -> Mapping[str, CodebookAttribute]:
+    def attribute(
+        name: str, columns: Sequence[str], labels: Mapping[str, str], bands: Mapping[Band, str]
+    ) -> CodebookAttribute:
         column = next((c for c in columns if respondents.find(c)), columns[0])
         missing = _MISSING | _NOT_ASKED
-        return Attribute(f"{respondents.path}: {name}", name, column, None, labels, bands, missing, False)
+        return CodebookAttribute(f"{respondents.path}: {name}", name, column, None, labels, bands, missing, False)
 
     isced = _ISCED if respondents.find("Q275") else _RECODED
     return {

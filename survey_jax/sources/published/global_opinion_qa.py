@@ -12,7 +12,7 @@ from survey_jax.sources import Prepared, Request
 from survey_jax.sources.files import read_rows
 from survey_jax.sources.ledger import Ledger
 from survey_jax.sources.published import option_texts
-from survey_jax.sources.published.shares import Question, add_question
+from survey_jax.sources.published.shares import PublishedQuestion, add_question
 from survey_jax.survey import countries
 
 ACCEPTS: frozenset[str] = frozenset()
@@ -66,7 +66,7 @@ def load(request: Request) -> Prepared:
                 "country_specific_label": own_leader,
             }
             padded = len(selections) >= _ENOUGH
-            add_question(ledger, Question(columns, options, selections, padded, is_wvs=source == "WVS"))
+            add_question(ledger, PublishedQuestion(columns, options, selections, padded, is_wvs=source == "WVS"))
     return ledger.prepared(request.input, countries.report_unknown(labels))
 
 
@@ -75,7 +75,7 @@ def _country(label: str) -> str:
     return place.iso3 if place else label
 
 
-def _selections(cell: Any) -> dict[str, list[float]]:
+def _selections(cell: Any) -> dict[str, list[Any]]:
     """The dictionary inside the printed defaultdict. Raises ValueError."""
     match = re.fullmatch(r"\s*(?:defaultdict\(<class 'list'>,\s*)?(\{.*\})\)?\s*", str(cell), re.DOTALL)
     found = option_texts.literal(_NAN.sub("None", match[1])) if match else None

@@ -30,7 +30,7 @@ _FILES = ("responses.csv", "info.csv", "metadata.csv")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Question:
+class _WaveQuestion:
     """A line of info.csv: `ordinal` has a value for each of the first `texts`; the rest are refusals."""
 
     key: str
@@ -76,7 +76,8 @@ def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> l
     try:
         attributes |= {str(m.key): _texts(m.options) for m in metadata.itertuples() if str(m.key) in responses}
         questions = [
-            _Question(q.key, q.question, _texts(q.references), _numbers(q.option_ordinal)) for q in info.itertuples()
+            _WaveQuestion(q.key, q.question, _texts(q.references), _numbers(q.option_ordinal))
+            for q in info.itertuples()
         ]
     except (AttributeError, ValueError) as error:
         raise UserError(f"{directory}: {error}") from error
@@ -102,7 +103,7 @@ def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> l
 
 
 def _add_groups(
-    ledger: Ledger, question: _Question, attribute: tuple[str, list[str]], counts: Counts, min_n: int
+    ledger: Ledger, question: _WaveQuestion, attribute: tuple[str, list[str]], counts: Counts, min_n: int
 ) -> None:
     """A row per group of an attribute."""
     name, values = attribute

@@ -17,7 +17,7 @@ from survey_jax.sources import Prepared, Request
 from survey_jax.sources.files import read_rows
 from survey_jax.sources.ledger import Ledger
 from survey_jax.sources.published.option_texts import clean, is_not_asked
-from survey_jax.sources.published.shares import Question, add_question
+from survey_jax.sources.published.shares import PublishedQuestion, add_question
 from survey_jax.survey import countries
 
 ACCEPTS: frozenset[str] = frozenset()
@@ -129,7 +129,7 @@ def _add(ledger: Ledger, key: tuple[Any, ...], rows: Mapping[str, _Row], types: 
         blocks = " + ".join(BLOCKS[t] for t in types[label] if t in BLOCKS)
         extras[label] = {"data_type": types[label][0], "paper_block": blocks or None}
     in_part = survey == WVS_IN_PEW
-    add_question(ledger, Question(columns, texts, shares, not in_wvs_file, in_part, extras, repairs))
+    add_question(ledger, PublishedQuestion(columns, texts, shares, not in_wvs_file, in_part, extras, repairs))
 
 
 def _renormalised(shares: list[float], published: Mapping[str, float]) -> list[float]:

@@ -38,13 +38,13 @@ _ROUNDING = 0.03  # published shares are whole percents: ten of them may miss 1 
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class PublishedQuestion:
     """One published question.
 
     Attributes:
       row: the table columns that do not depend on the country: survey, question_id, question, and extras.
       options: as published.
-      shares: country label -> shares, in the order of `options`.
+      shares: country label -> what the file has as shares, in the order of `options`.
       padded: where there are as many shares as (possibly split) options, zeros at the end of every country's shares
         may be filling.
       is_wvs: of the World Values Survey part of GlobalOpinionQA.
@@ -53,14 +53,14 @@ class Question:
 
     row: Mapping[str, Any]
     options: Sequence[Any]
-    shares: Mapping[str, Sequence[float]]
+    shares: Mapping[str, Sequence[Any]]
     padded: bool = False
     is_wvs: bool = False
     extras: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     repairs: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
-def add_question(ledger: Ledger, question: Question) -> None:
+def add_question(ledger: Ledger, question: PublishedQuestion) -> None:
     """Adds a row per country; drops and mends by the rules above."""
     places = _choose_places(ledger, question)
     options = [o.strip() if isinstance(o, str) else option_texts.clean(o) for o in question.options]
@@ -82,7 +82,7 @@ def add_question(ledger: Ledger, question: Question) -> None:
             _add_row(ledger, question, places[label], label, texts, shares, repairs)
 
 
-def _choose_places(ledger: Ledger, question: Question) -> dict[str, countries.Place]:
+def _choose_places(ledger: Ledger, question: PublishedQuestion) -> dict[str, countries.Place]:
     """Labels whose rows may be kept; one a country, the current national sample before any other."""
     chosen: dict[str, str] = {}
     places: dict[str, countries.Place] = {}
@@ -106,18 +106,18 @@ def _old_samples_last(label: str) -> bool:
     return "(old" in label.casefold()
 
 
-def _used(question: Question) -> int:
+def _used(question: PublishedQuestion) -> int:
     """How many options have a share in any country; the rest may be filling."""
     return max((i + 1 for shares in question.shares.values() for i, share in enumerate(shares) if share), default=0)
 
 
 def _add_row(
     ledger: Ledger,
-    question: Question,
+    question: PublishedQuestion,
     place: countries.Place,
     label: str,
     options: Sequence[str],
-    shares: Sequence[float],
+    shares: Sequence[Any],
     repairs: Sequence[str],
 ) -> None:
     repairs = [*question.repairs.get(label, ()), *repairs]

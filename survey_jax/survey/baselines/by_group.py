@@ -181,7 +181,7 @@ def _size(matrix: Matrix, targets: Sequence[int], impute: Impute, sizes: Sequenc
     for part in np.array_split(others, min(_FOLDS, len(others))):
         shares = matrix.shares.copy()
         hidden: list[Cell] = []
-        for row in part:
+        for row in part.tolist():
             answered = rng.permutation(np.flatnonzero(known[row]))
             hidden += [(row, questions[q]) for q in answered[min(keep, len(answered) - 1) :]]
         for row, question in hidden:

@@ -24,14 +24,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from survey_jax.common.errors import UserError
 from survey_jax.survey.baselines.by_group import as_shares
-from survey_jax.survey.baselines.seen_groups import (
-    SAME_QUESTION,
-    Filled,
-    fill_in,
-    folded_options,
-    means,
-    question_of,
-)
+from survey_jax.survey.baselines.seen_groups import SAME_QUESTION, Filled, fill_in, folded_options, means, question_of
 from survey_jax.survey.table import Answer
 
 
@@ -80,9 +73,9 @@ _ALPHAS = tuple(np.logspace(-2, 3, 11))
 _LEAST_QUESTIONS = 5  # with as many options; fewer cannot be cross-validated
 _MOST_FOLDS = 10  # of lists of options; hundreds of lists each left out alone would take hours
 
-Model = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
+TextModel = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
 # Texts' vectors, distributions, and to which part each question belongs that is left out together -> model
-Fit = Callable[[sparse.csr_matrix, Float[np.ndarray, "m k"], Int[np.ndarray, " m"]], Model]
+Fit = Callable[[sparse.csr_matrix, Float[np.ndarray, "m k"], Int[np.ndarray, " m"]], TextModel]
 
 
 def text_neighbours(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
@@ -126,7 +119,7 @@ def _by_text(
     known_lists = set(lists)
 
     @functools.cache
-    def model(options: int, new_list: bool) -> Model | None:
+    def model(options: int, new_list: bool) -> TextModel | None:
         chosen = [
             (q, options_list) for q, options_list in zip(examples, lists, strict=True) if len(known[q]) == options
         ]
@@ -152,7 +145,9 @@ def _by_text(
     return fill_in(train, answers, predict)
 
 
-def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
+def _fit_neighbours(
+    texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]
+) -> TextModel:
     def mean(similarity: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
         nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
         # Nothing in common at all: equal weights. Embeddings can have negative cosines.
@@ -167,7 +162,7 @@ def _fit_neighbours(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], 
     return lambda new: mean((new @ texts.T).toarray(), best)
 
 
-def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> Model:
+def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> TextModel:
     one_each = len(np.unique(parts)) == len(parts)  # then scikit-learn has a closed form
     folds = None if one_each else PredefinedSplit(parts % _MOST_FOLDS)
     # In the axes that the texts span, of which there are far fewer than n-grams, the same regression is fast.

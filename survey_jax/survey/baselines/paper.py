@@ -15,14 +15,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from survey_jax.survey.baselines.by_text import text_of, vectorizer
-from survey_jax.survey.baselines.seen_groups import (
-    SAME_QUESTION,
-    UNIFORM,
-    Filled,
-    means,
-    question_of,
-    uniform,
-)
+from survey_jax.survey.baselines.seen_groups import SAME_QUESTION, UNIFORM, Filled, means, question_of, uniform
 from survey_jax.survey.table import Answer, group_name
 
 NEAREST_CELL = "most similar question and group"

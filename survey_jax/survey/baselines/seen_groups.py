@@ -21,15 +21,13 @@ UNIFORM = "uniform"
 
 K = TypeVar("K", bound=Hashable)
 Key = Callable[[Answer], Hashable]
-Filled = tuple[list[Float[np.ndarray, " k"]], list[str]]
-Baseline = Callable[
-    [Sequence[Answer], Sequence[Answer]], Filled
-]  # (train, n rows) -> n distributions, how each was made
+Filled = tuple[list[Float[np.ndarray, " _"]], list[str]]  # a distribution for each row, and how it was made
+Baseline = Callable[[Sequence[Answer], Sequence[Answer]], Filled]  # from the rows of train and the rows to predict
 
 FALLBACK = "fallback: "  # before the source of a row that a baseline could not predict and the seen-group mean filled
 
 
-def uniform(answers: Sequence[Answer]) -> list[Float[np.ndarray, " k"]]:
+def uniform(answers: Sequence[Answer]) -> list[Float[np.ndarray, " _"]]:
     """Equal shares over the options of each row."""
     return [np.full(len(a.options), 1 / len(a.options)) for a in answers]
 

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt
 from scipy import sparse
 
 from survey_jax.survey.table import Answer
@@ -53,8 +53,8 @@ class Bootstrap:
     """Draws of questions and groups: all numbers made with one of these, or with the same seed, share their draws."""
 
     def __init__(self, answers: Sequence[Answer], seed: int = 0, samples: int = SAMPLES):
-        self.question = codes([a.question_key for a in answers])
-        self.group = codes([a.group for a in answers])
+        self.question = factorize([a.question_key for a in answers])
+        self.group = factorize([a.group for a in answers])
         self.shape = (int(self.question.max()) + 1, int(self.group.max()) + 1)
         rng, samples = np.random.default_rng(seed), samples if self.shape[0] > 1 else 0
         self.question_draws, self.group_draws = (_multiplicities(size, samples, rng) for size in self.shape)
@@ -84,13 +84,13 @@ class Bootstrap:
         return self.ratios(np.where(known, values, 0.0), known.astype(float))[0]
 
 
-def codes(keys: Sequence[Hashable]) -> Int[Array, " n"]:
+def factorize(keys: Sequence[Hashable]) -> Int[Array, " n"]:
     """Numbers the distinct keys 0.. in order of appearance."""
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(key, len(number)) for key in keys], int)
 
 
-def _multiplicities(size: int, samples: int, rng: np.random.Generator) -> Int[Array, "size samples"]:
+def _multiplicities(size: int, samples: int, rng: np.random.Generator) -> UInt[Array, "size samples"]:
     """How often each of `size` things is drawn, in `size` draws with replacement."""
     result = np.empty((size, samples), np.uint16)
     step = max(1, _CELLS // size)
@@ -101,14 +101,19 @@ def _multiplicities(size: int, samples: int, rng: np.random.Generator) -> Int[Ar
     return result
 
 
-def _ratios(above: Array, below: Array, questions: Array, groups: Array) -> tuple[Array, Array]:
+def _ratios(
+    numerator: sparse.csr_matrix,
+    denominator: sparse.csr_matrix,
+    questions: Float[Array, "Q samples"],
+    groups: Float[Array, "G samples"],
+) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
     """Both ratios for each sample.
 
     Args:
-      above, below: sparse, a question's sum over the rows of a group, Float[Q G].
-      questions, groups: multiplicities, Float[Q samples], Float[G samples].
+      numerator, denominator: a question's sum over the rows of a group, Float[Q G].
+      questions, groups: how often each was drawn.
     """
-    above, below = above @ groups, below @ groups  # a question's sums over its resampled groups, Float[Q samples]
+    above, below = numerator @ groups, denominator @ groups  # a question's sums over its groups, Float[Q samples]
     answered = questions * (below > 0)
     own = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
     over_rows = _ratio((questions * above).sum(0), (questions * below).sum(0))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from survey_jax.survey import countries
 from survey_jax.survey.evaluation.bootstrap import SAMPLES
@@ -80,13 +80,6 @@ def cross_table(
                 total[row, place[i]] += values[i]
                 count[row, place[i]] += 1
     return sorted(down), sorted(right), total / np.where(count > 0, count, np.nan)
-
-
-def worst_rows(values: Scores, metric: str, k: int = 10) -> Int[np.ndarray, " k"]:
-    """Numbers of the k rows with the worst values, worst first; rows without value (NaN) are never among them."""
-    loss = losses(metric, values)
-    order = np.argsort(-loss, kind="stable")  # NaN last
-    return order[: min(k, int((~np.isnan(loss)).sum()))]
 
 
 def worst_questions(answers: Sequence[Answer], values: Scores, metric: str, k: int = 10) -> dict[str, Part]:

@@ -22,7 +22,7 @@ _FILE = "predictions.parquet"
 _SAME = 1e-6  # targets of two evaluations of one table
 
 Key = tuple[str, str, str | None, str, Group]  # split, survey, wave, question id, group
-Rows = dict[Key, dict[str, Any]]
+Predictions = dict[Key, dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def find_predictions(place: Path) -> Path:
     return found[-1]
 
 
-def read_predictions(file: Path) -> Rows:
+def read_predictions(file: Path) -> Predictions:
     """Rows of a predictions.parquet by what identifies them. UserError where it is none."""
     try:
         table = pa.parquet.read_table(file)
@@ -61,7 +61,7 @@ def read_predictions(file: Path) -> Rows:
     needed = {"split", "survey", "wave", "question_id", "question", "options", "group", "target", *metrics.METRICS}
     if missing := needed - set(table.column_names):
         raise UserError(f"{file}: has no column {sorted(missing)[0]!r}; evaluate the run again")
-    rows: Rows = {}
+    rows: Predictions = {}
     for number, row in enumerate(table.to_pylist(), start=1):
         try:
             group = tuple(sorted((k, v) for k, v in row["group"].items() if v is not None))
@@ -77,7 +77,7 @@ def read_predictions(file: Path) -> Rows:
     return rows
 
 
-def compare(runs: Mapping[str, Rows], seed: int = 0) -> list[Comparison]:
+def compare(runs: Mapping[str, Predictions], seed: int = 0) -> list[Comparison]:
     """Compares the runs with the first of them, split by split.
 
     Args:
@@ -96,7 +96,7 @@ def compare(runs: Mapping[str, Rows], seed: int = 0) -> list[Comparison]:
     return _corrected(found)
 
 
-def _compare_split(split: str, runs: Mapping[str, Rows], seed: int) -> Comparison:
+def _compare_split(split: str, runs: Mapping[str, Predictions], seed: int) -> Comparison:
     mine = {name: {key for key in rows if key[0] == split} for name, rows in runs.items()}
     common = [key for key in next(iter(runs.values())) if all(key in keys for keys in mine.values())]
     if not common:
@@ -115,7 +115,7 @@ def _compare_split(split: str, runs: Mapping[str, Rows], seed: int) -> Compariso
     return Comparison(split, len(common), len(set().union(*mine.values())) - len(common), scores, differences)
 
 
-def _answers(common: Sequence[Key], runs: Mapping[str, Rows]) -> list[Answer]:
+def _answers(common: Sequence[Key], runs: Mapping[str, Predictions]) -> list[Answer]:
     """The rows as answers; all runs must have scored against the same ones."""
     (first, rows), *others = runs.items()
     answers = []
@@ -136,7 +136,7 @@ def _answers(common: Sequence[Key], runs: Mapping[str, Rows]) -> list[Answer]:
     return answers
 
 
-def _column(rows: Rows, keys: Sequence[Key], metric: str) -> np.ndarray:
+def _column(rows: Predictions, keys: Sequence[Key], metric: str) -> np.ndarray:
     return np.array([rows[key][metric] for key in keys])
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy import special
-from scipy.stats import rankdata
 
 from survey_jax.survey.evaluation.bootstrap import SAMPLES, Bootstrap, Interval
 from survey_jax.survey.evaluation.metrics import Distributions, Shares, deviations, mean_answer, scale_points, stack
@@ -225,6 +224,8 @@ def _to_mean(probs: Shares, deviation: Float[Array, "n k"], known: Array) -> Flo
 
 def _spearman(truth: Float[Array, "G k"], predicted: Float[Array, "G k"]) -> Float[Array, " k"]:
     """Column by column; NaN where the truth is level, 0 where only the prediction is."""
+    from scipy.stats import rankdata  # here: it takes most of a second to import
+
     # to 12 digits, so that shares equal but for rounding are level
     x, y = (rankdata(np.round(v, 12), axis=0) - (len(v) + 1) / 2 for v in (truth, predicted))
     size = np.sqrt((x**2).sum(0) * (y**2).sum(0))

@@ -15,13 +15,14 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 
 from survey_jax.common.errors import UserError
-from survey_jax.survey.evaluation.bootstrap import SAMPLES, Bootstrap, Interval, codes
+from survey_jax.survey.evaluation.bootstrap import SAMPLES, Bootstrap, Interval, factorize
 from survey_jax.survey.table import Answer
 
 Array = np.ndarray
 Shares = Float[Array, "n k"]
 Scores = Float[Array, " n"]
-Counts = Int[Array, " n"]
+OptionCounts = Int[Array, " n"]
+RowMetrics = Mapping[str, Float[Array, " _"]]  # metric -> its value in each row, as `row_metrics` gives them
 Distributions = Sequence[Sequence[float] | Array] | Array  # one a row, ragged or padded
 
 POINTS = "ordinal_values"  # extra column with the place of each option on the question's scale
@@ -30,33 +31,33 @@ BY_QUESTION = "_by_question"  # suffix of a metric's macro average over question
 BETWEEN_GROUP_VARIANCE_RATIO = "between_group_variance_ratio"
 
 
-def paper_1_minus_jsd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def paper_1_minus_jsd(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """One minus the square root of the Jensen-Shannon divergence in nats, as scipy's `jensenshannon` gives it."""
     return 1 - np.sqrt(_js_nats(target, prediction))
 
 
-def paper_emd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def paper_emd(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """Mean |sort(p) - sort(q)|: scipy's `wasserstein_distance(p, q)`, the shares taken as samples; blind to order."""
     # Absent options sort first in both and cancel.
     return np.abs(np.sort(target) - np.sort(prediction)).sum(-1) / option_count
 
 
-def paper_kl(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def paper_kl(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """KL in nats over the number of options: the published code's loss."""
     return kl(target, prediction, option_count) / option_count
 
 
-def kl(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def kl(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """KL(target || prediction) in nats; 0 log 0 = 0; the prediction is clipped from below at `CLIP`."""
     return special.rel_entr(target, np.maximum(prediction, CLIP)).sum(-1)
 
 
-def jsd(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def jsd(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """Jensen-Shannon divergence in bits, in [0, 1] (Lin 1991)."""
     return _js_nats(target, prediction) / np.log(2)
 
 
-def tv(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def tv(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """Total variation distance: the share of respondents to move, in [0, 1]."""
     return np.abs(target - prediction).sum(-1) / 2
 
@@ -81,19 +82,19 @@ def sd_error(target: Shares, prediction: Shares, points: Shares) -> Scores:
     return np.abs(deviations[0] - deviations[1])
 
 
-def entropy_ratio(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def entropy_ratio(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """H(prediction) / H(target): below 1 is too sure of itself. NaN where all respondents gave one answer."""
     entropy = special.entr(target).sum(-1)
     return special.entr(prediction).sum(-1) / np.where(entropy > 0, entropy, np.nan)
 
 
-def mode_accuracy(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def mode_accuracy(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """Chance that the prediction's most likely option, drawn among ties, is a most frequent one of the target."""
     predicted, actual = (p >= p.max(-1, keepdims=True) - 1e-9 for p in (prediction, target))
     return (predicted & actual).sum(-1) / np.maximum(predicted.sum(-1), 1)
 
 
-def simbench(target: Shares, prediction: Shares, option_count: Counts) -> Scores:
+def simbench(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
     """SimBench score 100 (1 - TV / mean TV of the uniform prediction), the mean being over the rows given.
 
     100 is perfect, 0 no better than uniform on average. NaN if uniform is exact everywhere.
@@ -102,7 +103,7 @@ def simbench(target: Shares, prediction: Shares, option_count: Counts) -> Scores
     return 100 * (1 - tv(target, prediction, option_count) / (baseline if baseline > 0 else np.nan))
 
 
-def uniform(option_count: Counts, width: int) -> Shares:
+def uniform(option_count: OptionCounts, width: int) -> Shares:
     """Equal shares over each row's options, zeros up to `width`."""
     return np.where(np.arange(width) < option_count[:, None], 1 / option_count[:, None], 0.0)
 
@@ -157,10 +158,10 @@ class Humans:
     """
 
     target: Shares
-    option_count: Counts
+    option_count: OptionCounts
     points: Shares
     ordinal: Bool[Array, " n"]
-    survey: Counts
+    survey: Int[Array, " n"]
 
 
 def humans(answers: Sequence[Answer]) -> Humans:
@@ -170,7 +171,7 @@ def humans(answers: Sequence[Answer]) -> Humans:
         option_count=np.array([len(a.options) for a in answers]),
         points=scale_points(answers),
         ordinal=np.array([a.scale == "ordinal" for a in answers], bool),
-        survey=codes([a.survey for a in answers]),
+        survey=factorize([a.survey for a in answers]),
     )
 
 
@@ -242,7 +243,7 @@ def _scores(table: Humans, target: Shares, prediction: Shares) -> dict[str, Scor
 
 
 def summarise(
-    answers: Sequence[Answer], metrics: Mapping[str, Scores], seed: int = 0, samples: int = SAMPLES
+    answers: Sequence[Answer], metrics: RowMetrics, seed: int = 0, samples: int = SAMPLES
 ) -> dict[str, Interval]:
     """Means of row metrics with 95 % intervals: over rows as NAME, over questions' means as NAME_by_question.
 
@@ -288,7 +289,7 @@ def deviations(
     """
     prediction = stack(answers, predictions)
     known = ~np.isnan(prediction).any(-1, keepdims=True)
-    question = codes([(a.question_key, a.wave, a.options) for a in answers])
+    question = factorize([(a.question_key, a.wave, a.options) for a in answers])
     size = np.maximum(np.bincount(question, weights=known[:, 0]), 1)[:, None]
 
     def deviation(probs: Array) -> Array:

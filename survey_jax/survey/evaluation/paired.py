@@ -10,14 +10,26 @@ import numpy as np
 
 from survey_jax.common.errors import UserError, some
 from survey_jax.survey.evaluation.bootstrap import SAMPLES, Bootstrap, Interval, Replicates
-from survey_jax.survey.evaluation.metrics import METRICS, Distributions, Scores, Shares, losses, stack, uniform
+from survey_jax.survey.evaluation.metrics import (
+    METRICS,
+    Distributions,
+    RowMetrics,
+    Scores,
+    Shares,
+    losses,
+    stack,
+    uniform,
+)
 from survey_jax.survey.table import Answer
-
-Rows = Mapping[str, Scores]  # as from `metrics.row_metrics`
 
 
 def difference(
-    answers: Sequence[Answer], rows_a: Rows, rows_b: Rows, metric: str, seed: int = 0, samples: int = SAMPLES
+    answers: Sequence[Answer],
+    rows_a: RowMetrics,
+    rows_b: RowMetrics,
+    metric: str,
+    seed: int = 0,
+    samples: int = SAMPLES,
 ) -> Interval:
     """How much more A has of a metric than B, on the rows that both have; of a metric that is best at 1, how much more
     A is away from 1.
@@ -60,9 +72,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def skill(
     answers: Sequence[Answer],
-    rows: Rows,
-    baselines: Mapping[str, Rows],
-    ceiling: Rows,
+    rows: RowMetrics,
+    baselines: Mapping[str, RowMetrics],
+    ceiling: RowMetrics,
     metric: str,
     seed: int = 0,
     samples: int = SAMPLES,
@@ -94,12 +106,12 @@ def skill(
     model, top = bootstrap.mean(mine, known), bootstrap.mean(best_possible, known)
     name = min(reference, key=lambda n: reference[n].value)
     least = np.min([r.sampled for r in reference.values()], axis=0)
-    value = _skill(model.value, np.array(reference[name].value), top.value)
+    (value,) = _skill(*(np.array([x]) for x in (model.value, reference[name].value, top.value)))
     return name, Replicates(float(value), _skill(model.sampled, least, top.sampled)).interval()
 
 
-def _skill(model: Scores | float, baseline: Scores, ceiling: Scores | float) -> Scores:
-    """Of losses: less is better. NaN where there is nothing to gain."""
+def _skill(model: Scores, baseline: Scores, ceiling: Scores) -> Scores:
+    """The skill that losses amount to (less is better); NaN where there is nothing to gain."""
     to_gain = baseline - ceiling
     return (baseline - model) / np.where(to_gain > 0, to_gain, np.nan)
 

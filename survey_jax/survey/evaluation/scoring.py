@@ -15,11 +15,10 @@ from jaxtyping import Bool, Float
 from survey_jax.survey.baselines.seen_groups import Filled
 from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.diagnostics import diagnose
+from survey_jax.survey.evaluation.metrics import RowMetrics
 from survey_jax.survey.table import Answer
 
 HEADLINE = {"paper_1_minus_jsd": "1-√JSD", "kl": "KL"}  # the metrics of the verdict, and what people call them
-
-Rows = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class SplitScore:
     answers: list[Answer]
     predictions: Float[np.ndarray, "n K"]
     failed: Bool[np.ndarray, " n"]
-    rows: Rows
+    rows: RowMetrics
     summary: dict[str, Any]
     warnings: list[str]
     orders: Sequence[Sequence[int]]
@@ -108,7 +107,7 @@ def score_split(
 
 
 def _differences(
-    answers: Sequence[Answer], mine: Rows, rivals: Mapping[str, Rows], best: Mapping[str, str], seed: int
+    answers: Sequence[Answer], mine: RowMetrics, rivals: Mapping[str, RowMetrics], best: Mapping[str, str], seed: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """The subject less each rival, paired by row, by rival and headline metric; p_holm is corrected over the rivals.
 
@@ -126,7 +125,7 @@ def _differences(
 
 
 def _skill(
-    answers: Sequence[Answer], mine: Rows, baselines: Mapping[str, Rows], ceiling: Rows, seed: int
+    answers: Sequence[Answer], mine: RowMetrics, baselines: Mapping[str, RowMetrics], ceiling: RowMetrics, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Skill by headline metric; empty where no row has a number of respondents, and so no ceiling."""
     found = {}
@@ -148,15 +147,13 @@ def _same_as(shares: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:
     return same
 
 
-def _best(metric: str, rows: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+def _best(metric: str, rows: Mapping[str, RowMetrics]) -> str:
     """The system with the best mean over rows."""
     sign = 1 if metrics.METRICS[metric].better == "higher" else -1
     return max(rows, key=lambda system: sign * rows[system][metric].mean())
 
 
-def _summary(
-    answers: Sequence[Answer], predictions: Any, rows: dict[str, np.ndarray], seed: int
-) -> dict[str, metrics.Interval]:
+def _summary(answers: Sequence[Answer], predictions: Any, rows: RowMetrics, seed: int) -> dict[str, metrics.Interval]:
     ratio = metrics.between_group_variance_ratio(answers, predictions, seed)
     return metrics.summarise(answers, rows, seed) | {metrics.BETWEEN_GROUP_VARIANCE_RATIO: ratio}
 

@@ -127,7 +127,7 @@ def places(answers: Sequence[Answer], predictions: Shares, orders: Sequence[Sequ
 
 
 @_styled
-def skills(values: Mapping[str, Mapping[str, float | None]], title: str) -> Markup:
+def skills(values: Mapping[str, Mapping[str, Any]], title: str) -> Markup:
     """Skill by split with its interval: 0 is the best baseline, 1 the sampling ceiling."""
     figure = Figure(figsize=(6.5, 0.9 + 0.3 * len(values)), layout="constrained")
     axes = figure.subplots()

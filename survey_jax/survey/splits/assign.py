@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Assignment:
     """Where rows go.
 
     Attributes:
@@ -48,7 +48,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def plan(answers: Sequence[Answer], config: SplitConfig) -> Plan:
+def assign_splits(answers: Sequence[Answer], config: SplitConfig) -> Assignment:
     """Places every row. Raises UserError where the config names what the table does not have."""
     unseen_surveys = set(config.unseen_surveys)
     if config.seen_surveys:
@@ -64,7 +64,7 @@ def plan(answers: Sequence[Answer], config: SplitConfig) -> Plan:
     else:
         assign = by_holding_out(rest, config)
     places = [(UNSEEN_SURVEY,) if a.survey in unseen_surveys else assign(a) for a in answers]
-    result = Plan(places, promises, notes)
+    result = Assignment(places, promises, notes)
     return reveal(answers, result, config) if config.known_answers else result
 
 
@@ -163,12 +163,12 @@ def by_holding_out(rows: Sequence[Answer], config: SplitConfig) -> Assign:
     return lambda answer: (VALID,) if answer.key in valid_rows else assign(answer)
 
 
-def reveal(answers: Sequence[Answer], plan: Plan, config: SplitConfig) -> Plan:
+def reveal(answers: Sequence[Answer], assignment: Assignment, config: SplitConfig) -> Assignment:
     """Few-shot: `known_answers` questions of each held-out group go to train, and its splits get another name."""
-    new_group = {name for name, promise in plan.promises.items() if promise.known_answers == 0}
+    new_group = {name for name, promise in assignment.promises.items() if promise.known_answers == 0}
     asked: dict[Group, set[tuple[str, str]]] = defaultdict(set)
-    for answer, places in zip(answers, plan.places, strict=True):
-        if any(name in new_group and not plan.promises[name].new_question for name in places):
+    for answer, places in zip(answers, assignment.places, strict=True):
+        if any(name in new_group and not assignment.promises[name].new_question for name in places):
             asked[same_group(answer.group)].add(answer.question_key)
     revealed = {
         group: set(draw(sorted(ids), config.known_answers, repr, config.seed, f"answers of {group_name(group)}"))
@@ -183,11 +183,13 @@ def reveal(answers: Sequence[Answer], plan: Plan, config: SplitConfig) -> Plan:
         return tuple(few_shot_name(name) for name in places)
 
     promises = {}
-    for name, promise in plan.promises.items():
+    for name, promise in assignment.promises.items():
         if name in new_group:
             name, promise = few_shot_name(name), dataclasses.replace(promise, known_answers=config.known_answers)
         promises[name] = promise
-    return Plan([place(*pair) for pair in zip(answers, plan.places, strict=True)], promises, plan.notes)
+    return Assignment(
+        [place(*pair) for pair in zip(answers, assignment.places, strict=True)], promises, assignment.notes
+    )
 
 
 def draw_questions(

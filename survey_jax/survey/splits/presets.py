@@ -33,7 +33,7 @@ C1 = """
 C2 = "Egypt, Ethiopia, Kenya, Libya, Morocco, Nigeria, Tunisia, Zimbabwe"
 C3 = "Malaysia, Thailand, Czechia, Greece, Nigeria, Morocco, Peru, Colombia, Mexico, Puerto Rico, New Zealand"
 DOUBLE_COUNTED = ("Nigeria", "Morocco")
-EXCLUDED = {82, 223, *range(94, 106)}  # left out by the paper as describing participants, not their culture
+EXCLUDED = frozenset({"Q82", "Q223", *(f"Q{n}" for n in range(94, 106))})  # organisations, memberships, parties
 
 SUBPOP_TRAIN, SUBPOP_EVAL = "SubPOP-Train", "SubPOP-Eval"  # the `survey` of their rows
 
@@ -43,7 +43,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _questions(first: int, last: int) -> tuple[str, ...]:
-    return tuple(f"Q{number}" for number in range(first, last + 1) if number not in EXCLUDED)
+    numbered = (f"Q{number}" for number in range(first, last + 1))
+    return tuple(name for name in numbered if name not in EXCLUDED)
 
 
 _PAPER: dict[str, Any] = {

@@ -21,7 +21,7 @@ from typing import Any
 
 from survey_jax.common.errors import UserError, plural
 from survey_jax.survey.splits import presets
-from survey_jax.survey.splits.assign import draw, known, plan
+from survey_jax.survey.splits.assign import assign_splits, draw, known
 from survey_jax.survey.splits.config import (
     PROMISES,
     SPLITS,
@@ -70,10 +70,10 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
     """
     config = presets.expand(config)
     _check(answers, config)
-    planned = plan(answers, config)
-    rows: dict[str, list[Answer]] = {name: [] for name in planned.promises}
+    assigned = assign_splits(answers, config)
+    rows: dict[str, list[Answer]] = {name: [] for name in assigned.promises}
     left_out: Counter[str] = Counter()
-    for answer, places in zip(answers, planned.places, strict=True):
+    for answer, places in zip(answers, assigned.places, strict=True):
         for place in places:
             if place in rows:
                 rows[place].append(answer)
@@ -81,7 +81,7 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
                 left_out[place] += 1
     in_train = {wording(a) for a in rows[TRAIN]}
     ids_in_train = {a.question_key for a in rows[TRAIN]}
-    for name, promise in planned.promises.items():
+    for name, promise in assigned.promises.items():
         if promise.new_question:
             # The same id in train is a mistake in the table, not a coincidence of wording: the audit refuses it.
             fresh = [a for a in rows[name] if wording(a) not in in_train or a.question_key in ids_in_train]
@@ -104,11 +104,11 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
             kept = draw(rows[name], config.max_rows, lambda a: repr(a.key), config.seed, f"rows of {name}")
             left_out[f"beyond max_rows={config.max_rows} ({name})"] += len(rows[name]) - len(kept)
             rows[name] = kept
-    notes = planned.notes
+    notes = assigned.notes
     if config.group_sets and (empty := [name for name, r in rows.items() if not r and name != UNSEEN_SURVEY]):
         notes += (f"no rows for: {', '.join(empty)}",)
     result = Splits({name: r for name, r in rows.items() if r}, dict(+left_out), notes)
-    audit(result.rows, planned.promises)
+    audit(result.rows, assigned.promises)
     return result
 
 

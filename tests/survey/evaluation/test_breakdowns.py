@@ -11,7 +11,6 @@ from survey_jax.survey.evaluation.breakdowns import (
     breakdown,
     cross_table,
     worst_questions,
-    worst_rows,
 )
 from survey_jax.survey.table import Answer
 
@@ -86,10 +85,7 @@ def test_cross_table():
     np.testing.assert_allclose(table, expected)
 
 
-def test_worst_rows_and_questions():
-    assert worst_rows(TV, "tv", 2).tolist() == [3, 2]
-    assert worst_rows(np.array([0.2, np.nan, 0.9]), "mode_accuracy", 5).tolist() == [0, 2]
-    assert worst_rows(np.array([0.9, 1.3, 0.2]), "entropy_ratio", 2).tolist() == [2, 1]
+def test_worst_questions():
     worst = worst_questions(ANSWERS, TV, "tv", 1)
     assert list(worst) == ["S / Q2"]
     assert worst["S / Q2"]["n"] == 2

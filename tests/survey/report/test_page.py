@@ -224,7 +224,7 @@ def test_examples_are_the_worst_and_the_middle_of_the_questions():
 
 @pytest.mark.parametrize("values", [(0.0, 0.0), (0.3, 0.31), (0.05, 0.9), (0.2, 0.4), (0.999, 1.0)])
 def test_map_classes_hold_all_values(values: tuple[float, float]):
-    edges = world_map.classes(dict(enumerate(values)))
+    edges = world_map.classes(dict(zip("ab", values, strict=True)))
     assert len(edges) == len(world_map.COLOURS) + 1
     assert edges[0] <= min(values)
     assert max(values) <= edges[-1] + 1e-9
