@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -33,8 +34,8 @@ def test_logits_equal_transformers(name: str, tmp_path: Path) -> None:
     }
 
     def run(model):
-        hidden = hidden_states(model, batch, pretrained.config)
-        return hidden, token_logits(model, hidden, np.arange(SMALL["vocab_size"]), pretrained.config)
+        hidden = hidden_states(model, jax.tree.map(jnp.asarray, batch), pretrained.config)
+        return hidden, token_logits(model, hidden, jnp.arange(SMALL["vocab_size"]), pretrained.config)
 
     hidden, logits = jax.jit(run)(model)
     with torch.no_grad():

@@ -47,7 +47,7 @@ class Setup(NamedTuple):
     graphdef: Any
     params: Any
     frozen: Any
-    letters: np.ndarray
+    letters: jax.Array
     prompts: dict[str, list[Prompt]]  # by template
 
 
@@ -74,7 +74,7 @@ def make_setup(family: str, directory: Path, trainable: type) -> Setup:
         prompts[template][0].tokens[0] += 1  # the first question's prompts share nothing: its trunk is empty
     letters = prompter.letters([prompter.text(prompts["paper"][0].answer)], SHAPE.options)
     step_config = StepConfig(config, Numerics(lora_scale=2.0 if trainable is LoraParam else 0.0))
-    return Setup(step_config, graphdef, params, frozen, letters, prompts)
+    return Setup(step_config, graphdef, params, frozen, jnp.asarray(letters), prompts)
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
 
     def loss(params):
         model = nnx.merge(s.graphdef, params, s.frozen)
-        hidden = hidden_states(model, plain, s.step_config.decoder, numerics=s.step_config.numerics)
+        hidden = hidden_states(
+            model, jax.tree.map(jnp.asarray, plain), s.step_config.decoder, numerics=s.step_config.numerics
+        )
         logits = token_logits(model, hidden[np.arange(len(prompts)), ends], s.letters, s.step_config.decoder)
         log_p = logits - jax.nn.logsumexp(jnp.where(exists, logits, -jnp.inf), axis=-1, keepdims=True)
         return (-entropy - jnp.sum(target * log_p)) / len(prompts)
@@ -224,7 +226,8 @@ def test_nothing_leaks_between_trees_and_branches(setup: Setup, back_end: str) -
     sizes = None if back_end == "dense" else tree_shape(group_questions(prompts), SHAPE, back_end)
     step_config = dataclasses.replace(setup.step_config, tree_shape=sizes)
     model = nnx.merge(setup.graphdef, setup.params, setup.frozen)
-    run = jax.jit(lambda tokens: option_logits(model, batch | {"tokens": tokens}, setup.letters, step_config))
+    arrays = jax.tree.map(jnp.asarray, batch)
+    run = jax.jit(lambda tokens: option_logits(model, arrays | {"tokens": tokens}, setup.letters, step_config))
     before = np.asarray(run(batch["tokens"]))
     row = int(np.argmax(batch["trees"].max(-1)))  # the row with most trees
     at = (np.arange(SHAPE.batch_size)[:, None], batch["answer_index"])
@@ -259,7 +262,9 @@ def test_kl_is_scipys() -> None:
         for (i, j), k in np.ndenumerate(count)
         if k
     )
-    (kl, total), gradient = jax.value_and_grad(loss_sums, has_aux=True)(logits, batch)
+    (kl, total), gradient = jax.value_and_grad(loss_sums, has_aux=True)(
+        jnp.asarray(logits), jax.tree.map(jnp.asarray, batch)
+    )
     assert float(kl) == pytest.approx(expected, rel=1e-5)
     assert float(total) == pytest.approx(weight.sum(), rel=1e-6)
     # d KL / d logit = prediction - target on the options that exist, nothing elsewhere
@@ -290,4 +295,4 @@ def test_letter_logits_are_rows_of_all_logits(setup: Setup) -> None:
     if c.logit_softcap:
         everything = np.tanh(everything / c.logit_softcap) * c.logit_softcap
     ours = token_logits(model, jnp.asarray(hidden), setup.letters, c)
-    np.testing.assert_allclose(ours, everything[..., setup.letters], atol=1e-5)
+    np.testing.assert_allclose(ours, everything[..., np.asarray(setup.letters)], atol=1e-5)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -50,8 +51,9 @@ def ours(model: Any, pretrained: Pretrained) -> np.ndarray:
     }
 
     def run(model: Any) -> jax.Array:
-        hidden = hidden_states(model, batch, pretrained.config, numerics=Numerics(lora_scale=SCALE))
-        return token_logits(model, hidden, LETTERS, pretrained.config)
+        arrays = jax.tree.map(jnp.asarray, batch)
+        hidden = hidden_states(model, arrays, pretrained.config, numerics=Numerics(lora_scale=SCALE))
+        return token_logits(model, hidden, jnp.asarray(LETTERS), pretrained.config)
 
     return softmax(np.asarray(jax.jit(run)(model)), axis=-1)
 

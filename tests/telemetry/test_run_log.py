@@ -8,6 +8,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 from etils import epath
 
@@ -174,7 +175,7 @@ def test_tokens_are_counted_where_they_are_computed() -> None:
     for step in (0, batches.first_step(1) - 1):
         batch = batches.batch(step)
         here = [prompts[i] for i in batch["prompt"].flat if i >= 0]
-        counted = {name: int(value) for name, value in counts(batch).items()}
+        counted = {name: int(value) for name, value in counts(jax.tree.map(jnp.asarray, batch)).items()}
         assert counted["prompt_tokens"] == sum(len(prompt.tokens) for prompt in here)
         assert counted["tokens"] == (batch["trees"] > 0).sum() < counted["prompt_tokens"]
 
