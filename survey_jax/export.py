@@ -2,8 +2,8 @@
 
     python -m survey_jax.export --workdir=DIR --format=merged|peft --output=DIR [--step=best|last|N] [--dtype=bfloat16]
 
-merged: a whole model, as a Hugging Face directory. peft: the adapters alone. Beside either: survey_jax.json, how to ask
-it for distributions. docs/export.md shows how to load them.
+merged is a whole model, as a Hugging Face directory; peft is the adapters alone. Either folder has a survey_jax.json,
+which says how to ask the model for distributions. docs/export.md shows how to load both.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from survey_jax.config import Config
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter, Template
 from survey_jax.inputs.task import make_prompter
 from survey_jax.model.abstract import abstract_model, parameter_name
-from survey_jax.pretrained.export import write_adapter, write_merged, write_papers
+from survey_jax.pretrained.export import write_adapter, write_merged, write_metadata_files
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
@@ -37,13 +37,13 @@ from survey_jax.training.build import trainable
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run.", required=True)
 FORMAT = flags.DEFINE_enum("format", None, ["merged", "peft"], "A whole model, or its adapters alone.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "The folder to make; must not be there, or be empty.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "The folder to create; an existing one must be empty.", required=True)
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
 DTYPE = flags.DEFINE_enum(
     "dtype",
     None,
     ["bfloat16", "float32"],
-    "Of the tensors; default: as the base model's files have them, else float32.",
+    "Dtype of the tensors; default: that of the base model's files; float32 for adapters and GGUF.",
 )
 
 EXAMPLE = Answer(
@@ -79,7 +79,7 @@ def main() -> None:
             write_adapter(pretrained, trained, scale, folder, config.model.weights, revision, DTYPE.value)
         else:
             say(f"merging {len(pretrained.source.names)} tensors")
-            write_papers(pretrained, folder, DTYPE.value)
+            write_metadata_files(pretrained, folder, DTYPE.value)
             write_merged(pretrained, trained, scale, folder, DTYPE.value)
         size = sum(file.stat().st_size for file in folder.iterdir())
     say(f"results: {OUTPUT.value} ({size / 1e6:,.1f} MB)")
@@ -111,9 +111,9 @@ class TrainedParameters(Mapping[str, np.ndarray]):
 
 
 def instructions(config: Config, pretrained: Pretrained, step: int, temperature: float) -> dict[str, Any]:
-    """How to ask the model as it was trained, and to read a distribution off its answer.
+    """How to prompt the model as in training, and how to compute a distribution from its logits.
 
-    But for groups: how they are put into words is in `steering.py`.
+    The wording of groups is not included; it is in `survey_jax.inputs.personas`.
     """
     prompter = make_prompter(config, pretrained.tokenizer())
     text = prompter.text(EXAMPLE)
@@ -145,7 +145,7 @@ def wording(template: Template) -> dict[str, str]:
 
 
 def letter_ids(prompter: Prompter, text: str) -> dict[str, int]:
-    """Token ids of the letters, from A on, as far as they keep the letter-token contract."""
+    """Token ids of the letters A, B, ... up to the first that does not keep the letter-token contract."""
     ids: dict[str, int] = {}
     for count, letter in enumerate(LETTERS, start=1):
         try:
@@ -157,17 +157,17 @@ def letter_ids(prompter: Prompter, text: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder to fill, which appears as `output` once it is complete, or not at all.
+    """A temporary folder that becomes `output` when the block ends without an error, and is deleted otherwise.
 
     Raises:
-      UserError: `output` is there already, or cannot be written.
+      UserError: `output` exists and is not empty, or cannot be written.
     """
     output = output.expanduser().resolve()
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"--output={output}: is there already; choose another folder, or delete it")
+        raise UserError(f"--output={output}: exists already; choose another folder, or delete it")
     partial = output.with_name(f".partial-{output.name}")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
+        shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
         with _cannot_write(output):
             partial.mkdir(parents=True)
         yield partial

@@ -1,10 +1,10 @@
-"""Says before anything is rented whether a run fits, how long a step takes at best, and what devices send.
+"""Predicts whether a run fits into memory, how long a step takes at best, and how many bytes devices send.
 
     python -m survey_jax.plan --config=configs/published.py:llama3_8b --mesh=data:1,fsdp:8,tensor:1 --chip=h100
     python -m survey_jax.plan --config=configs/gemma.py --topology=v5e:2x4        # needs: pip install survey_jax[plan]
 
-The train step is compiled for devices that are not here; no weights and no data are read. docs/scaling.md explains the
-numbers.
+The training step is compiled for devices that need not be at hand; no weights and no data are read. docs/scaling.md
+explains the numbers.
 """
 
 import dataclasses
@@ -35,16 +35,20 @@ os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about t
 
 CONFIG = cli.define_config(required=True)
 MODEL = flags.DEFINE_string("model", None, "A known model, a config.json or a folder; default: config.model.weights.")
-MESH = flags.DEFINE_string("mesh", None, "Such as data:1,fsdp:8,tensor:1; default: config.mesh.")
-DEVICES = flags.DEFINE_integer("devices", 0, "How many; default: as the mesh has, or the topology.", lower_bound=0)
-CHIP = flags.DEFINE_string("chip", None, f"Of {', '.join(a.name for a in ACCELERATORS)}; default: h100.")
-TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "A TPU slice, such as v5e:2x4; its own compiler then says what it needs."
+MESH = flags.DEFINE_string("mesh", None, "Mesh sizes, such as data:1,fsdp:8,tensor:1; default: config.mesh.")
+DEVICES = flags.DEFINE_integer(
+    "devices", 0, "Number of devices; default: that of the mesh or the topology.", lower_bound=0
 )
-SLICES = flags.DEFINE_integer("slices", 1, "How many such slices.", lower_bound=1)
-OPTIONS = flags.DEFINE_integer("options", 10, "Most options of a question in your data.", lower_bound=2)
-SEARCH = flags.DEFINE_bool("search", False, "Try what can be recomputed and how the batch can be cut up.")
-EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print where every parameter lies.")
+CHIP = flags.DEFINE_string("chip", None, f"One of {', '.join(a.name for a in ACCELERATORS)}; default: h100.")
+TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:2x4; the TPU compiler is used.")
+SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.", lower_bound=1)
+OPTIONS = flags.DEFINE_integer(
+    "options", 10, "The largest number of options of a question in your data.", lower_bound=2
+)
+SEARCH = flags.DEFINE_bool(
+    "search", False, "Try all values of remat, and all ways to divide the batch into microbatches."
+)
+EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print how every parameter is sharded.")
 JSON = flags.DEFINE_string("json", None, "Write the same numbers to this file.")
 
 
@@ -80,7 +84,11 @@ def main() -> None:
 
 
 def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
-    """The mesh that the flags ask for, the kind of its devices, and how many of them fast links join."""
+    """The mesh of the flags, the kind of its devices, and how many of them fast links connect (0: as the kind allows).
+
+    Raises:
+      UserError: the flags ask for an impossible mesh or an unknown kind.
+    """
     sizes = read_mesh(MESH.value) if MESH.value else (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     if TOPOLOGY.value:
         devices = topology_devices(TOPOLOGY.value, SLICES.value)
@@ -103,7 +111,7 @@ def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
 
 
 def read_mesh(text: str) -> tuple[int, int, int]:
-    """`data:1,fsdp:8,tensor:1`; an axis left out is 1. Raises UserError for anything else."""
+    """Sizes of data, fsdp and tensor from `data:1,fsdp:8,tensor:1`; a missing axis is 1. UserError for other text."""
     sizes = dict.fromkeys(MESH_AXES, 1)
     for part in text.split(","):
         name, _, size = part.partition(":")
@@ -114,7 +122,7 @@ def read_mesh(text: str) -> tuple[int, int, int]:
 
 
 def topology_devices(name: str, slices: int) -> list[jax.Device]:
-    """Devices of TPU slices that are not here. Raises UserError where libtpu is missing or refuses."""
+    """Devices of TPU slices that need not be at hand. UserError if libtpu is missing or does not know the topology."""
     from jax.experimental import topologies
 
     jax.config.update("jax_platforms", "cpu")
@@ -131,7 +139,7 @@ def topology_devices(name: str, slices: int) -> list[jax.Device]:
 
 
 def variants(config: Config, mesh: Mesh) -> Any:
-    """The same training computed otherwise: what is recomputed, and in how many microbatches."""
+    """Configs of the same training that differ in remat and in the number of microbatches."""
     per_row = mesh.shape["data"] * mesh.shape["fsdp"]
     rows = config.batch.batch_size * config.batch.microbatches
     for remat in typing.get_args(Remat):
@@ -143,7 +151,7 @@ def variants(config: Config, mesh: Mesh) -> Any:
 
 
 def settings(config: Config) -> str:
-    """What `variants` varies, as flags."""
+    """The settings that `variants` changes, as flags."""
     b = config.batch
     return (
         f"--config.model.remat={config.model.remat} --config.batch.batch_size={b.batch_size} "
@@ -152,7 +160,7 @@ def settings(config: Config) -> str:
 
 
 def print_search(plans: list[tuple[Config, Plan]], best: Plan) -> None:
-    """All that was tried, in order."""
+    """Prints all plans that were tried, in order."""
     table = Table(title="What was tried; * is the fastest that fits")
     for column in ("", "remat", "rows", "microbatches", "GB a device", "fits", "s a step, at best"):
         table.add_column(column, justify="left" if column in ("", "remat", "fits") else "right", no_wrap=True)
@@ -165,7 +173,7 @@ def print_search(plans: list[tuple[Config, Plan]], best: Plan) -> None:
 
 
 def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: Accelerator, made: Plan) -> None:
-    """One plan as a table, and what follows from it in a sentence each."""
+    """Prints a plan as a table, and its consequences in a sentence each."""
     b, devices = config.batch, mesh.size
     how = f"LoRA of rank {config.lora.rank}" if config.lora.rank else "full fine-tuning"
     print(f"{model}, {how}, on {devices} x {chip.name} ({', '.join(f'{k} {v}' for k, v in mesh.shape.items())})")
@@ -207,7 +215,7 @@ def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: A
 
 
 def to_dict(made: Plan) -> dict[str, Any]:
-    """All numbers of a plan, as JSON can hold them."""
+    """All numbers of a plan, for JSON."""
     derived = {"total": made.total, "fits": made.fits, "seconds_at_best": [made.fastest, made.slowest]}
     return dataclasses.asdict(made) | derived
 

@@ -1,10 +1,18 @@
-"""Shared fixtures: the small real models, and transformers' own reading of them. Each is loaded once a session."""
+"""Shared fixtures: the small real models, and transformers' own reading of them. Each is loaded once a session.
+
+In the process of the tests, arguments and results of the functions of CHECKED are checked against their annotations,
+shapes of arrays included; commands that tests start in processes of their own run unchecked.
+"""
 
 import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jaxtyping import install_import_hook
+
+CHECKED = ("model", "pretrained", "planning", "inputs", "training")
+install_import_hook([f"survey_jax.{room}" for room in CHECKED], "typechecked.typechecked")
 
 WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "weights"
 

@@ -189,7 +189,7 @@ def test_real_weights_with_adapters(name: str, request, tmp_path: Path) -> None:
     train = jax.tree.map(lambda x: jax.numpy.asarray(rng.normal(0, 0.03, x.shape), "float32"), train)
     trained = {".".join(map(str, path)): np.asarray(v.get_value()) for path, v in nnx.to_flat_state(train)}
     export.write_adapter(pretrained, trained, ALPHA / RANK, tmp_path, "base", None)
-    export.write_papers(pretrained, tmp_path)
+    export.write_metadata_files(pretrained, tmp_path)
 
     prompter = Prompter(pretrained.tokenizer(), "question_first")
     answers = read_answers(Config(data=DataConfig(tables=("demo",))))
@@ -236,7 +236,7 @@ def test_refusals(world: Path, exporter: Binary, exported, tmp_path: Path) -> No
     refuse(exporter, tmp_path / "none", output, "none: no run here")
     refuse(exporter, run, output, "--step=5: ", f"has best, last and {STEPS}", step="5")
     refuse(exporter, world / "full" / "run", output, "trained all weights", "--format=merged", form="peft")
-    refuse(exporter, run, exported["lora peft"], f"--output={exported['lora peft']}: is there already")
+    refuse(exporter, run, exported["lora peft"], f"--output={exported['lora peft']}: exists already")
     refuse(exporter, run, output, "value should be one of <merged|peft>", form="onnx")
     (tmp_path / "file").write_text("")
     refuse(exporter, run, tmp_path / "file" / "out", "cannot be written")
@@ -282,7 +282,7 @@ def test_shards_have_an_index_that_transformers_follows(tmp_path: Path, small_bl
     out = tmp_path / "out"
     out.mkdir()
     files = export.write_merged(pretrained, trained, 0.5, out, shard_bytes=limit)
-    export.write_papers(pretrained, out)
+    export.write_metadata_files(pretrained, out)
     assert files == [f"model-{i:05}-of-{len(files):05}.safetensors" for i in range(1, len(files) + 1)]
     assert len(files) > 3
 
@@ -354,7 +354,7 @@ def test_fused_projections(tmp_path: Path, small_blocks) -> None:
     merged.mkdir()
     adapter.mkdir()
     export.write_merged(pretrained, trained, 0.25, merged)
-    export.write_papers(pretrained, merged)
+    export.write_metadata_files(pretrained, merged)
     export.write_adapter(pretrained, trained, 0.25, adapter, str(pretrained.path), None)
 
     base = load_file(pretrained.path / "model.safetensors")
@@ -411,7 +411,7 @@ def test_text_part_of_a_model_with_vision(tmp_path: Path) -> None:
     trained = {"blocks.q_lora_a": a, "blocks.q_lora_b": b}
     export.write_adapter(pretrained, trained, 1.0, adapter, str(base), None)
     export.write_merged(pretrained, trained, 1.0, merged)
-    export.write_papers(pretrained, merged)
+    export.write_metadata_files(pretrained, merged)
 
     theirs = load(adapter, base).merge_and_unload().state_dict()
     ours = load(merged, merged).state_dict()

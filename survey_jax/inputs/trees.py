@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def group_questions(prompts: Sequence[Prompt]) -> list[Question]:
     return questions
 
 
-def cut(question: Question, order: Iterable[int], groups: int, shape: BatchShape) -> list[Tree]:
+def cut(question: Question, order: Sequence[int] | np.ndarray, groups: int, shape: BatchShape) -> list[Tree]:
     """Cuts a question's branches, in the given order, into trees of at most `groups` branches that fit a row."""
     trees: list[Tree] = []
     picks: list[int] = []

@@ -1,10 +1,10 @@
 """Attention over answer trees.
 
-Four back ends give the same numbers. `dense` masks the full [T, T] square and is the reference. `two_part` computes
-little more than what can be seen. Rows hold their trunks first, so all trunks lie among a row's first P tokens; and
-whatever a token sees of its own branch lies in its block of S tokens or in the one before. So scores are computed with
-the trunks and with what is near, under one softmax, and no token is moved for either. `cudnn` and `splash` are kernels
-of accelerators (kernels.py).
+Four back ends give the same numbers. `dense` computes scores of all [T, T] pairs and masks them; it is the reference.
+`two_part` computes few scores that are masked. It relies on the order of tokens in a sequence: all trunks are among
+the first P tokens, and what a token sees of its own branch is in its block of S tokens or in the block before. So each
+block of queries is scored against the first P keys and against 2S near keys, under one softmax. `cudnn` and `splash`
+are kernels for accelerators (attention_kernels.py).
 """
 
 import dataclasses
@@ -21,16 +21,16 @@ from survey_jax.model.attention_kernels import ATTENDED, attend_cudnn, attend_sp
 from survey_jax.model.attention_mask import TreeShape, and_before, in_blocks, visible, visible_blocks, visible_parts
 from survey_jax.model.rotary import Rotary, apply_rotary
 
-_NEVER = -1e30  # finite, so that rows which see nothing (padding) stay free of NaN
+_NEVER = -1e30  # finite, so that queries which see nothing (padding) do not become NaN
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerKind:
-    """How some of the layers attend.
+    """How a layer attends.
 
     Attributes:
-      rotary: None for layers that know no positions (NoPE).
-      window: how many positions back they see, the query's own included; None: everything.
+      rotary: its rotary position embedding; None for a layer without positions (NoPE).
+      window: how many positions back a query sees, its own included; None: all.
     """
 
     rotary: Rotary | None
@@ -40,12 +40,13 @@ class LayerKind:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What one kind of layer needs besides queries, keys and values.
+    """What the layers of one kind need for a batch, besides queries, keys and values.
 
     Attributes:
-      cos, sin: rotary tables, float32 [B, T, R/2], R <= E the channels rotated.
-      masks: which keys a query sees: `visible`, `visible_parts`, `visible_blocks` or a `splash_kernel`, by back end.
-      interleaved, softcap: as in `Rotary` and `DecoderConfig`.
+      cos, sin: rotary tables, float32 [B, T, R/2], where R <= E is the number of rotated channels.
+      masks: which keys a query sees. By back end: `visible`, `visible_parts`, `visible_blocks` or a `splash_kernel`.
+      interleaved: see `Rotary`.
+      softcap: scores become softcap * tanh(scores / softcap); None: they stay.
       back_end: dense, two_part, cudnn or splash.
     """
 
@@ -57,11 +58,11 @@ class Context:
     back_end: str = dataclasses.field(default="dense", metadata={"static": True})
 
     def rotate(self, x: Float[Array, "B T N E"]) -> Float[Array, "B T N E"]:
-        """Queries or keys with their positions."""
+        """Queries or keys, rotated by their positions."""
         return apply_rotary(x, self.cos, self.sin, self.interleaved)
 
     def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
-        """Attention output [B, T, H, E]; queries come scaled."""
+        """Attention output [B, T, H, E]. The queries must be scaled already."""
         if self.back_end == "cudnn":
             return attend_cudnn(q, k, v, self.masks[0])
         if self.back_end == "splash":
@@ -72,12 +73,13 @@ class Context:
 def contexts(
     batch: dict[str, Array], kinds: Sequence[LayerKind], head_width: int, softcap: float | None, shape: TreeShape | None
 ) -> tuple[Context, ...]:
-    """A context for each kind of layer.
+    """The context of each kind of layer for one batch.
 
     Args:
-      head_width: E, channels of a head.
-      softcap: of attention scores.
-      shape: None for the dense back end; the rows' layout for the others.
+      batch: `positions`, `trees` and `branches`, int32 [B, T].
+      head_width: E, the channels of a head.
+      softcap: see `Context`.
+      shape: how sequences are ordered, and the back end that relies on it; None: the dense back end.
     """
     positions, length = batch["positions"], tree_lengths(batch)
     rotary = next((kind.rotary for kind in kinds if kind.rotary), Rotary(theta=1.0))
@@ -86,7 +88,7 @@ def contexts(
     result = []
     for kind in kinds:
         cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
-        if kind.rotary is None:  # no turn at all
+        if kind.rotary is None:  # rotation by zero
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
         result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap, back_end))
     return tuple(result)
@@ -105,7 +107,7 @@ def _masks(
 
 
 def select(kinds: tuple[Context, ...], index: Int[Array, ""]) -> Context:
-    """kinds[index], chosen inside the compiled loop over layers."""
+    """kinds[index] for an index that is only known inside the compiled loop over layers."""
 
     def one(*leaves: Array) -> Array:
         same = all(leaf is leaves[0] for leaf in leaves)
@@ -115,7 +117,7 @@ def select(kinds: tuple[Context, ...], index: Int[Array, ""]) -> Context:
 
 
 def tree_lengths(batch: dict[str, Array]) -> Int[Array, "B T"]:
-    """Tokens of the longest prompt in each token's tree."""
+    """For each token, the number of tokens in the longest prompt of its tree."""
     trees, positions = batch["trees"], batch["positions"]
     row = jnp.arange(trees.shape[0])[:, None]
     longest = jnp.zeros((trees.shape[0], trees.shape[1] + 1), jnp.int32).at[row, trees].max(positions + 1)
@@ -129,7 +131,12 @@ def attend(
     masks: tuple[Array, ...],
     softcap: float | None = None,
 ) -> Float[Array, "B T H E"]:
-    """Softmax attention with grouped queries under `visible` or `visible_parts`; queries come scaled."""
+    """Softmax attention with grouped queries, for the dense and the two-part back end.
+
+    Args:
+      q: scaled queries.
+      masks: (`visible`,) or `visible_parts`.
+    """
     grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
     q, k, v = jnp.transpose(grouped, (0, 2, 1, 3, 4)), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
     out = _attend(q, k, v, masks, softcap)
@@ -144,10 +151,10 @@ def _attend(
     masks: tuple[Array, ...],
     softcap: float | None,
 ) -> Float[Array, "B K T G E"]:
-    """`attend`, a key/value head's queries together.
+    """`attend` with the G queries of each key/value head grouped.
 
-    Its own gradient, after FlashAttention's (Dao et al. 2022, appendix B): scores are computed once more instead of
-    kept, and products contract such that only their narrow operand is ever transposed.
+    The gradient is written by hand, after FlashAttention's (Dao et al. 2022, appendix B): scores are recomputed
+    instead of stored, and of each product's operands only the narrow one is ever transposed.
     """
     return _forward(q, k, v, masks, softcap)[0]
 
@@ -187,7 +194,7 @@ _attend.defvjp(_forward, _backward)
 
 
 def _parts(q, k, v, masks):
-    """Queries, keys and values of each part, and its mask, where the other dimensions are those of its scores."""
+    """The queries, keys and values of each part, and its mask with the dimensions of the part's scores."""
     if len(masks) == 1:
         return [((q, k, v), masks[0][:, None, :, None])]
     on_trunk, near = masks
@@ -207,6 +214,6 @@ def _scores(q, k, mask, softcap):
 
 
 def _product(indices: str, a: Array, b: Array) -> Array:
-    """An einsum of operands in b's type, or a's if that is narrower; float32."""
+    """A float32 einsum whose operands are first cast to the narrower of their dtypes."""
     dtype = min(a.dtype, b.dtype, key=lambda t: t.itemsize)
     return jnp.einsum(indices, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)

@@ -1,7 +1,7 @@
-"""Fused attention of accelerators' own kernels, which keep no scores.
+"""Fused attention kernels of accelerators, which store no scores.
 
-`cudnn`, on NVIDIA: each block of S queries is a sequence of its own, with P + 2S keys. `splash`, on TPUs: whole rows,
-where blocks of queries and keys between which nothing is seen are skipped.
+`cudnn` (NVIDIA) treats each block of S queries as a sequence of its own, with P + 2S keys. `splash` (TPU) takes whole
+sequences and skips pairs of query and key blocks in which nothing is visible.
 """
 
 from typing import Any, Literal
@@ -15,17 +15,17 @@ from jaxtyping import Array, Bool, Float
 from survey_jax.model.attention_mask import SPLASH_BLOCK, and_before, in_blocks
 from survey_jax.parallel.sharding import ROWS
 
-ATTENDED = "attended"  # what a backward pass needs of attention, by its name for `jax.checkpoint`
+ATTENDED = "attended"  # the name by which `jax.checkpoint` saves what attention's backward pass needs
 
 
 def attend_cudnn(
     q: Float[Array, "B T H E"],
     k: Float[Array, "B T K E"],
     v: Float[Array, "B T K E"],
-    mask: Bool[Array, "B N S P+2S"],
+    mask: Bool[Array, "B N S P_2S"],
     implementation: Literal["xla", "cudnn"] = "cudnn",
 ) -> Float[Array, "B T H E"]:
-    """Softmax attention with grouped queries under `visible_blocks`; queries come scaled."""
+    """Softmax attention with grouped queries under a `visible_blocks` mask. The queries must be scaled already."""
     rows, count, size, keys = mask.shape
 
     def with_trunks(x: Array) -> Array:
@@ -46,11 +46,11 @@ def attend_cudnn(
 
 
 def splash_kernel(mask: Bool[Array, "B T T"], softcap: float | None, interpret: bool = False) -> Any:
-    """What `attend_splash` goes by: kernels of B rows, made once for all layers.
+    """The kernels of B sequences for `attend_splash`, made once for all layers.
 
     Args:
-      mask: as `visible` gives it.
-      interpret: compute as the kernel would, on any device (tests).
+      mask: from `visible`.
+      interpret: emulate the kernel on any device, for tests.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 
@@ -71,10 +71,10 @@ def splash_kernel(mask: Bool[Array, "B T T"], softcap: float | None, interpret: 
 def attend_splash(
     q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"], kernel: Any
 ) -> Float[Array, "B T H E"]:
-    """Softmax attention with grouped queries by a `splash_kernel`, one row after another; queries come scaled."""
+    """Softmax attention with grouped queries by a `splash_kernel`. The queries must be scaled already."""
 
     def row(q: Array, k: Array, v: Array, kernel: Any) -> Array:
-        # jax.jit makes an array of this constant, which the kernel then asks with `if`.
+        # jax.jit turned this constant into an array, but the kernel uses it in an `if`.
         kernel.fwd_mask_info = kernel.fwd_mask_info._replace(is_dynamic_mask=True)
         return jnp.swapaxes(kernel(*(jnp.swapaxes(x, 0, 1) for x in (q, k, v))), 0, 1)
 
@@ -87,7 +87,7 @@ def attend_splash(
 
 
 def why_not_cudnn(head_width: int, softcap: float | None, dtype: str, seq_len: int, device: jax.Device) -> str | None:
-    """Why a model cannot have its attention from cuDNN's kernel; None if it can."""
+    """Why cuDNN's kernel cannot compute a model's attention, as the end of a message; None if it can."""
     if device.platform != "gpu" or "cuda" not in device.client.platform_version:
         return f"needs an NVIDIA GPU, and this is {device.device_kind}"
     most = 256 if float(device.compute_capability) >= 9 else 128
@@ -101,7 +101,7 @@ def why_not_cudnn(head_width: int, softcap: float | None, dtype: str, seq_len: i
 
 
 def why_not_splash(seq_len: int, device: jax.Device) -> str | None:
-    """Why rows cannot have their attention from the splash kernel; None if they can."""
+    """Why the splash kernel cannot compute attention, as the end of a message; None if it can."""
     if device.platform != "tpu":
         return f"needs a TPU, and this is {device.device_kind}"
     if seq_len % SPLASH_BLOCK:

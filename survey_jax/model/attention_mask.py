@@ -1,7 +1,7 @@
-"""Which keys a query sees in rows of answer trees.
+"""Which keys a query sees in sequences of answer trees.
 
-Those that are not later in the row, belong to the same tree, and lie on the trunk or on the query's own branch;
-sliding-window layers also ask that they be fewer than `window` positions back.
+A query sees the keys of its own tree that are not later in the sequence and are on the trunk or on its own branch. In
+sliding-window layers they must also be fewer than `window` positions back.
 """
 
 import dataclasses
@@ -10,17 +10,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-SPLASH_BLOCK = 128  # queries, and keys, that its kernel takes or skips together
+SPLASH_BLOCK = 128  # the kernel computes or skips this many queries and keys together
 
 
 @dataclasses.dataclass(frozen=True)
 class TreeShape:
-    """What all back ends but `dense` rely on.
+    """How tokens are ordered in sequences, which all back ends but `dense` rely on.
 
     Attributes:
-      trunks: P, so many tokens at the start of a row hold all its trunks.
-      branch: S, so many tokens or fewer make a branch; it divides a row's tokens.
-      back_end: two_part, cudnn or splash (which goes by the whole mask, in blocks of S).
+      trunks: P; all trunks of a sequence are among its first P tokens.
+      branch: S; a branch has at most S tokens, and S divides the sequence's length.
+      back_end: two_part, cudnn or splash (which skips blocks of S queries and keys).
     """
 
     trunks: int
@@ -29,15 +29,15 @@ class TreeShape:
 
 
 def visible(batch: dict[str, Array], window: int | None) -> Bool[Array, "B T T"]:
-    """The rule of this module's first lines as a mask [B, query, key]."""
+    """The rule at the top of this module as a mask [B, query, key]."""
     tokens = _tokens(batch)
     return _sees(tokens, tokens, window)
 
 
 def visible_parts(
     batch: dict[str, Array], window: int | None, shape: TreeShape
-) -> tuple[Bool[Array, "B T P"], Bool[Array, "B N S 2S"]]:
-    """`visible` in two: which keys of trunks, and, for each of N blocks of S queries, which near keys of branches."""
+) -> tuple[Bool[Array, "B T P"], Bool[Array, "B N S 2*S"]]:
+    """`visible` in two parts: keys on trunks for all queries, and near keys on branches for N blocks of S queries."""
     tokens = _tokens(batch)
     first = {name: x[:, : shape.trunks] for name, x in tokens.items()}
     on_trunk = _sees(tokens, first, window) & (first["branches"] == 0)[..., None, :]
@@ -46,14 +46,14 @@ def visible_parts(
     return on_trunk, _sees(blocks, near, window) & (near["branches"] > 0)[..., None, :]
 
 
-def visible_blocks(batch: dict[str, Array], window: int | None, shape: TreeShape) -> Bool[Array, "B N S P+2S"]:
-    """Both of `visible_parts`, side by side for each block of queries."""
+def visible_blocks(batch: dict[str, Array], window: int | None, shape: TreeShape) -> Bool[Array, "B N S P_2S"]:
+    """Both masks of `visible_parts`, side by side for each block of queries."""
     on_trunk, near = visible_parts(batch, window, shape)
     return jnp.concatenate([in_blocks(on_trunk, shape.branch), near], axis=-1)
 
 
 def _tokens(batch: dict[str, Array]) -> dict[str, Array]:
-    """What decides who sees whom, each [B, T]."""
+    """The properties of tokens that decide which keys they see, each int32 [B, T]."""
     index = jnp.broadcast_to(jnp.arange(batch["trees"].shape[1]), batch["trees"].shape)
     return {name: batch[name] for name in ("trees", "branches", "positions")} | {"index": index}
 
@@ -72,7 +72,7 @@ def in_blocks(x: Array, size: int, axis: int = 1) -> Array:
 
 
 def and_before(blocks: Array, axis: int = 1) -> Array:
-    """[..., N, S, ...] -> [..., N, 2S, ...]: each block behind the one before it, the first behind zeros."""
+    """[..., N, S, ...] -> [..., N, 2S, ...]: puts the block before (zeros for the first) in front of each block."""
     first = [(0, 0)] * blocks.ndim
     first[axis] = (1, 0)
     before = jnp.pad(jax.lax.slice_in_dim(blocks, 0, -1, axis=axis), first)

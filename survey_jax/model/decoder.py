@@ -1,7 +1,10 @@
-"""One decoder for all families: stacked, scanned layers over answer trees.
+"""One decoder for all families: its layers are stacked and scanned, and attention follows answer trees.
 
-Letters in shapes: B rows of a batch, T tokens of a row, D model width, H query heads, K key/value heads, E head width,
-F feed-forward width, L layers, V vocabulary, R adapter rank.
+Letters in shapes: B sequences of a batch, T tokens of a sequence, D model width, H query heads, K key/value heads, E
+head width, F feed-forward width, L layers, V vocabulary, R adapter rank.
+
+A layer's parameters are attributes of `Block`, found by name: projection "q" has its weight in `q`, and where the model
+has them a bias in `q_bias`, adapters in `q_lora_a` and `q_lora_b` (lora.py), and scales in `q_scale` (quantize.py).
 """
 
 import dataclasses
@@ -24,12 +27,11 @@ from survey_jax.parallel.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
 Batch = dict[str, Array]
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
-PRODUCT = "product"  # of activations with weights, by its name for `jax.checkpoint`
+PRODUCT = "product"  # the name by which `jax.checkpoint` saves products of activations with weights
 REMAT = {
     "none": None,  # keep every activation
-    "dots": jax.checkpoint_policies.save_only_these_names(
-        PRODUCT, ATTENDED
-    ),  # keep products with weights, recompute the rest
+    # keep products with weights and attention's result, recompute the rest
+    "dots": jax.checkpoint_policies.save_only_these_names(PRODUCT, ATTENDED),
     "full": jax.checkpoint_policies.nothing_saveable,  # keep only the layers' inputs
 }
 
@@ -48,16 +50,16 @@ class DecoderConfig:
     norm_eps: float
     query_scale: float
     tied_head: bool
-    kinds: tuple[attention.LayerKind, ...]  # that the model has
-    layer_kinds: tuple[int, ...]  # each layer's, as an index into `kinds`
+    kinds: tuple[attention.LayerKind, ...]  # the kinds of layer that the model has
+    layer_kinds: tuple[int, ...]  # for each layer, an index into `kinds`
     activation: str = "silu"  # | "gelu_tanh"
     biases: tuple[str, ...] = ()  # which of PROJECTIONS have one
     norm_offset: float = 0.0  # Gemma multiplies by (1 + weight)
-    qk_norm: str | None = None  # normalise queries and keys, each "head" or the whole "projection"
-    pre_norms: bool = True  # normalise what attention and feed-forward get
-    post_norms: bool = False  # normalise what they give
+    qk_norm: str | None = None  # normalise queries and keys: each "head", or the whole "projection" at once
+    pre_norms: bool = True  # normalise the input of attention and feed-forward
+    post_norms: bool = False  # normalise their output
     embed_scale: float = 1.0
-    residual_scale: float = 1.0  # of what a layer adds
+    residual_scale: float = 1.0  # factor on what attention and feed-forward add
     logit_scale: float = 1.0
     attention_softcap: float | None = None
     logit_softcap: float | None = None
@@ -65,12 +67,12 @@ class DecoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Numerics:
-    """How a decoder is computed.
+    """The precision in which a decoder is computed, and its adapters' scale.
 
     Attributes:
-      dtype: of the operands of matrix products with weights.
-      activations: of everything between them; norms and softmax are float32 throughout.
-      lora_scale: of what adapters add.
+      dtype: the dtype of the operands of matrix products with weights.
+      activations: the dtype of all other activations; norms and softmax are always float32.
+      lora_scale: the factor on what adapters add (alpha / rank).
     """
 
     dtype: str = "float32"
@@ -82,12 +84,12 @@ FLOAT32 = Numerics()
 
 
 def param(shape: tuple[int, ...], axes: tuple[str | None, ...], kind: type[nnx.Param] = nnx.Param) -> nnx.Param:
-    """A zero parameter with its logical axis names; `sharding.py` maps them to the mesh, `weights.py` fills it."""
+    """A zero parameter with logical axis names, which parallel/sharding.py maps to the mesh."""
     return kind(jnp.zeros(shape, jnp.float32), axes=axes)
 
 
 class Block(nnx.Module):
-    """All L layers at once: every parameter has a leading layer axis, which the decoder scans over."""
+    """All L layers: every parameter has a leading layer axis, over which the decoder scans."""
 
     def __init__(self, c: DecoderConfig):
         n, d, f, e = c.layers, c.width, c.ff_width, c.head_width
@@ -114,7 +116,7 @@ class Block(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Token ids to hidden states. Built abstractly (`nnx.eval_shape`) and filled by `weights.py`."""
+    """The parameters of a model. Made without memory by `abstract_model` and filled by pretrained/load.py."""
 
     def __init__(self, c: DecoderConfig):
         self.embedding = param((c.vocab_size, c.width), ("vocab", "embed"))
@@ -125,7 +127,7 @@ class Decoder(nnx.Module):
 
 
 def linear(x: Float[Array, "B T i"], layer: Block, name: str, numerics: Numerics) -> Float[Array, "B T o"]:
-    """x W, plus bias and low-rank update (x A) B * scale (Hu et al. 2021, eq. 3) where the projection has them."""
+    """x W, plus the projection's bias and low-rank update (x A) B * scale (Hu et al. 2021, eq. 3) if it has them."""
     y = checkpoint_name(project(x, layer, name, jnp.dtype(numerics.dtype)), PRODUCT)
     if (bias := getattr(layer, f"{name}_bias", None)) is not None:
         y += bias[...].astype(x.dtype)
@@ -136,13 +138,13 @@ def linear(x: Float[Array, "B T i"], layer: Block, name: str, numerics: Numerics
 
 
 def rms_norm(x: Float[Array, "... d"], weight: nnx.Param, c: DecoderConfig) -> Float[Array, "... d"]:
-    """Root-mean-square normalisation in float32 (Zhang & Sennrich 2019), back in x's dtype."""
+    """Root-mean-square normalisation (Zhang & Sennrich 2019), computed in float32 and returned in x's dtype."""
     return _rms_norm(x, weight[...].astype(jnp.float32) + c.norm_offset, c.norm_eps)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _rms_norm(x: Float[Array, "... d"], scale: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
-    """Its own gradient: XLA has no fast path on CPUs for autodiff's sum of products, but for `_inner` it has."""
+    """`rms_norm`, its gradient written by hand: on CPUs XLA is slow at autodiff's sum of products, fast at `_inner`."""
     y = x.astype(jnp.float32)
     return (y * _inverse_norm(y, eps) * scale).astype(x.dtype)
 
@@ -169,7 +171,7 @@ _rms_norm.defvjp(lambda x, scale, eps: (_rms_norm(x, scale, eps), (x, scale)), _
 
 
 def normed(layer: Block, name: str, x: Float[Array, "... d"], c: DecoderConfig) -> Float[Array, "... d"]:
-    """x under the layer's norm of this name; x itself where the family has no such norm."""
+    """x normalised by the layer's norm of this name; x itself if the family has no such norm."""
     weight = getattr(layer, name, None)
     return x if weight is None else rms_norm(x, weight, c)
 
@@ -201,7 +203,7 @@ def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numer
 
 
 def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, numerics: Numerics):
-    """One layer: residual attention and feed-forward, each between the norms that the family has."""
+    """One layer: attention and feed-forward, each added to its input, with the norms that the family has."""
     scale = jnp.asarray(c.residual_scale, x.dtype)
     y = attend(layer, normed(layer, "attention_norm", x, c), context, c, numerics)
     x = x + normed(layer, "attention_post_norm", y, c) * scale
@@ -210,8 +212,11 @@ def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c:
 
 
 def look_up(table: Float[Array, "V D"], tokens: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-    """Rows of the embedding. A device looks its own columns up for all rows that it shares them with, and then they
-    exchange: only what was looked up travels, never the table."""
+    """Embeddings of tokens.
+
+    Each device looks up its own columns of the table, for all sequences of the devices that share the table; then they
+    exchange the results. So the table itself is never sent.
+    """
     shared = constrain(tokens, LOOKUP_TOKENS)
     return constrain(constrain(table.at[shared].get(mode="clip"), LOOKUP), ROWS)
 
@@ -225,12 +230,12 @@ def hidden_states(
     tree_shape: TreeShape | None = None,
     remat: str = "none",
 ) -> Float[Array, "B T D"]:
-    """Final, normalised hidden states of every token.
+    """The hidden state of every token after the last layer and the final norm.
 
     Args:
-      batch: `tokens`, `positions`, `trees`, `branches` of `trees.py`, int32 [B, T].
-      tree_shape: None for dense attention; what the other back ends rely on.
-      remat: a key of REMAT.
+      batch: `tokens`, `positions`, `trees` and `branches`, int32 [B, T], as inputs/trees.py makes them.
+      tree_shape: how sequences are ordered, and the back end that relies on it; None: dense attention.
+      remat: what the backward pass recomputes, a key of REMAT.
     """
     x = look_up(model.embedding[...], batch["tokens"]).astype(numerics.activations)
     x *= jnp.asarray(c.embed_scale, x.dtype)
@@ -250,7 +255,7 @@ def hidden_states(
 def token_logits(
     model: Decoder, hidden: Float[Array, "... D"], ids: Int[Array, " N"], c: DecoderConfig
 ) -> Float[Array, "... N"]:
-    """Logits of a few tokens only, float32: N rows of the output head instead of V."""
+    """Logits of N tokens, float32; only their N rows of the output head are used, not all V."""
     head = model.embedding if c.tied_head else model.head
     rows = head[...].at[ids].get(mode="clip").astype(hidden.dtype)
     logits = jnp.einsum("...d,nd->...n", hidden, rows, preferred_element_type=jnp.float32) * c.logit_scale

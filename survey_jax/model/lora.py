@@ -12,14 +12,14 @@ from survey_jax.model.decoder import PROJECTIONS, Decoder, param
 
 
 class LoraParam(nnx.Param):
-    """A trainable adapter; the filter that tells it from the frozen base."""
+    """A trainable adapter. The class is the filter that selects adapters among a model's parameters."""
 
 
 def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
-    """Puts zero adapters `<projection>_lora_a` [L, i, R] and `_lora_b` [L, R, o] beside the named projections.
+    """Adds zero adapters `<projection>_lora_a` [L, i, R] and `<projection>_lora_b` [L, R, o] to a model.
 
     Raises:
-      UserError: a projection that does not exist, or none.
+      UserError: `projections` is empty or has an unknown name.
     """
     unknown = [p for p in projections if p not in PROJECTIONS]
     if unknown or not projections:
@@ -33,7 +33,10 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
 
 
 def initial_adapter(name: str, key: Array, shape: tuple[int, ...]) -> Array:
-    """A is uniform with bound 1/sqrt(fan in), as in PEFT; B is zero, so that training starts at the base model."""
+    """Initial values of an adapter by its parameter name, float32.
+
+    A is uniform within 1/sqrt(fan in), as in PEFT; B is zero, so that training starts at the base model.
+    """
     if name.endswith("_lora_b"):
         return jax.numpy.zeros(shape)
     bound = 1 / math.sqrt(shape[1])

@@ -1,7 +1,7 @@
 """Matrix products of activations with weights, and their gradients.
 
-Operands may be of a narrower type than activations: on CPUs whose matrix units take bfloat16 and add up in float32,
-products are then several times as fast, while everything between them, which has no such unit, stays in float32.
+Operands may have a narrower dtype than activations. On CPUs whose matrix units multiply bfloat16 and sum in float32,
+this makes products several times as fast, while everything between products stays in float32.
 """
 
 import functools
@@ -12,19 +12,19 @@ from jaxtyping import Array, Float
 
 
 def product(x: Float[Array, "B T i"], w: Float[Array, "i o"], dtype: jnp.dtype) -> Float[Array, "B T o"]:
-    """x w in x's type, of operands of type `dtype`."""
+    """x w in x's dtype, with both operands cast to `dtype`."""
     return x @ w.astype(dtype) if x.dtype == dtype else _narrow(x, w, dtype)
 
 
 def dot(x: Float[Array, "B T i"], w: Float[Array, "i o"], dtype: jnp.dtype) -> Float[Array, "B T o"]:
-    """`product` without a gradient."""
+    """The value of `product`, for code that defines its own gradient."""
     contract = (((x.ndim - 1,), (0,)), ((), ()))
     return jax.lax.dot_general(x.astype(dtype), w.astype(dtype), contract, preferred_element_type=x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _narrow(x: Array, w: Array, dtype: jnp.dtype) -> Array:
-    """Its own gradient: autodiff multiplies the wide gradient by narrow operands, which has no fast path."""
+    """`dot` with its gradient written by hand: autodiff would multiply a wide by a narrow operand, which is slow."""
     return dot(x, w, dtype)
 
 
@@ -41,8 +41,8 @@ _narrow.defvjp(lambda x, w, dtype: (dot(x, w, dtype), (x.astype(dtype), w)), _na
 def low_rank(x: Float[Array, "B T i"], w: Float[Array, "i o"]) -> Float[Array, "B T o"]:
     """x w, where i or o is an adapter's rank.
 
-    Its own gradient for w: left to itself, XLA transposes the wide operand (and recomputes what made it, transposed)
-    to contract over tokens; here the narrow one comes first, which is 40 times smaller.
+    The gradient for w is written by hand: to contract over tokens, XLA would transpose the wide operand, and recompute
+    in transposed form what it was made from. Here the narrow operand comes first, so that it is the one transposed.
     """
     return x @ w
 

@@ -1,8 +1,8 @@
-"""A frozen base in 8 or 4 bits (QLoRA, Dettmers et al. 2023): stored so, and turned back inside the matrix product.
+"""A frozen base in 8 or 4 bits (QLoRA, Dettmers et al. 2023), dequantised inside each matrix product.
 
-int8: a code a weight, a float32 scale an output channel; the largest weight of a channel is 127.
-nf4: two codes a byte, a float32 scale for each 64 weights along the input axis. The 16 codes stand for quantiles of
-the normal distribution, in shares of the block's largest weight.
+int8: one code for each weight and a float32 scale for each output channel, whose largest weight has the code 127.
+nf4: two codes in a byte and a float32 scale for each block of 64 weights along the input axis. The 16 codes are
+quantiles of the normal distribution, as fractions of the block's largest weight.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ from survey_jax.model.matmul import dot, product
 from survey_jax.parallel.sharding import gathered
 
 Axes = tuple[str | None, ...]
-BLOCK = 64  # weights to a scale (nf4)
-HALF = BLOCK // 2  # bytes to a block; a byte's low bits are a weight of its first half, the high bits of its second
+BLOCK = 64  # weights that share a scale (nf4)
+HALF = BLOCK // 2  # bytes of a block; the low four bits are a weight of its first half, the high four one of its second
 # The NF4 data type: appendix E of the paper.
 NF4 = np.array(
     [
@@ -36,7 +36,7 @@ _BETWEEN = (NF4[1:] + NF4[:-1]) / 2
 
 
 def encode_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[o, i] -> codes int8 [o, i], scales float32 [o]; a weight is off by half a scale at most."""
+    """Weights [o, i] -> codes int8 [o, i] and scales float32 [o]. The rounding error is at most half a scale."""
     w = weight.astype(np.float32)
     scale = np.abs(w).max(axis=1) / np.float32(127)
     codes = np.rint(w / np.where(scale > 0, scale, 1)[:, None])
@@ -44,7 +44,7 @@ def encode_int8(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode_nf4(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[o, i] -> pairs of codes uint8 [o, i/64, 32], scales float32 [o, i/64]; each weight gets the nearest code."""
+    """Weights [o, i] -> pairs of codes uint8 [o, i/64, 32] and scales float32 [o, i/64], by the nearest code."""
     blocks = weight.astype(np.float32).reshape(len(weight), -1, BLOCK)
     scale = np.abs(blocks).max(axis=2)
     blocks /= np.where(scale > 0, scale, 1)[..., None]
@@ -56,7 +56,13 @@ def encode_nf4(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A way to store a projection; `encode` and `columns` are as `loading.load` takes them."""
+    """A way to store a projection.
+
+    Attributes:
+      dtype: of its codes.
+      encode: rows of a weight matrix [r, i] -> their codes and scales.
+      columns: how many columns of weights become one column of codes; 0: `encode` needs whole rows.
+    """
 
     dtype: np.dtype
     encode: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -68,18 +74,18 @@ QUANTIZE = ("", *KINDS)
 
 
 def kind_of(codes: nnx.Variable) -> Kind:
-    """How these codes are stored; their type tells."""
+    """The kind of quantisation that has codes of this dtype."""
     return next(kind for kind in KINDS.values() if kind.dtype == codes.dtype)
 
 
 def quantize_shapes(block: nnx.Module, names: Sequence[str], kind: str) -> None:
-    """Makes projections [L, i, o] of an abstract block into codes, and puts scales `<name>_scale` beside them.
+    """Replaces projections [L, i, o] of an abstract block by codes, and adds their scales as `<name>_scale`.
 
-    int8: codes [L, i, o], scales [L, o]. nf4: codes [L, i/64, 32, o], scales [L, i/64, o]; so a mesh axis splits the
-    input axis between blocks of 64, or, if it does not divide their number, not at all.
+    int8: codes [L, i, o], scales [L, o]. nf4: codes [L, i/64, 32, o], scales [L, i/64, o]; a mesh axis splits nf4's
+    input axis between blocks of 64, and not at all if it does not divide their number.
 
     Raises:
-      UserError: nf4, and an input axis that is not a whole number of blocks.
+      UserError: `kind` is nf4, and an input axis is not a whole number of blocks.
     """
     for name in names:
         weight = getattr(block, name)
@@ -104,12 +110,12 @@ def _put(block: nnx.Module, name: str, shape: tuple[int, ...], axes: tuple[str |
 
 
 def project(x: Float[Array, "B T i"], layer: nnx.Module, name: str, dtype: jnp.dtype) -> Float[Array, "B T o"]:
-    """x W for the projection `name` of one layer, however it is stored; operands are of type `dtype`."""
+    """x W for the projection `name` of one layer, plain or quantised, with operands cast to `dtype`."""
     variable = getattr(layer, name)
     weight = variable[...]
     if (scale := getattr(layer, f"{name}_scale", None)) is None:
         return product(x, weight, dtype)
-    axes = tuple(v.get_metadata()["axes"][1:] for v in (variable, scale))  # of one layer
+    axes = tuple(v.get_metadata()["axes"][1:] for v in (variable, scale))  # without the layer axis
     return frozen_product(x, weight, scale[...], dtype, axes)
 
 
@@ -119,18 +125,18 @@ def frozen_product(
 ) -> Float[Array, "B T o"]:
     """x W for a quantised W that is not trained.
 
-    Its own gradient for x: left to itself, autodiff keeps the W of every layer, turned back to full size, for the
-    backward pass. Here the backward pass turns it back once more.
+    The gradient for x is written by hand: autodiff would store the dequantised W of every layer for the backward pass.
+    Here the backward pass dequantises it again.
 
     Args:
       dtype: of the product's operands.
-      axes: logical names of the dimensions of codes and of scales; () where no mesh splits them.
+      axes: the logical axes of codes and of scales; () if no mesh splits them.
     """
     return dot(x, _whole(codes, scale, axes, dtype), dtype)
 
 
 def _whole(codes: Array, scale: Array, axes: tuple[Axes, Axes], dtype: jnp.dtype) -> Float[Array, "i o"]:
-    """W; where devices share it, codes travel between them, which are smaller."""
+    """W. If it is split over devices, they exchange its codes, which are smaller than W."""
     return dequantize(gathered(codes, axes[0]), gathered(scale, axes[1]), dtype)
 
 
@@ -146,7 +152,7 @@ frozen_product.defvjp(_forward, _backward)
 
 
 def dequantize(codes: Array, scale: Array, dtype: jnp.dtype) -> Float[Array, "i o"]:
-    """The weight that codes and scales of one layer stand for."""
+    """The weights of one layer's codes and scales, with the rounding of quantisation."""
     if codes.dtype == jnp.int8:
         return (codes * scale).astype(dtype)
     pairs = jnp.stack([codes & 15, codes >> 4], axis=1)  # [i/64, 2, 32, o]

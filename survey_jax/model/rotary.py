@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Int
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rotary:
-    """A rotary embedding without scaling, and what all scalings share.
+    """A rotary embedding without scaling; the base class of those with scaling.
 
     Attributes:
       theta: base of the geometric sequence of wave lengths.
-      share: the first so much of each head is rotated, the rest stays (partial rotary).
-      interleaved: pairs are (2i, 2i + 1), not (i, i + half).
-      attention_factor: cos and sin are multiplied by it (YaRN, LongRoPE).
+      share: the fraction of each head's channels, from the first on, that is rotated (partial rotary).
+      interleaved: channels (2i, 2i + 1) form a pair, instead of (i, i + half).
+      attention_factor: a factor on cos and sin (YaRN, LongRoPE).
     """
 
     theta: float
@@ -25,18 +25,18 @@ class Rotary:
     attention_factor: float = 1.0
 
     def frequencies(self, width: int, length: Int[Array, "B T"]) -> Float[Array, "*BT half"]:
-        """Radians per position of each pair of channels, float32 [width / 2]; [B, T, width / 2] if `length` matters.
+        """Radians per position of each pair of channels, float32 [width / 2], or [B, T, width / 2] if `length` matters.
 
         Args:
-          width: channels rotated in each head.
-          length: tokens of the longest prompt in each token's tree.
+          width: how many channels of a head are rotated.
+          length: for each token, the number of tokens in the longest prompt of its tree.
         """
         return jnp.asarray(plain(self.theta, width), jnp.float32)
 
     def tables(
         self, positions: Int[Array, "B T"], length: Int[Array, "B T"], head_width: int
     ) -> tuple[Float[Array, "B T half"], ...]:
-        """(cos, sin) of every position, float32."""
+        """(cos, sin) of every token's angles, float32."""
         frequencies = self.frequencies(int(head_width * self.share), length)
         angles = positions[..., None].astype(jnp.float32) * frequencies
         return jnp.cos(angles) * self.attention_factor, jnp.sin(angles) * self.attention_factor
@@ -59,10 +59,10 @@ class Linear(Rotary):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3(Rotary):
-    """Long waves divided by `factor`, short ones kept, a ramp between (Llama 3.1's release notes).
+    """Low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1's release notes).
 
     Attributes:
-      low, high: how often the longest and the shortest wave of the ramp fit into `original_length`.
+      low, high: how many waves of the ramp's lowest and highest frequency fit into `original_length`.
     """
 
     factor: float
@@ -106,15 +106,16 @@ class Yarn(Rotary):
         return jnp.asarray(keep * frequencies + (1 - keep) * frequencies / self.factor, jnp.float32)
 
 
-# The two scalings below depend on how long the prompt is. In an answer tree that is its longest prompt, whose trunk the
-# others share. So a tree with one branch always equals its separate prompt. With several branches, Dynamic differs from
-# separate prompts where branches differ in length and go beyond original_length; LongRope only where some of a tree's
-# prompts go beyond it and some do not. `batch.groups_per_tree = 1` (a tree a prompt) avoids both.
+# The two scalings below depend on the length of the prompt. The prompts of an answer tree share their trunk, so there
+# the length of its longest prompt counts. A tree with one branch always gives the same as its separate prompt. With
+# several branches, Dynamic differs from separate prompts if they have different lengths beyond original_length, and
+# LongRope only if some prompts are longer than original_length and others are not. `batch.groups_per_tree = 1` (each
+# prompt is a tree of its own) avoids both.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dynamic(Rotary):
-    """NTK-aware scaling that sets in beyond `original_length` and grows with the prompt, up to `factor` per length."""
+    """NTK-aware scaling of prompts beyond `original_length`; it grows with the prompt's length, by `factor`."""
 
     factor: float
     original_length: int
@@ -127,7 +128,7 @@ class Dynamic(Rotary):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRope(Rotary):
-    """LongRoPE (Ding et al. 2024): a divisor for each frequency, others for prompts beyond `original_length` tokens."""
+    """LongRoPE (Ding et al. 2024): each frequency has a divisor, and another for prompts beyond `original_length`."""
 
     short: tuple[float, ...]
     long: tuple[float, ...]
@@ -143,10 +144,10 @@ class LongRope(Rotary):
 def apply_rotary(
     x: Float[Array, "B T N E"], cos: Float[Array, "B T half"], sin: Float[Array, "B T half"], interleaved: bool = False
 ) -> Float[Array, "B T N E"]:
-    """Rotates pairs of channels, as Hugging Face's weights expect; same shape and dtype as x.
+    """Rotates pairs of channels as Hugging Face's weights expect; the result has x's shape and dtype.
 
-    Pairs are (i, i + half) of the first 2 * half channels; the rest stays. Interleaved pairs (2i, 2i + 1) come out in
-    that order, which changes no product of a query and a key.
+    The pairs are (i, i + half) of the first 2 * half channels; other channels stay as they are. Interleaved pairs
+    (2i, 2i + 1) are returned in the order (i, i + half), which changes no product of a query and a key.
     """
     width = 2 * cos.shape[-1]
     turned, rest = x[..., :width].astype(jnp.float32), x[..., width:]

@@ -1,4 +1,4 @@
-"""Reading a Hugging Face config.json so that no setting of it is passed over."""
+"""Reads a Hugging Face config.json such that no setting is overlooked."""
 
 import math
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from survey_jax.common.errors import UserError, plural
 from survey_jax.model.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Yarn
 
 # Fields that never change a logit of a given prompt: names and versions, token ids, training (initial values, dropout),
-# caches, memory layout (pretraining_tp cuts matrix products into parts), and generation defaults that transformers used
-# to keep here. So do those that begin with "_", which are transformers' notes to itself.
+# caches, memory layout (pretraining_tp splits matrix products), and defaults for generation that transformers used to
+# store here. Fields that begin with "_" are transformers' own notes and are accepted, too.
 _HARMLESS = """
     architectures attn_implementation auto_map cache_implementation dtype id2label label2id max_position_embeddings
     model_type name_or_path problem_type return_dict task_specific_params tokenizer_class torch_dtype
@@ -30,13 +30,14 @@ _HARMLESS = """
 """
 HARMLESS = frozenset(_HARMLESS.split())
 
-_NEEDED: Any = object()  # a default that says there is none
+_NEEDED: Any = object()  # marks a field without a default
 
 
 class Fields:
-    """The fields of a config.json, or of a section of it, and a record of those that were asked for.
+    """The fields of a config.json, or of a section of it. Records which were read, so that `finish` finds the others.
 
     Args:
+      values: the parsed fields.
       where: the file's name, for messages.
       section: "" or the section's name and a dot, for messages.
     """
@@ -63,7 +64,7 @@ class Fields:
         self._known.update(names)
 
     def count(self, name: str, default: Any = _NEEDED, least: int = 1) -> Any:
-        """A whole number, or `default` where it is missing or null. UserError if it is none, or below `least`."""
+        """An integer of at least `least`, or `default` if it is missing or null. UserError if it is anything else."""
         value = self[name] if default is _NEEDED else self.get(name)
         if value is None:
             return default
@@ -72,50 +73,50 @@ class Fields:
         return value
 
     def number(self, name: str, default: Any = _NEEDED, zero: bool = False) -> Any:
-        """A number above zero (or zero), or `default` where it is missing or null. UserError if it is none."""
+        """A number above zero (or `zero`), or `default` if it is missing or null. UserError if it is anything else."""
         value = self[name] if default is _NEEDED else self.get(name)
         if value is not None and not (_is_number(value) and (value > 0 or (zero and value == 0))):
             raise self.refused(name, f"it must be a number{', zero or' * zero} above zero")
         return default if value is None else value
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """A list of numbers above zero. UserError if it is missing or none."""
+        """A list of numbers above zero. UserError if it is missing or anything else."""
         values = self[name]
         if not isinstance(values, list | tuple) or not all(_is_number(v) and v > 0 for v in values):
             raise self.refused(name, "it must be a list of numbers above zero")
         return tuple(values)
 
     def window(self, absent: int | None) -> int | None:
-        """`sliding_window`, in which null means that there is none; `absent` where the field is missing."""
+        """The value of `sliding_window`; None if it is null, `absent` if it is missing."""
         return self.count("sliding_window", None) if "sliding_window" in self._values else absent
 
     def only(self, name: str, *supported: Any) -> None:
-        """Refuses a field whose value is none of these, null or absent: others change logits in a way not covered."""
+        """Raises UserError if a field is set to a value that is not `supported`."""
         value = self.get(name)
         if value is not None and value not in supported:
             raise self.refused(name, f"supported: {', '.join(map(str, supported))}")
 
     def section(self, name: str) -> "Fields | None":
-        """A section, or None where it is missing or null."""
+        """A section, or None if it is missing or null. UserError if it is not an object."""
         return None if self.get(name) is None else self.needed_section(name)
 
     def needed_section(self, name: str, defaults: Mapping[str, Any] = MappingProxyType({})) -> "Fields":
-        """A section and what it leaves out. UserError if it is missing or none."""
+        """A section, with defaults for the fields that it lacks. UserError if it is missing or not an object."""
         value = self[name]
         if not isinstance(value, Mapping):
             raise self.refused(name, "it must be an object")
         return Fields({**defaults, **value}, self.where, f"{self._section}{name}.")
 
     def finish(self) -> None:
-        """Refuses the first field that nobody asked for, unless it is HARMLESS or says nothing (null, false, empty)."""
+        """Raises UserError for the first field that was not read, unless it is HARMLESS, null, false or empty."""
         for name in sorted(set(self._values) - self._known - HARMLESS):
             value = self._values[name]
-            says_nothing = value is None or value is False or value in ([], {})  # 0 may well say something
-            if not says_nothing and not name.startswith("_"):
+            unset = value is None or value is False or value in ([], {})  # 0 may be a setting
+            if not unset and not name.startswith("_"):
                 raise self.refused(name, "the field is unknown and might change the model's logits")
 
     def refused(self, name: str, reason: str) -> UserError:
-        """The error that names a field and its value."""
+        """An error that names a field, its value and the reason."""
         return UserError(f"{self.where}: {self._section}{name} = {self._values[name]!r} is not supported ({reason})")
 
 
@@ -126,17 +127,17 @@ def _is_number(value: Any) -> bool:
 def rotary(
     f: Fields, rope: Fields | None, theta: float = 1e4, share: float | None = None, interleaved: bool = False
 ) -> Rotary:
-    """The rotary embedding of a section of rotary settings; read as transformers reads it.
+    """The rotary embedding of a section of rotary settings, read as transformers reads it.
 
     Args:
-      f: the config around it; transformers 4 kept the base and the original length there.
-      rope: the section.
+      f: the whole config, in which transformers 4 keeps the base and the original length.
+      rope: the section; None: there is none.
       theta: the family's default base.
-      share: the family's default share of a head that is rotated; None: it rotates whole heads only.
-      interleaved: of `Rotary`.
+      share: the fraction of a head that the family rotates by default; None: it always rotates whole heads.
+      interleaved: see `Rotary`.
 
     Raises:
-      UserError: an unknown scaling or setting of it, or one missing.
+      UserError: the scaling or one of its settings is unknown, or a setting is missing.
     """
     rope = rope or Fields({}, f.where)
     asked = rope.number("partial_rotary_factor", f.number("partial_rotary_factor", None))
@@ -147,7 +148,7 @@ def rotary(
         "share": asked or share or 1.0,
         "interleaved": interleaved,
     }
-    kind = rope.get("rope_type", rope.get("type", "default"))  # its new and its old name
+    kind = rope.get("rope_type", rope.get("type", "default"))  # the names in transformers 5 and 4
     if not isinstance(kind, str) or kind not in _SCALINGS:
         raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
     result = _SCALINGS[kind](f, rope, common)
@@ -158,7 +159,7 @@ def rotary(
 
 
 def _original_length(f: Fields, rope: Fields) -> int:
-    """For how many positions the model was made before its rotary embedding was stretched."""
+    """The number of positions that the model was trained for before its rotary embedding was scaled."""
     inner, outer = (section.number("original_max_position_embeddings", None) for section in (rope, f))
     return outer or inner or f.number("max_position_embeddings")
 
@@ -228,7 +229,7 @@ _SCALINGS = {
 
 
 def check_turned(f: Fields, rope: Rotary, head_width: int) -> None:
-    """UserError unless a rotary embedding turns pairs of a head's channels, and has a divisor for each pair."""
+    """UserError unless an even number of a head's channels is rotated, and LongRoPE has a divisor for each pair."""
     turned = int(head_width * rope.share)
     if turned % 2 or not 0 < turned <= head_width:
         heads = f"each head's {head_width} (head_dim, or hidden_size / num_attention_heads)"

@@ -1,4 +1,4 @@
-"""Weights out: a trained model as a Hugging Face directory, or its adapters as PEFT reads them."""
+"""Writes a trained model as a Hugging Face directory, or its adapters in PEFT's format."""
 
 import dataclasses
 import json
@@ -22,14 +22,14 @@ from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.pretrained.safetensors_files import SHARD_BYTES, ShardWriter
 
-# Trained parameters by our names ("blocks.q", "blocks.q_lora_a", ...), stacked over layers, in our layouts. A mapping,
-# since it may read them only when they are asked for.
+# Trained parameters by our names ("blocks.q", "blocks.q_lora_a", ...), stacked over layers, in our layouts. It is a
+# mapping, and no dict, so that it may read each parameter when it is used.
 Trained = Mapping[str, np.ndarray]
 
-# Of a Hugging Face directory, besides weights: configs, tokenizers, chat templates, and what a licence wants passed on.
+# Files of a Hugging Face directory besides weights: configs, tokenizers, chat templates and licences.
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "LICENSE*", "NOTICE*", "USE_POLICY*")
 
-_BLOCK = 1 << 24  # numbers read at once
+_BLOCK = 1 << 24  # numbers read at a time
 
 
 def write_merged(
@@ -40,18 +40,24 @@ def write_merged(
     dtype: str | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
-    """Writes the whole model: the base's tensors with what was trained put in their place or added to them.
+    """Writes a whole model: the base's tensors, with trained parameters in their place or adapters added to them.
 
-    A projection W with an adapter becomes W + lora_scale * A B, computed in float32. Beyond the parameter that
-    `trained` gives, some rows of one tensor are in memory at a time.
+    A projection W with an adapter becomes W + lora_scale * A B, computed in float32. Besides one trained parameter,
+    only some rows of one tensor are in memory at a time.
 
     Args:
-      trained: adapters, or (full fine-tuning) the parameters themselves.
+      trained: adapters, or the parameters themselves after full fine-tuning.
       lora_scale: alpha / rank.
-      dtype: of all tensors; None: each as the base stores it (a GGUF file's become float32).
+      folder: an existing folder for the files.
+      dtype: the dtype of all tensors; None: that of the base's tensors (float32 for a GGUF file).
+      shard_bytes: the largest size of a file.
 
     Returns:
-      Names of the weight files.
+      The names of the weight files.
+
+    Raises:
+      UserError: the disk has too little free space.
+      ValueError: `trained` has a parameter that the model lacks.
     """
     _check_names(pretrained, trained)
     source = pretrained.source
@@ -76,7 +82,7 @@ def write_merged(
 
 
 class _Change:
-    """What training did to a parameter: (the base's rows, layer, which rows) -> new rows, as Hugging Face has them."""
+    """The effect of training on a parameter: (the base's rows, layer, which rows) -> new rows, in the base's layout."""
 
     def __init__(self, trained: Trained, parameter: str, transposed: bool, lora_scale: float):
         self._whole = trained.get(parameter)
@@ -103,13 +109,18 @@ def write_adapter(
     revision: str | None,
     dtype: str | None = None,
 ) -> None:
-    """Writes adapters as PEFT's LoraConfig has them: adapter_config.json and adapter_model.safetensors.
+    """Writes adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
 
     Args:
       trained: adapters only.
       lora_scale: alpha / rank.
-      base: where PEFT finds the base model; revision: of a hub id.
-      dtype: None: float32, as trained.
+      folder: an existing folder for the files.
+      base: the path or hub id by which PEFT finds the base model.
+      revision: the revision of a hub id.
+      dtype: the dtype of all tensors; None: float32, as trained.
+
+    Raises:
+      ValueError: `trained` has a parameter that the model lacks.
     """
     _check_names(pretrained, trained)
     modules = _adapted_modules(pretrained, trained)
@@ -143,11 +154,12 @@ def write_adapter(
 
 @dataclasses.dataclass
 class _Adapted:
-    """A module with adapters: of one projection, or of several that the family fuses into it (Phi-3's qkv_proj).
+    """A module with the adapters of its projection, or of several fused projections (Phi-3's qkv_proj).
 
     Attributes:
-      name: of its weight, with "{}" for the layer.
-      parts: A [L, i, R], B [L, R, o] and the rows of the module's output that they change; None: all.
+      name: the name of its weight, with "{}" for the layer.
+      parts: for each projection A [L, i, R], B [L, R, o] and the rows of the module's output that they change; None:
+        all rows.
     """
 
     name: str
@@ -158,7 +170,7 @@ class _Adapted:
         return sum(a.shape[-1] for a, _, _ in self.parts)
 
     def adapter(self, layer: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """One adapter for all parts: their As below one another, [rank, i], and their Bs apart, [rows, rank]."""
+        """One adapter for all parts, A [rank, i] and B [rows, rank]: their As stacked, their Bs block-diagonal."""
         together, at = np.zeros((rows, self.rank), np.float32), 0
         for _, b, span in self.parts:
             columns = slice(at, at := at + b.shape[1])
@@ -177,7 +189,7 @@ def _adapted_modules(pretrained: Pretrained, trained: Trained) -> list[_Adapted]
 
 
 def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str]:
-    """Which modules PEFT adapts: by their last names, or in full where another module (of a vision part) shares one."""
+    """The modules that PEFT adapts: their last names, or full names if another module (of a vision part) shares one."""
     ours = {name for pattern in patterns for name in _tensor_names(pretrained, pattern)}
     last = {_last_name(name) for name in ours}
     others = {_last_name(name) for name in pretrained.source.names if name not in ours}
@@ -185,7 +197,7 @@ def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str
 
 
 def _module(tensor: str) -> str:
-    """Where transformers' model has the module of a weight; a model with vision keeps its text part one level down."""
+    """The path of a weight's module in transformers' model, in which a text part beside a vision part is nested."""
     return re.sub(r"^(model\.)?language_model\.(model\.)?", "model.language_model.", tensor.removesuffix(".weight"))
 
 
@@ -194,11 +206,11 @@ def _last_name(tensor: str) -> str:
     return _module(tensor).rpartition(".")[2]
 
 
-def write_papers(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
-    """Puts config, tokenizer, chat template and licence beside merged weights.
+def write_metadata_files(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
+    """Writes config, tokenizer, chat template and licence beside merged weights.
 
-    From a Hugging Face directory they are copied byte for byte, but for the type in config.json if it is another. A
-    GGUF file has none: config and tokenizer are those that we read out of it.
+    The files of a Hugging Face directory are copied byte for byte, except that `dtype` is entered in config.json. For
+    a GGUF file, config and tokenizer are written as read from its metadata.
     """
     config_file = folder / "config.json"
     if isinstance(pretrained.source, GGUF):
@@ -215,39 +227,39 @@ def write_papers(pretrained: Pretrained, folder: Path, dtype: str | None = None)
 
 
 def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """A config.json, or a part of it, that says `dtype`: transformers 5 calls the field so, 4 "torch_dtype"."""
+    """A config.json, or a section of it, with `dtype` entered; transformers 4 calls the field "torch_dtype"."""
     names = [name for name in ("dtype", "torch_dtype") if name in config] or ["dtype"]
     inner = {name: _with_dtype(part, dtype) for name, part in config.items() if name == "text_config"}
     return config | inner | dict.fromkeys(names, dtype)
 
 
 def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor]]:
-    """The model's parameters and where they are stored: a tied head, where a file holds it too, is the embedding."""
+    """The model's parameters and where they are stored. A file may store a tied head, too; it equals the embedding."""
     names = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
     found = [(name, pretrained.weight_map[name]) for name in names]
     return found + ([("embedding", pretrained.weight_map["head"])] if pretrained.config.tied_head else [])
 
 
 def _check_names(pretrained: Pretrained, trained: Trained) -> None:
-    """Nothing that was trained may be left out."""
+    """ValueError if `trained` has a parameter that the model lacks, which would be left out."""
     bases = {name.removesuffix("_lora_a").removesuffix("_lora_b") for name in trained}
     if unknown := bases - {name for name, _ in _parameters(pretrained)}:
         raise ValueError(f"{sorted(unknown)}: trained, but not of this model")
 
 
 def _blocks(shape: tuple[int, ...]) -> list[slice]:
-    """Rows of a tensor, some at a time: of an embedding, a copy or two take gigabytes."""
+    """Slices of a tensor's rows, of about _BLOCK numbers each: a copy of a whole embedding may take gigabytes."""
     count, *inner = shape or (1,)
     step = max(1, _BLOCK // max(1, math.prod(inner)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _target_dtype(stored: np.dtype, dtype: str | None) -> np.dtype:
-    """Integers stay integers."""
+    """The dtype in which a tensor is written; integers keep theirs."""
     return np.dtype(dtype) if dtype and stored.kind not in "iu" else stored
 
 
 def _tensor_names(pretrained: Pretrained, pattern: str) -> list[str]:
-    """The tensors that hold a parameter, layer by layer; none if the model lacks it."""
+    """The names of the tensors that hold a parameter, layer by layer; empty if the source lacks them."""
     names = [pattern.format(layer) for layer in range(pretrained.config.layers if "{}" in pattern else 1)]
     return [name for name in names if name in pretrained.source.names]

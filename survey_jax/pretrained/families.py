@@ -1,4 +1,4 @@
-"""Hugging Face config.json and weight names <-> ours, a short function a family."""
+"""The model families: a function each that turns a config.json into our config and map of weight names."""
 
 import dataclasses
 import math
@@ -16,15 +16,19 @@ Family = tuple[DecoderConfig, WeightMap]
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
-def decoder_config(hf: Mapping[str, Any], where: str) -> Family:
-    """A config.json (of transformers 4 or 5) -> our config and its table of weight names.
+def decoder_config(hf: Any, where: str) -> Family:
+    """Reads a config.json, written by transformers 4 or 5.
 
     Args:
+      hf: what the file holds: an object, if it is a config.json.
       where: the file's name, for messages.
 
+    Returns:
+      The decoder's config, and where the family's checkpoints store its parameters.
+
     Raises:
-      UserError: an architecture that is not supported; a field that is missing, that has a value which is not
-        supported, or that is unknown and not plainly harmless.
+      UserError: the architecture is not supported; or a field is missing, has an unsupported value, or is unknown and
+        not in `config_json.HARMLESS`.
     """
     if not isinstance(hf, Mapping):
         raise UserError(f"{where}: expected a JSON object, not {hf!r:.40}")
@@ -58,7 +62,7 @@ def _qwen3(f: Fields) -> Family:
 
 
 def _qwen_kinds(f: Fields) -> list[LayerKind]:
-    """Layers from max_window_layers on slide, if any do."""
+    """With use_sliding_window, the layers from max_window_layers on have a window."""
     rope, first = rotary(f, _rope(f)), f.count("max_window_layers", 28, least=0)
     window = f.window(absent=4096)
     window = window if f.get("use_sliding_window") else None
@@ -67,14 +71,14 @@ def _qwen_kinds(f: Fields) -> list[LayerKind]:
 
 
 def _mistral(f: Fields) -> Family:
-    """Ministral too: with layer_types, some layers slide; without, all do where there is a window."""
+    """Mistral and Ministral: if there is a window, the layers that layer_types names have it; without it, all."""
     rope, window = rotary(f, _rope(f)), f.window(absent=4096)
     slides = _slides(f, lambda layer: window is not None)
     return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), LLAMA
 
 
 def _cwm(f: Fields) -> Family:
-    """Code World Model: a Llama 3 whose layers slide but for every fourth."""
+    """Code World Model: a Llama 3 with a window in three of four layers."""
     rope, window = rotary(f, _rope(f) or f["rope_scaling"], theta=1e6), f.count("sliding_window")
     slides = _slides(f, lambda layer: layer % 4 != 0)
     return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), LLAMA
@@ -87,7 +91,7 @@ def _seed_oss(f: Fields) -> Family:
 
 
 def _smollm3(f: Fields) -> Family:
-    """Every fourth layer knows no positions, and slides if anything does."""
+    """Every fourth layer has no positions, and is the one with a window if there is any."""
     rope, every = rotary(f, _rope(f), theta=2e6), f.count("no_rope_layer_interval", 4)
     layers = range(f.count("num_hidden_layers"))
     turned = f.get("no_rope_layers") or [(layer + 1) % every != 0 for layer in layers]  # 1 = has positions
@@ -119,7 +123,7 @@ def _phi3(f: Fields) -> Family:
 
 
 def _glm4(f: Fields) -> Family:
-    """GLM-4-0414: norms before and after, gate and up fused, half of each head rotated in interleaved pairs."""
+    """GLM-4-0414: norms before and after attention and feed-forward, gate and up fused, half of each head rotated."""
     rope = rotary(f, _rope(f), share=0.5, interleaved=True)
     biases = ("q", "k", "v") if f.get("attention_bias", True) else ()
     head_width = f.count("head_dim", 128)
@@ -143,7 +147,7 @@ def _olmo2(f: Fields) -> Family:
 
 
 def _olmo3(f: Fields) -> Family:
-    """Layers slide but for every fourth; scaled rotary settings are for those that do not."""
+    """Three of four layers have a window; scaled rotary settings apply to the others only."""
     full, local = _two_rotaries(f, 5e5, 5e5, "rope_theta")
     slides = _slides(f, lambda layer: (layer + 1) % 4 != 0)
     return _decoder(f, _alternating(slides, full, local, f.count("sliding_window", 4096)), **_olmo(f)), POST_NORMS
@@ -154,7 +158,7 @@ def _olmo(f: Fields) -> dict[str, Any]:
 
 
 def _exaone4(f: Fields) -> Family:
-    """With a window, layers slide but for every n-th, and those know no positions."""
+    """If there is a window, every n-th layer (4 by default) has none, and no positions."""
     rope, window = rotary(f, _rope(f)), f.window(absent=4096)
     every = f.get("sliding_window_pattern", 4)
     if isinstance(every, str):
@@ -205,9 +209,9 @@ def _gemma3(f: Fields) -> Family:
 
 
 def _gemmas(f: Fields) -> dict[str, Any]:
-    """What all Gemmas share."""
+    """Settings that all Gemmas share."""
     f.only("attention_bias", False)
-    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")  # the first was meant as the second; so transformers reads it
+    f.only("hidden_act", "gelu", "gelu_pytorch_tanh")  # transformers reads the first as the second
     f.only("hidden_activation", "gelu_pytorch_tanh")
     f.only("use_bidirectional_attention", False)
     return {
@@ -246,7 +250,13 @@ _MISTRAL_TEXT = {
 
 
 def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str) -> Callable[[Fields], Family]:
-    """The text decoder of a checkpoint that also reads images; its other tensors are left alone."""
+    """A family whose checkpoints hold a vision part, too, of which only the text decoder is read.
+
+    Args:
+      model_type: the family of the text decoder.
+      defaults: the values of fields that its config leaves out.
+      image_fields: fields that concern images only.
+    """
 
     def family(f: Fields) -> Family:
         f.ignore("vision_config", "image_token_index", "image_token_id", *image_fields)
@@ -263,7 +273,7 @@ def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str)
 
 
 def _decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderConfig:
-    """A Llama, but for its layers' kinds and what is special."""
+    """The config of a Llama with these kinds of layer, and with the settings `special` in place of Llama's."""
     heads, width = f.count("num_attention_heads"), f.count("hidden_size")
     if "activation" not in special:
         f.only("hidden_act", "silu")
@@ -301,16 +311,16 @@ def _mlp_biases(f: Fields) -> tuple[str, ...]:
 
 
 def _rope(f: Fields) -> Fields | None:
-    """Rotary settings: `rope_scaling` of transformers 4, `rope_parameters` of 5."""
+    """The rotary settings: `rope_scaling` in transformers 4, `rope_parameters` in 5."""
     new = f.section("rope_parameters")
     return f.section("rope_scaling") or new
 
 
 def _two_rotaries(f: Fields, theta: float, local_theta: float, local_field: str) -> tuple[Rotary, Rotary]:
-    """Of layers that see everything, and of sliding ones."""
+    """The rotary embeddings of layers without and with a window."""
     new, old = f.section("rope_parameters"), f.section("rope_scaling")
     if new is not None:
-        f.ignore(local_field)  # each section has a base of its own
+        f.ignore(local_field)  # each section has its own base
         sections = [new.needed_section(kind) for kind in _LAYER_TYPES]
         full, local = (rotary(f, section, section.number("rope_theta")) for section in sections)
         new.finish()
@@ -323,7 +333,7 @@ def _same(f: Fields, kind: LayerKind) -> list[LayerKind]:
 
 
 def _uniform(f: Fields) -> list[LayerKind]:
-    """All layers see everything."""
+    """All layers alike, without a window."""
     return _same(f, LayerKind(rotary(f, _rope(f))))
 
 
@@ -332,7 +342,7 @@ def _alternating(slides: list[bool], full: Rotary, local: Rotary, window: int) -
 
 
 def _slides(f: Fields, default: Callable[[int], bool]) -> list[bool]:
-    """Which layers slide: as the file lists them, or by the family's rule."""
+    """Which layers have a window: as layer_types lists them, else by the family's rule."""
     layers, listed = f.count("num_hidden_layers"), f.get("layer_types")
     if listed is None:
         return [bool(default(layer)) for layer in range(layers)]

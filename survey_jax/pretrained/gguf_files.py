@@ -1,4 +1,4 @@
-"""GGUF files seen as Hugging Face models: the config, and float32 tensors under Hugging Face names and layouts."""
+"""GGUF files read as Hugging Face models: a config, and float32 tensors with Hugging Face's names and layouts."""
 
 import math
 import re
@@ -46,7 +46,7 @@ _ROPE_FACTORS = "rope_freqs.weight"
 
 
 class GGUF:
-    """A GGUF file of a supported architecture (a key of _LAYERS). Opening reads the header; tensors are read on demand.
+    """A GGUF file of a supported architecture (a key of _LAYERS). Opening reads its header, `read` its tensors.
 
     Attributes:
       path: the file.
@@ -54,7 +54,7 @@ class GGUF:
       names: Hugging Face names of its tensors.
 
     Raises:
-      UserError: missing, truncated or not a GGUF file; an unknown architecture, tensor or quantisation.
+      UserError: the file is missing, truncated or not GGUF; or its architecture, a tensor or a quantisation is unknown.
     """
 
     def __init__(self, path: Path | str):
@@ -72,7 +72,7 @@ class GGUF:
         self._tensors = {self._hf_name(s.name): s for s in stored if s is not self._rope_factors}
 
     def header(self) -> bytes:
-        """The file up to its first tensor: all metadata, the tokenizer's vocabulary included."""
+        """The bytes before the first tensor: all metadata, including the tokenizer's vocabulary."""
         with self.path.open("rb") as file:
             return file.read(min((s.offset for s in self._tensors.values()), default=-1))
 
@@ -89,10 +89,10 @@ class GGUF:
         return np.dtype(np.float32)
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """A tensor, or a part of it, in Hugging Face's layout: float32, perhaps read-only.
+        """The part of a tensor that `index` selects (see `TensorSource.read`), float32, perhaps read-only.
 
-        Only the rows asked for are dequantised. Llama's query and key rows, which GGUF interleaves for its rotary
-        embedding, are put back in order; the one that GGUF adds to Gemma's norm weights is taken off.
+        Only the selected rows are dequantised. Two changes that GGUF makes are undone: the query and key rows of Llama
+        are interleaved for its rotary embedding, and Gemma's norm weights have 1 added.
         """
         stored = self._tensors[name]
         rows, *columns = index or (slice(None),)
@@ -106,10 +106,10 @@ class GGUF:
         return values
 
     def config(self) -> dict[str, Any]:
-        """The model's config in the form of a Hugging Face config.json (transformers 4 spelling of the rotary fields).
+        """The model's config as a Hugging Face config.json would have it (rotary fields as in transformers 4).
 
         Raises:
-          UserError: a field is missing, or says something that changes logits and is not supported.
+          UserError: a field is missing or has an unsupported value.
         """
         width, heads = self._integer("embedding_length"), self._integer("attention.head_count")
         head_width = self._integer("attention.key_length", width // heads)
@@ -150,7 +150,7 @@ class GGUF:
         return self._llama(config) | kind | {"use_sliding_window": False}
 
     def _gemma2(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Every other layer slides, which the file does not tell."""
+        """Every second layer has a window, which the file does not say."""
         layers, base = config["num_hidden_layers"], self._field("rope.freq_base", 1e4)
         return {
             "model_type": "gemma2",
@@ -171,7 +171,7 @@ class GGUF:
         return config["hidden_size"] // config["num_attention_heads"] if by_width else config["head_dim"]
 
     def _gemma3(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The file tells neither the layer pattern nor the local rotary base: they are Gemma 3's."""
+        """Files may lack the layers' pattern and the local rotary base; the defaults are Gemma 3's."""
         layers, pattern = config["num_hidden_layers"], self._integer("attention.sliding_window_pattern", 6)
         base = self._field("rope.freq_base", 1e6)
         # The 27B model alone (62 layers) scales queries by width / heads instead of by its head width.
@@ -194,7 +194,7 @@ class GGUF:
     def _rope_scaling(self, base: float, head_width: int) -> dict[str, Any] | None:
         if self._rope_factors is not None:
             return self._llama3_scaling(self._dequantise(self._rope_factors), base, head_width)
-        kind = self._field("rope.scaling.type", "linear")  # llama.cpp's own default, with factor 1
+        kind = self._field("rope.scaling.type", "linear")  # llama.cpp's default, with factor 1
         factor = self._field("rope.scaling.factor", self._field("rope.scale_linear", 1.0))
         if kind == "none" or (kind == "linear" and factor in (0, 1)):
             return None
@@ -203,7 +203,7 @@ class GGUF:
         return {"rope_type": "linear", "factor": factor}
 
     def _llama3_scaling(self, factors: np.ndarray, base: float, head_width: int) -> dict[str, Any]:
-        """Llama 3.1's scaling is stored as a divisor per frequency [head_width / 2]; tells its parameters from them."""
+        """Recovers the parameters of Llama 3.1's scaling, which GGUF stores as a divisor of each frequency."""
         factor, low, high, length = float(factors.max()), 1.0, 4.0, 8192
         turns = length * base ** (-np.arange(0, head_width, 2) / head_width) / (2 * math.pi)
         smooth = np.clip((turns - low) / (high - low), 0, 1)
@@ -219,7 +219,7 @@ class GGUF:
         }
 
     def _row_order(self, stored: Stored) -> np.ndarray | None:
-        """Stored rows in Hugging Face's order, where they differ: [head, pair, half] -> [head, half, pair]."""
+        """The stored rows in Hugging Face's order ([head, half, pair] for [head, pair, half]); None: no difference."""
         part = stored.name.rpartition("attn_")[2]
         if self.architecture != "llama" or part not in ("q.weight", "k.weight"):
             return None
@@ -229,7 +229,7 @@ class GGUF:
         return np.arange(stored.shape[0]).reshape(heads, -1, 2).swapaxes(1, 2).reshape(-1)
 
     def _dequantise(self, stored: Stored, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
-        # Mapped only while it is read: what is mapped counts as memory of the process.
+        # Mapped only while it is read, because mapped pages count as memory of the process.
         data: np.ndarray = np.memmap(self.path, np.uint8, "r", stored.offset, stored.size)
         if len(stored.shape) > 1:
             data = data.reshape(stored.shape[0], -1)[rows]
@@ -264,7 +264,7 @@ class GGUF:
 
 
 def _check_kinds(path: Path, stored: list[Stored]) -> None:
-    """Tries each quantisation on one zero block, so that an unsupported one is refused before any work is done."""
+    """Raises UserError for a quantisation that the gguf package cannot read, by trying each on a block of zeros."""
     for kind, name in {s.kind: s.name for s in reversed(stored)}.items():
         try:
             gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)

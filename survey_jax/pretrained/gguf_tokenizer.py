@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes, built with the tokenizers package alone."""
+"""Builds the tokenizer that a GGUF file describes, with the tokenizers package (transformers would need torch)."""
 
 from collections.abc import Sequence
 
@@ -30,10 +30,10 @@ _SPLIT = (
 
 
 def gguf_tokenizer(file: GGUF) -> transformers.PreTrainedTokenizerFast:
-    """Builds the tokenizer; `tokenizer(text)` adds the beginning-of-text token iff the file says so.
+    """Builds the tokenizer; `tokenizer(text)` adds the beginning-of-text token if the file says so.
 
     Raises:
-      UserError: no vocabulary, a duplicate in it, or a kind of tokenizer that is not supported.
+      UserError: the file has no vocabulary, one with duplicates, or a kind of tokenizer that is not supported.
     """
     tokens = _field(file, "tokens")
     if len(set(tokens)) != len(tokens):
@@ -55,7 +55,7 @@ def gguf_tokenizer(file: GGUF) -> transformers.PreTrainedTokenizerFast:
 
 
 def _byte_level(file: GGUF, tokens: list[str]) -> Tokenizer:
-    """Byte-level BPE with the merges in the file; `tokenizer.ggml.pre` names how text is cut into words first."""
+    """Byte-level BPE with the file's merges; `tokenizer.ggml.pre` names how text is first divided into words."""
     pre = file.metadata.get("tokenizer.ggml.pre", "default")
     whole_words = pre in _LLAMA3
     by_regex = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -89,7 +89,7 @@ def _byte_level(file: GGUF, tokens: list[str]) -> Tokenizer:
 
 
 def _sentencepiece(file: GGUF, tokens: list[str]) -> Tokenizer:
-    """SentencePiece BPE: spaces become U+2581, unknown characters bytes, and merges follow from the pieces' scores."""
+    """SentencePiece BPE: spaces become U+2581, unknown characters become bytes, merges follow from scores."""
     types = _types(file, tokens)
     pieces = [token if types[i] != _USER_DEFINED else _spaces(token) for i, token in enumerate(tokens)]
     merges = merges_from_scores(pieces, _per_token(file, tokens, "scores", _field(file, "scores")), types)
@@ -107,10 +107,11 @@ def _sentencepiece(file: GGUF, tokens: list[str]) -> Tokenizer:
 
 
 def merges_from_scores(pieces: Sequence[str], scores: np.ndarray, types: np.ndarray) -> list[tuple[str, str]]:
-    """Every way to join two normal pieces into a third, the best-scored result first.
+    """All pairs of normal pieces that join into a third, ordered by the score of the third, best first.
 
-    SentencePiece joins whichever neighbours make the best piece; a ranked list of merges does the same. Ways to make
-    the same piece are ranked by the length of their left part, longest first, as Hugging Face's converter does.
+    SentencePiece joins the neighbours that make the piece with the best score; a ranked list of merges does the same.
+    Pairs that make the same piece are ordered by the length of their left part, longest first, as in Hugging Face's
+    converter.
     """
     normal = [i for i in np.argsort(-scores, kind="stable") if types[i] == _NORMAL]
     known = {pieces[i] for i in normal}
@@ -124,13 +125,13 @@ def merges_from_scores(pieces: Sequence[str], scores: np.ndarray, types: np.ndar
 
 
 def _add_tokens(file: GGUF, tokens: list[str], tokenizer: Tokenizer, special: set[str]) -> None:
-    """Control and unknown tokens, and those that users defined, are found whole in a text and never taken apart."""
+    """Adds control, unknown and user-defined tokens, which the tokenizer finds whole and never divides."""
     types = _types(file, tokens)
     sentencepiece = _field(file, "model") == "llama"
     added = []
     for i in np.flatnonzero(np.isin(types, (_UNKNOWN, _CONTROL, _USER_DEFINED))):
         if types[i] == _USER_DEFINED and tokens[i] not in special:
-            # Runs of spaces are such tokens in Gemma: they must be looked for after spaces became U+2581.
+            # In Gemma, runs of spaces are such tokens: they must be searched for after spaces have become U+2581.
             runs = sentencepiece and " " in tokens[i]
             added.append(AddedToken(_spaces(tokens[i]) if runs else tokens[i], normalized=runs, special=False))
         else:
@@ -141,14 +142,14 @@ def _add_tokens(file: GGUF, tokens: list[str], tokenizer: Tokenizer, special: se
 
 
 def _wants_bos(file: GGUF, kind: str) -> bool:
-    """llama.cpp's defaults for files that do not say."""
+    """Whether a beginning-of-text token is added by files that do not say, as llama.cpp does it."""
     return kind == "llama" or file.metadata.get("tokenizer.ggml.pre") in _LLAMA3
 
 
 def _post_processor(
     file: GGUF, tokenizer: Tokenizer, special: dict[str, str | None], default_bos: bool
 ) -> processors.PostProcessor:
-    """Adds the tokens of beginning and end, as the file says."""
+    """Adds the beginning-of-text and end-of-text tokens that the file asks for."""
     parts = {"bos_token": default_bos, "eos_token": False}
     wanted = {
         name: token

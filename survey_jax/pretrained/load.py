@@ -1,4 +1,4 @@
-"""Weights in: a Hugging Face directory, a hub id or a GGUF file becomes a sharded model."""
+"""Loads pretrained weights into a sharded model; each process reads only the parts that its devices hold."""
 
 import dataclasses
 import math
@@ -17,17 +17,17 @@ from survey_jax.model.quantize import kind_of
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.pretrained.safetensors_files import TensorSource
 
-CHUNK = 1 << 20  # numbers read and converted at a time: what loading needs besides the arrays' own parts
+CHUNK = 1 << 20  # numbers read and converted at a time, which is the memory that loading needs besides the arrays
 _ALIGNMENT = 64  # bytes
 
 Range = tuple[int, int]  # first, last + 1
-Box = tuple[Range, ...]  # part of an array: a range an axis
+Box = tuple[Range, ...]  # part of an array: a range for each axis
 Encode = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """An array to make."""
+    """Shape, dtype and sharding of an array that is to be loaded."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -36,13 +36,13 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What it is made from.
+    """The stored tensors from which an array is loaded.
 
     Attributes:
-      tensors: names; several are layers, stacked along a first axis of the targets.
-      rows: of each tensor, those that belong to the targets.
-      stacked: whether the targets have the layer axis.
-      transposed: whether the targets have a tensor's rows as their last axis, not as the first after the layers'.
+      tensors: their names, one for each layer if `stacked`.
+      rows: the rows of each tensor that belong to the array.
+      stacked: whether the array has a leading layer axis.
+      transposed: whether a tensor's rows are the array's last axis, instead of the first after the layers.
     """
 
     tensors: Sequence[str]
@@ -54,11 +54,13 @@ class Origin:
 def load(
     source: TensorSource, origin: Origin, targets: Sequence[Target], encode: Encode, block: int = 1
 ) -> list[jax.Array]:
-    """Reads tensors into the targets; of each, only what this process's devices hold.
+    """Loads arrays from the same tensors; only the parts that this process's devices hold are read.
 
     Args:
-      encode: rows of a tensor, [r, ...], -> for each target the part made from them, its first axis again the rows.
-      block: how many columns of a tensor make one of a target; 0: `encode` needs whole rows.
+      origin: the tensors.
+      targets: one array, or the codes and scales of a quantised parameter.
+      encode: rows of a tensor [r, ...] -> the corresponding part of each target, with the rows as its first axis.
+      block: how many columns of a tensor become one column of a target; 0: `encode` needs whole rows.
     """
     parts = [
         {box: _empty([last - first for first, last in box], target.dtype) for box in _places(target)}
@@ -81,7 +83,7 @@ def load(
 
 
 def _empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An array that begins at a multiple of 64 bytes: such a one jax's CPU devices take as it is, without a copy."""
+    """An array that begins at a multiple of 64 bytes, which jax's CPU devices use without a copy."""
     size = math.prod(shape) * dtype.itemsize
     room = np.empty(size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
@@ -89,7 +91,7 @@ def _empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
 
 
 def _places(target: Target) -> dict[Box, list[jax.Device]]:
-    """The parts that this process's devices hold, and which hold each."""
+    """The parts of an array that this process's devices hold, and the devices that hold each."""
     places: dict[Box, list[jax.Device]] = {}
     for device, index in target.sharding.addressable_devices_indices_map(target.shape).items():
         assert index is not None
@@ -99,7 +101,7 @@ def _places(target: Target) -> dict[Box, list[jax.Device]]:
 
 
 def _extent(origin: Origin, boxes: Sequence[Box]) -> tuple[Range, Range]:
-    """The rows and columns of a tensor that cover some parts of targets."""
+    """The smallest ranges of a tensor's rows and columns that contain some parts (`boxes`) of the targets."""
     inner = [box[1:] if origin.stacked else box for box in boxes]
     inner = [box[-1:] + box[:-1] if origin.transposed else box for box in inner]  # as stored: rows first
     columns = [box[1] for box in inner if len(box) > 1] or [(0, 1)]
@@ -108,7 +110,7 @@ def _extent(origin: Origin, boxes: Sequence[Box]) -> tuple[Range, Range]:
 
 
 def _placed(origin: Origin, made: np.ndarray, layer: int, row: int, column: int) -> tuple[np.ndarray, Box]:
-    """What was made of a tensor from a row and a column on: in the target's layout, and where it lies there."""
+    """A part of a target (`made` from a tensor's values at `row` and `column`) in its layout, and its place there."""
     start = (row, column, 0)
     where = tuple((a, a + n) for a, n in zip(start, made.shape, strict=False))
     if origin.transposed:
@@ -117,7 +119,7 @@ def _placed(origin: Origin, made: np.ndarray, layer: int, row: int, column: int)
 
 
 def _paste(value: np.ndarray, where: Box, buffer: np.ndarray, box: Box) -> None:
-    """Copies what `value`, which lies at `where` in the whole array, shares with `buffer`, which lies at `box`."""
+    """Copies the overlap of two parts of an array, from `value` at `where` to `buffer` at `box`."""
     shared = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(where, box, strict=True)]
     if all(a < b for a, b in shared):
         target = tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(shared, box, strict=True))
@@ -126,7 +128,7 @@ def _paste(value: np.ndarray, where: Box, buffer: np.ndarray, box: Box) -> None:
 
 
 def _on_devices(target: Target, buffers: dict[Box, np.ndarray]) -> jax.Array:
-    """Hands the parts over, and waits for each so that it can be let go of."""
+    """Puts the parts onto their devices one by one, so that the host's memory of each is freed before the next."""
     singles = []
     for box, devices in _places(target).items():
         part = buffers.pop(box)
@@ -138,15 +140,16 @@ def _on_devices(target: Target, buffers: dict[Box, np.ndarray]) -> jax.Array:
 def load_model(
     pretrained: Pretrained, abstract: Decoder, mesh: jax.sharding.Mesh, *, frozen_dtype: str, trainable: type, seed: int
 ) -> Decoder:
-    """Fills an abstract model: each device's part is read from the file straight into its shard.
+    """Fills an abstract model with a checkpoint's weights; each device's part is read straight into its shard.
 
     Args:
-      frozen_dtype: of parameters that are neither trained nor quantised.
-      trainable: the Variable type that training updates; those are float32.
-      seed: of adapters' initial values.
+      abstract: from `abstract_model`.
+      frozen_dtype: the dtype of parameters that are neither trained nor quantised.
+      trainable: the Variable type that training updates; such parameters are float32.
+      seed: seed of the adapters' initial values.
 
     Raises:
-      UserError: a tensor missing, of another shape, or one that the architecture does not account for.
+      UserError: a tensor is missing, has another shape, or is not used by the architecture.
     """
     graphdef, state = nnx.split(abstract)
     variables, arrays = (
@@ -180,18 +183,18 @@ def load_model(
 
 
 def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
-    """Every tensor of the file must be used: one that is not (a bias, say) would change the logits."""
+    """UserError if the file has a tensor that is not used: a bias, say, would change the logits."""
     at = pretrained.weight_map
     used = {at[p].name.format(i) for p in parameters for i in range(pretrained.config.layers)}
     used |= {at["head"].name} if pretrained.config.tied_head else set()
     unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(at.ignored)]
-    unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases stored it in vain
+    unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases store it, unused
     if unknown:
         raise UserError(f"{pretrained.path}: tensor {sorted(unknown)[0]} ({len(unknown)} in all) is not supported")
 
 
 def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin:
-    """Where a parameter of this shape is stored, after a check that it is there as it should be."""
+    """Where a parameter of this shape is stored. UserError if a tensor is missing or has another shape or dtype."""
     entry = pretrained.weight_map[name]
     stacked = "{}" in entry.name
     inner = shape[1:] if stacked else shape
@@ -204,5 +207,5 @@ def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin
         found = pretrained.source.shape(tensor)
         if found[1:] != inner[1:] or (found[0] < last if entry.rows else found[0] != last):
             raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {inner}")
-        pretrained.source.dtype(tensor)  # refuses what is no plain number
+        pretrained.source.dtype(tensor)  # raises UserError for an unsupported one
     return Origin(tensors, (first, last), stacked, entry.transposed)

@@ -18,15 +18,28 @@ if TYPE_CHECKING:
     import transformers  # takes half a second: only where a tokenizer is built
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
-_HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own form
+_HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own format
 _ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --config.model.weights=DIR"
-_TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")  # the config, too: it names the tokenizer's kind
+_TOKENIZER_FILES = (
+    ".json",
+    ".jinja",
+    ".model",
+    ".txt",
+    ".tiktoken",
+)  # .json: config.json, too, which names the kind of tokenizer
 _SAMPLE = 1 << 20  # bytes hashed at each end of a weight file
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """An opened model: what it is, and where its tensors are; nothing is read yet."""
+    """A pretrained model whose weights are not read yet.
+
+    Attributes:
+      path: its folder or GGUF file.
+      config: its architecture.
+      weight_map: where `source` stores the parameters of our decoder.
+      source: its tensors.
+    """
 
     path: Path
     config: DecoderConfig
@@ -34,7 +47,7 @@ class Pretrained:
     source: TensorSource
 
     def tokenizer(self) -> "transformers.PreTrainedTokenizerBase":
-        """The model's own tokenizer."""
+        """The model's tokenizer. UserError if transformers cannot load it."""
         if isinstance(self.source, GGUF):
             from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
 
@@ -50,7 +63,7 @@ class Pretrained:
             ) from error
 
     def tokenizer_fingerprint(self) -> str:
-        """Hash of all that decides what the tokenizer makes of a text: what it is built from, and by which versions."""
+        """Hash of everything that can change the tokenizer's result: its files, and the versions of packages."""
         versions = [importlib.metadata.version(name) for name in ("survey_jax", "tokenizers", "transformers")]
         digest = hashlib.sha256(repr(versions).encode())
         if isinstance(self.source, GGUF):
@@ -64,13 +77,13 @@ class Pretrained:
 
     @property
     def commit(self) -> str | None:
-        """Of a model from the hub: the commit that its revision stands for."""
+        """The commit of a model from the hub; None for others."""
         return self.path.name if self.path.parent.name == "snapshots" else None
 
     def fingerprint(self, quantize: str = "") -> str:
-        """Hash of the config and each weight file's name, size, head and tail: tells models apart in a blink.
+        """Identifies a base model, with the way it is quantised: adapters trained on one base fit no other.
 
-        With it, how the model is quantised: adapters trained on one base belong to no other.
+        It is a hash of the config and of each weight file's name, size, first and last MiB; whole files take too long.
         """
         digest = hashlib.sha256()
         files = [self.path]
@@ -88,10 +101,13 @@ class Pretrained:
 
 
 def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
-    """Finds a model: a .gguf file, a Hugging Face directory, or a hub id (downloaded into the hub's own cache).
+    """Opens a model: a .gguf file, a Hugging Face directory, or a hub id (downloaded into the hub's cache).
+
+    Args:
+      revision: the branch, tag or commit of a hub id.
 
     Raises:
-      UserError: nothing there (says how to get it), an unsupported architecture, a broken file.
+      UserError: the model is not found, its architecture is not supported, or a file is broken.
     """
     path = locate(weights, revision)
     if path.suffix == ".gguf":
@@ -111,7 +127,7 @@ def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
 
 
 def locate(weights: str, revision: str) -> Path:
-    """The local path of a model, downloading a hub id if need be. Raises UserError with a remedy."""
+    """The local path of a model; a hub id is downloaded first. UserError, with a remedy, if it is not found."""
     path = Path(weights).expanduser()
     if path.exists():
         return path

@@ -8,7 +8,7 @@ import shutil
 import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import huggingface_hub
 import ml_dtypes
@@ -68,7 +68,7 @@ class ShardWriter:
         file.write(data.data)
         self._written += data.nbytes
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
@@ -129,6 +129,7 @@ class _Stored:
     shape: tuple[int, ...]
 
 
+@runtime_checkable
 class TensorSource(Protocol):
     """Read access to a model's tensors by Hugging Face name, in Hugging Face's layout ([out, in])."""
 

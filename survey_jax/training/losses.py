@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 Options = Float[Array, "... K"]
 Mask = Bool[Array, "... K"]
@@ -91,7 +91,7 @@ def _log_prediction(logits: Options, mask: Mask) -> Options:
     return jnp.where(mask, jax.nn.log_softmax(logits, axis=-1, where=mask), 0.0)
 
 
-def _count(mask: Mask) -> Rows:
+def _count(mask: Mask) -> Int[Array, "..."]:
     """The number of options of a row; 1 for an empty slot, as it is a divisor."""
     return jnp.maximum(jnp.sum(mask, axis=-1), 1)
 

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -27,6 +29,11 @@ def random_shape(seed: int) -> BatchShape:
     rng = np.random.default_rng([seed, 1])
     tokens = int(rng.integers(25, 60))
     return BatchShape(3, tokens, int(rng.integers(1, 9)), int(rng.integers(24, tokens + 1)), 5)
+
+
+def arrays(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """A batch as the model gets it."""
+    return jax.tree.map(jnp.asarray, batch)
 
 
 def packed(prompts: list[Prompt], shape: BatchShape, groups: int):
@@ -171,14 +178,14 @@ def test_the_two_parts_see_what_is_visible_once(seed, window):
     size, trunks = sizes.branch, sizes.trunks
     assert shape.seq_len % size == 0
     for batch in batches:
-        on_trunk, near = (np.asarray(mask) for mask in visible_parts(batch, window, sizes))
+        on_trunk, near = (np.asarray(mask) for mask in visible_parts(arrays(batch), window, sizes))
         both = np.zeros((shape.batch_size, shape.seq_len, shape.seq_len), int)
         both[:, :, :trunks] += on_trunk
         for n in range(shape.seq_len // size):
             queries, first = slice(n * size, (n + 1) * size), max(0, (n - 1) * size)
             both[:, queries, first : (n + 1) * size] += near[:, n, :, -((n + 1) * size - first) :]
             assert n > 0 or not near[:, 0, :, :size].any(), "nothing is before the first block"
-        np.testing.assert_array_equal(both, visible(batch, window))
+        np.testing.assert_array_equal(both, visible(arrays(batch), window))
 
 
 @pytest.mark.parametrize("window", [1, 4, None])
@@ -197,14 +204,14 @@ def test_visible_follows_the_rule(window):
             and (window is None or position[query] - position[key] < window)
         )
     assert expected[batch["trees"] > 0].any(-1).all()  # a token sees at least itself
-    np.testing.assert_array_equal(visible(batch, window), expected)
+    np.testing.assert_array_equal(visible(arrays(batch), window), expected)
 
 
 def test_what_an_answer_sees_is_its_prompt():
     prompts = random_prompts(4)
     _, _, batches = packed(prompts, BatchShape(2, 40, 8, 40, 5), groups=4)
     for batch in batches:
-        mask = np.asarray(visible(batch, None))
+        mask = np.asarray(visible(arrays(batch), None))
         for b, slot in np.argwhere(batch["prompt"] >= 0):
             seen = batch["tokens"][b, mask[b, batch["answer_index"][b, slot]]]
             assert seen.tolist() == prompts[batch["prompt"][b, slot]].tokens.tolist()

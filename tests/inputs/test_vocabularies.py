@@ -1,14 +1,14 @@
 """Tokenizers of whole families: the same tokens as the original's, and the letter-token contract in every template."""
 
 import functools
-import types
-from typing import Any
+from unittest import mock
 
 import pytest
 import transformers
 
 import vocabularies
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter
+from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.gguf_header import map_file, read_header
 from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
 from survey_jax.survey.table import Answer
@@ -25,9 +25,8 @@ def vocabulary(name: str) -> tuple[list[str], transformers.PreTrainedTokenizerBa
     if not path.is_file():
         pytest.skip(f"{path} is absent: python tests/vocabularies.py")
     metadata, _ = read_header(path, map_file(path))
-    file: Any = types.SimpleNamespace(
-        path=path, metadata=metadata, config=lambda: {"max_position_embeddings": 4096}
-    )  # without tensors there is no model
+    file = mock.create_autospec(GGUF, instance=True, path=path, metadata=metadata)  # it has no tensors, hence no model
+    file.config.return_value = {"max_position_embeddings": 4096}
     return metadata["tokenizer.ggml.tokens"], gguf_tokenizer(file)
 
 

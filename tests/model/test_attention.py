@@ -1,9 +1,9 @@
 """Attention and products against plain formulas under JAX's own differentiation."""
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -76,14 +76,11 @@ def test_blocks_as_cudnn_gets_them(window: int | None) -> None:
         np.testing.assert_allclose(a, b, atol=2e-5)
 
 
-@dataclasses.dataclass(frozen=True)
-class Device:
-    """As jax describes one."""
-
-    platform: str
-    client: Any
-    device_kind: str
-    compute_capability: str = "8.0"
+def device(platform: str, kind: str, capability: str = "8.0", client: Any = None) -> Any:
+    """A device that is not here."""
+    return mock.create_autospec(
+        jax.Device, instance=True, platform=platform, device_kind=kind, compute_capability=capability, client=client
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,8 +99,7 @@ def test_what_cudnn_supports(
     head_width: int, softcap: float | None, dtype: str, tokens: int, capability: str, message: str | None
 ) -> None:
     cuda = SimpleNamespace(platform_version="cuda 12090")
-    device: Any = Device("gpu", cuda, "NVIDIA", capability)
-    why = why_not_cudnn(head_width, softcap, dtype, tokens, device)
+    why = why_not_cudnn(head_width, softcap, dtype, tokens, device("gpu", "NVIDIA", capability, cuda))
     assert why is None if message is None else message in str(why)
 
 
@@ -117,15 +113,13 @@ def test_what_cudnn_supports(
 )
 def test_a_back_end_is_refused_where_it_cannot_run(name: str, platform: str, tokens: int, message: str) -> None:
     config = Config(model=ModelConfig(attention=name, dtype="bfloat16"), batch=BatchConfig(seq_len=tokens))
-    device: Any = Device(platform, None, platform)
     with pytest.raises(UserError, match=message):
-        check_attention(config, read_architecture("SmolLM2-135M"), device)
+        check_attention(config, read_architecture("SmolLM2-135M"), device(platform, platform))
 
 
 def test_splash_is_accepted_on_tpus() -> None:
     config = Config(model=ModelConfig(attention="splash"), batch=BatchConfig(seq_len=512))
-    device: Any = Device("tpu", None, "TPU v5 lite")
-    check_attention(config, read_architecture("gemma-2-9b"), device)
+    check_attention(config, read_architecture("gemma-2-9b"), device("tpu", "TPU v5 lite"))
 
 
 @pytest.mark.parametrize(("width", "softcap"), [(64, None), (96, None), (256, 50.0)])
@@ -169,14 +163,14 @@ same()
 
 def test_products_of_narrow_operands() -> None:
     """bfloat16 operands, float32 sums: the product of rounded numbers, and gradients of rounded gradients."""
-    x, w, g = (DRAW.normal(size=size).astype(np.float32) for size in ((2, 5, 32), (32, 7), (2, 5, 7)))
+    x, w, g = (jnp.asarray(DRAW.normal(size=size), jnp.float32) for size in ((2, 5, 32), (32, 7), (2, 5, 7)))
 
     def rounded(a: np.ndarray) -> np.ndarray:
         return np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64)
 
-    y, backward = jax.vjp(lambda x, w: product(x, w, jnp.bfloat16), x, w)
+    y, backward = jax.vjp(lambda x, w: product(x, w, jnp.dtype(jnp.bfloat16)), x, w)
     assert y.dtype == jnp.float32
-    d_x, d_w = backward(jnp.asarray(g))
+    d_x, d_w = backward(g)
     np.testing.assert_allclose(y, rounded(x) @ rounded(w), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(d_x, rounded(g) @ rounded(w).T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(d_w, np.einsum("bti,bto->io", rounded(x), rounded(g)), rtol=1e-5, atol=1e-5)

@@ -57,7 +57,7 @@ def test_the_values_of_nf4() -> None:
 
 
 def test_nf4_against_a_loop() -> None:
-    found = np.asarray(dequantize(*ours(encode_nf4(WEIGHT)), jnp.float32)).T
+    found = np.asarray(dequantize(*ours(encode_nf4(WEIGHT)), np.dtype(np.float32))).T
     expected = np.empty_like(WEIGHT)
     for row in range(WEIGHT.shape[0]):
         for start in range(0, WEIGHT.shape[1], BLOCK):
@@ -70,7 +70,7 @@ def test_nf4_against_a_loop() -> None:
 def test_nf4_keeps_its_own_values() -> None:
     own = NF4[DRAW.integers(0, 16, (5, 128))] * np.float32(0.5)
     own[:, ::BLOCK] = -0.5  # the largest of each block
-    np.testing.assert_array_equal(dequantize(*ours(encode_nf4(own)), jnp.float32).T, own)
+    np.testing.assert_array_equal(dequantize(*ours(encode_nf4(own)), np.dtype(np.float32)).T, own)
 
 
 def test_int8_is_off_by_half_a_step() -> None:
@@ -78,13 +78,13 @@ def test_int8_is_off_by_half_a_step() -> None:
     np.testing.assert_allclose(scale, np.abs(WEIGHT).max(1) / 127, rtol=1e-6)
     assert codes.min() >= -127
     assert set(np.abs(codes.astype(int)).max(1)) == {127}
-    found = np.asarray(dequantize(*ours((codes, scale)), jnp.float32)).T
+    found = np.asarray(dequantize(*ours((codes, scale)), np.dtype(np.float32))).T
     assert (np.abs(found - WEIGHT) <= scale[:, None] * 0.5001).all()
 
 
 @pytest.mark.parametrize("encode", [encode_int8, encode_nf4])
 def test_zero_and_bfloat16(encode) -> None:
-    zero = dequantize(*ours(encode(np.zeros((3, 64), np.float32))), jnp.float32)
+    zero = dequantize(*ours(encode(np.zeros((3, 64), np.float32))), np.dtype(np.float32))
     np.testing.assert_array_equal(zero, np.zeros((64, 3)))
     brain = WEIGHT.astype(ml_dtypes.bfloat16)
     for a, b in zip(encode(brain), encode(brain.astype(np.float32)), strict=True):

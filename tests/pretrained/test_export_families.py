@@ -13,7 +13,7 @@ from survey_jax.model.abstract import abstract_model
 from survey_jax.model.decoder import Numerics, hidden_states, token_logits
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
-from survey_jax.pretrained.export import write_adapter, write_merged, write_papers
+from survey_jax.pretrained.export import write_adapter, write_merged, write_metadata_files
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from tiny_torch import CONFIGS, SMALL, random_model
@@ -73,7 +73,7 @@ def test_merged_and_peft_predict_as_we_do(name: str, tmp_path: Path) -> None:
     assert np.abs(expected - theirs(reference)).max() > 5e-3  # the adapters do something
 
     merged.mkdir()
-    write_papers(pretrained, merged)
+    write_metadata_files(pretrained, merged)
     write_merged(pretrained, trained, SCALE, merged)
     loaded = kind.from_pretrained(merged, attn_implementation="eager", dtype="float32")
     assert np.abs(expected - theirs(loaded)).max() < 1e-5

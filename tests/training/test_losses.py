@@ -73,6 +73,11 @@ REFERENCES = {
 }
 
 
+def sums(logits: jax.Array | np.ndarray, batch: dict[str, np.ndarray], loss: str) -> tuple[jax.Array, jax.Array]:
+    """(weighted sum of the loss, sum of weights) of a batch, as arrays of jax."""
+    return loss_sums(jnp.asarray(logits), jax.tree.map(jnp.asarray, batch), loss)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_weighted_sum_equals_another_implementations(loss: str, batch: dict[str, np.ndarray]) -> None:
     expected = 0.0
@@ -81,7 +86,7 @@ def test_weighted_sum_equals_another_implementations(loss: str, batch: dict[str,
         exists = batch["option_mask"][slot]
         logits, target = (batch[name][slot][exists].astype(np.float64) for name in ("logits", "target"))
         expected += batch["weight"][slot] * REFERENCES[loss](logits, target / target.sum())
-    value, weight = loss_sums(batch["logits"], batch, loss)
+    value, weight = sums(batch["logits"], batch, loss)
     assert value.dtype == jnp.float32
     assert float(value) == pytest.approx(expected, rel=1e-5)
     assert float(weight) == pytest.approx(batch["weight"].sum(), rel=1e-6)
@@ -89,7 +94,7 @@ def test_weighted_sum_equals_another_implementations(loss: str, batch: dict[str,
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_absent_options_and_empty_slots_change_nothing(loss: str, batch: dict[str, np.ndarray]) -> None:
-    gradient = jax.grad(lambda logits: loss_sums(logits, batch, loss)[0])
+    gradient = jax.grad(lambda logits: sums(logits, batch, loss)[0])
     plain = np.asarray(gradient(batch["logits"]))
     assert np.isfinite(plain).all()
     absent = ~(batch["option_mask"] & (batch["weight"] > 0)[..., None])
@@ -97,7 +102,7 @@ def test_absent_options_and_empty_slots_change_nothing(loss: str, batch: dict[st
     assert plain[~absent].any()
     other = np.where(absent, 50, batch["logits"])
     np.testing.assert_array_equal(plain, gradient(other))
-    assert loss_sums(other, batch, loss) == loss_sums(batch["logits"], batch, loss)
+    assert sums(other, batch, loss) == sums(batch["logits"], batch, loss)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -114,15 +119,15 @@ def test_gradient_is_finite_where_everything_is_certain(loss: str) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_microbatches_add_up(loss: str, batch: dict[str, np.ndarray]) -> None:
-    whole = loss_sums(batch["logits"], batch, loss)
+    whole = sums(batch["logits"], batch, loss)
     parts = [{name: array[i : i + 1] for name, array in batch.items()} for i in range(3)]
-    sums = [loss_sums(part["logits"], part, loss) for part in parts]
-    np.testing.assert_allclose(np.sum(sums, axis=0), whole, rtol=1e-6)
+    found = [sums(part["logits"], part, loss) for part in parts]
+    np.testing.assert_allclose(np.sum(found, axis=0), whole, rtol=1e-6)
 
 
 def test_cross_entropy_has_the_gradient_of_kl(batch: dict[str, np.ndarray]) -> None:
     gradients = [
-        jax.grad(lambda logits, loss=loss: loss_sums(logits, batch, loss)[0])(batch["logits"])
+        jax.grad(lambda logits, loss=loss: sums(logits, batch, loss)[0])(batch["logits"])
         for loss in ("kl", "cross_entropy")
     ]
     np.testing.assert_allclose(*gradients, atol=1e-6)
