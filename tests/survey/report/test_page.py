@@ -82,7 +82,7 @@ def evil_table() -> list[Answer]:
 def score(
     rows: list[Answer], name: str = "new", noise: float = 0.3, failed: tuple[int, ...] = ()
 ) -> scoring.SplitScore:
-    """Of a model that predicts people's shares with noise."""
+    """Scores of a model that predicts people's shares with noise."""
     rng = np.random.default_rng(2)
     shares = np.array([a.probs for a in rows])
     model = softmax(np.log(shares + 1e-3) + noise * rng.normal(size=shares.shape), -1)

@@ -34,7 +34,7 @@ COPIES = {"nearest_groups", "factor_model", "seen_group_mean_by_n", "text_neighb
 
 
 def score(rows=NEW, train=TRAIN, mix=0.9, failed=(), control=None) -> scoring.SplitScore:
-    """Of a model that predicts the truth mixed with uniform, and fails on some rows."""
+    """Scores of a model that predicts the truth mixed with uniform, and fails on some rows."""
     model = np.array([mix * np.array(a.probs) + (1 - mix) / len(a.probs) for a in rows])
     control = model[:, ::-1].copy() if control is None else control
     model[list(failed)] = np.nan
