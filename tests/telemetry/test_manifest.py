@@ -83,16 +83,15 @@ def git(folder: Path, *command: str) -> str:
 
 def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     """Its commit, and the files that differ from it; not those of a repository that it is merely installed in."""
-    source = tmp_path / "package" / "manifest_module.py"
+    source = tmp_path / "package" / "manifest.py"
     source.parent.mkdir()
     source.write_text("x = 1\n")
     monkeypatch.setattr(manifest_module, "__file__", str(source))
+
     def found() -> dict[str, object]:
         said = manifest_module.manifest(CONFIG, IDENTITY, None)
         return {name: said[name] for name in ("git_commit", "git_changes")}
 
-        name: manifest_module.manifest(CONFIG, IDENTITY, None)[name] for name in ("git_commit", "git_changes")
-    }  # noqa: E731
     assert found() == {"git_commit": None, "git_changes": []}
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "--message=somebody's")
@@ -103,7 +102,7 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     assert found() == {"git_commit": commit, "git_changes": []}
     source.write_text("x = 2\n")
     (tmp_path / "package" / "untracked.py").write_text("")
-    assert found() == {"git_commit": commit, "git_changes": ["package/manifest_module.py"]}
+    assert found() == {"git_commit": commit, "git_changes": ["package/manifest.py"]}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
