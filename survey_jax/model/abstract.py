@@ -30,7 +30,9 @@ def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str
     return nnx.eval_shape(build)
 
 
-def abstract_arrays(state: nnx.State, mesh: jax.sharding.Mesh, frozen_dtype: str, trainable: type) -> nnx.State:
+def abstract_arrays(
+    state: nnx.State, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh, frozen_dtype: str, trainable: type
+) -> nnx.State:
     """The arrays that a model's state will have in memory, as `jax.ShapeDtypeStruct`s with shardings.
 
     Args:

@@ -70,7 +70,7 @@ def partition(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh |
     return NamedSharding(mesh, P(*fits))
 
 
-def parameter_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
+def parameter_shardings(state: nnx.State, mesh: Mesh | AbstractMesh) -> nnx.State:
     """The shardings of a state, leaf by leaf, from the axes that `decoder.param` recorded."""
 
     def one(variable: Any) -> Any:
