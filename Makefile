@@ -24,7 +24,7 @@ test: $(VENV)/.test-$(VERSION) weights vocabularies
 
 # A part of the tests that shows that a Python and its versions work: import, train, resume, evaluate, export.
 smoke: $(INSTALLED)
-	$(INSTALL) pytest
+	$(INSTALL) pytest beartype
 	$(RUN) -m pytest tests/test_smoke.py
 
 lint: $(VENV)/.dev-$(VERSION)

@@ -196,7 +196,7 @@ def default_name(step: int | None) -> str:
 def model_sections(
     config: Config, task: Task, facts: Mapping[str, Any], workdir: epath.Path, step: int | None, temperature: float
 ) -> Sections:
-    """What the report discloses of the model; `facts` as `run_files.manifest` has them."""
+    """What the report discloses of the model; `facts` as `telemetry.manifest.manifest` has them."""
     trained = {
         "adapters": f"LoRA of rank {config.lora.rank}" if config.lora.rank else "none: full fine-tuning",
         "checkpoint": f"{workdir} step {step} (--step={STEP.value})",

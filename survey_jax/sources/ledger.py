@@ -1,4 +1,4 @@
-"""What an adapter keeps, drops and mends, row by row, on the way to a table."""
+"""Keeps account of what an adapter keeps, drops and mends on the way to a table."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ from survey_jax.survey.text import fold
 
 @dataclasses.dataclass
 class Ledger:
-    """Rows of the table-to-be, and how many fell out or were mended, by reason."""
+    """The rows collected so far, and how many were dropped or mended, by reason."""
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     dropped: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -42,7 +42,7 @@ class Ledger:
 
 
 def option_problem(options: Sequence[str]) -> str | None:
-    """Why these options cannot stand in a table, as a reason to drop the question; None if they can."""
+    """Why a question with these options must be dropped; None if it need not be."""
     if len(options) < 2:
         return "fewer than two answer options"
     if len(options) > MAX_OPTIONS:

@@ -56,6 +56,9 @@ def find(label: str) -> Place | None:
     """The place that a name or code ("Great Britain", "TWN", "Brazil (Non-national sample)") stands for, or None.
 
     Codes are ISO 3166-1 alpha-2, alpha-3 (both in capitals) or numeric, with or without leading zeros.
+
+    >>> find("Brazil (Non-national sample)")
+    Place(name='Brazil', iso3='BRA', sample='Non-national sample', part=False)
     """
     label = label.strip()
     if match := _LABEL.match(label):
@@ -69,7 +72,11 @@ def find(label: str) -> Place | None:
 
 
 def code(label: str) -> str | None:
-    """ISO 3166-1 alpha-3 code of a country; None for unknown names, and for a part of a country, which is not it."""
+    """ISO 3166-1 alpha-3 code of a country; None for unknown names, and for a part of a country, which is not it.
+
+    >>> code("Türkiye"), code("Great Britain"), code("Northern Ireland"), code("Atlantis")
+    ('TUR', 'GBR', None, None)
+    """
     place = find(label)
     return place.iso3 if place and place.national else None
 

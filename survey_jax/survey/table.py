@@ -88,7 +88,11 @@ class Answer:
 
 
 def group_name(group: Group) -> str:
-    """A group as plain text, e.g. "Kenya, 18-29"."""
+    """A group as plain text.
+
+    >>> group_name((("age", "18-29"), ("country", "Kenya")))
+    '18-29, Kenya'
+    """
     return ", ".join(value for _, value in group)
 
 
@@ -104,6 +108,10 @@ def read_table(path: str | Path, question_columns: Sequence[str] = ("question",)
 
     Raises:
       UserError: no such file, unreadable, no rows, or a bad row; names the file, the row (from 1) and the reason.
+
+    >>> rows = read_table(DEMO)
+    >>> rows[0].question_id, rows[0].options, rows[0].n
+    ('gss_natspac', ('Too much', 'About the right amount', 'Too little'), 2086.0)
     """
     path = Path(path)
     if not str(path).endswith(SUFFIXES):
@@ -122,7 +130,13 @@ def read_table(path: str | Path, question_columns: Sequence[str] = ("question",)
 
 
 def parse_rows(rows: Iterable[Any], where: str, question_columns: Sequence[str] = ("question",)) -> list[Answer]:
-    """Validates plain dictionaries into `Answer`s; `where` names their origin in messages. Raises UserError."""
+    """Makes `Answer`s of plain dictionaries. Raises UserError, which begins with `where`, for one that is not valid.
+
+    >>> row = {"survey": "Town", "question_id": "q1", "question": "Fair?", "options": ["Yes", "No"]}
+    >>> (answer,) = parse_rows([row | {"group": {"age": "18-29"}, "counts": [30, 10]}], "my rows")
+    >>> answer.probs
+    (0.75, 0.25)
+    """
     answers: list[Answer] = []
     seen: dict[tuple[Any, ...], int] = {}
     problems: list[str] = []
@@ -150,6 +164,11 @@ def write_table(answers: Sequence[Answer], path: str | Path) -> None:
 
     Raises:
       UserError: no rows, a path that cannot be written, or an extra column that the format cannot hold.
+
+    >>> rows = read_table(DEMO)[:100]
+    >>> write_table(rows, "first_hundred.parquet")
+    >>> read_table("first_hundred.parquet") == rows
+    True
     """
     path = Path(path)
     check_output(path)
@@ -179,7 +198,7 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_json(path: Path) -> list[Any]:
-    """JSON Lines (the number of a row is that of its line), or in a .json file one list. Raises ValueError."""
+    """Rows of JSON Lines, numbered as the lines are, or of the one list in a .json file. Raises ValueError."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     text = content.decode("utf-8-sig").rstrip()
     if path.name.endswith((".json", ".json.gz")) and text.startswith("["):
@@ -213,7 +232,7 @@ def _json_value(value: Any) -> str:
 
 
 def _columns(answers: Sequence[Answer]) -> pa.Table:
-    """As Arrow columns. Raises ValueError for an extra column whose values have no common type."""
+    """The rows as Arrow columns. Raises ValueError for an extra column whose values have no common type."""
     rows = [_row(answer) for answer in answers]
     columns = {}
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -316,7 +335,7 @@ def _shares(row: Mapping[str, Any], column: str, length: int) -> tuple[float, ..
 
 
 def _normalised(probs: Sequence[float]) -> tuple[float, ...]:
-    """Sums to 1. Leaves what already does untouched, so that a copy of a table reads back equal."""
+    """Shares that sum to 1. Those that already do are left alone, so that a copy of a table reads back equal."""
     total = math.fsum(probs)
     return tuple(probs) if abs(total - 1) < 1e-12 else tuple(p / total for p in probs)
 

@@ -8,12 +8,20 @@ from survey_jax.survey.table import Answer, Group
 
 
 def fold(text: str) -> str:
-    """Text for comparison: letter case and runs of white space do not matter."""
+    """Text for comparison: letter case and runs of white space do not matter.
+
+    >>> fold("  Very   GOOD ")
+    'very good'
+    """
     return " ".join(text.casefold().split())
 
 
 def plain(text: str) -> str:
-    """Text for comparison: as `fold`, and punctuation does not matter either."""
+    """Text for comparison: as `fold`, and punctuation does not matter either.
+
+    >>> plain("Fair, or not?")
+    'fair or not'
+    """
     return fold(re.sub(r"[^\w\s]|_", " ", text))
 
 
@@ -29,5 +37,9 @@ def is_country(attribute: str) -> bool:
 
 @functools.cache
 def same_group(group: Group) -> Group:
-    """A group for comparison across surveys: folded, and countries by their ISO code where the name is known."""
+    """A group for comparison across surveys: folded, and countries by their ISO code where the name is known.
+
+    >>> same_group((("age", "18-29"), ("Country", "Great Britain")))
+    (('age', '18-29'), ('country', 'GBR'))
+    """
     return tuple((fold(k), (is_country(k) and countries.code(v)) or fold(v)) for k, v in group)

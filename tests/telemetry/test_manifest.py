@@ -16,7 +16,7 @@ from etils import epath
 from object_store import ObjectStore, object_store  # noqa: F401  # a fixture
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config, ModelConfig, OptimConfig, RunConfig
-from survey_jax.telemetry import manifest as run_files
+from survey_jax.telemetry import manifest as manifest_module
 from survey_jax.telemetry.manifest import check_workdir, read_config, record_start
 from survey_jax.telemetry.profiler import Profile
 from survey_jax.telemetry.run_log import Lines
@@ -83,11 +83,15 @@ def git(folder: Path, *command: str) -> str:
 
 def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     """Its commit, and the files that differ from it; not those of a repository that it is merely installed in."""
-    source = tmp_path / "package" / "run_files.py"
+    source = tmp_path / "package" / "manifest.py"
     source.parent.mkdir()
     source.write_text("x = 1\n")
-    monkeypatch.setattr(run_files, "__file__", str(source))
-    found = lambda: {name: run_files.manifest(CONFIG, IDENTITY, None)[name] for name in ("git_commit", "git_changes")}  # noqa: E731
+    monkeypatch.setattr(manifest_module, "__file__", str(source))
+
+    def found() -> dict[str, object]:
+        said = manifest_module.manifest(CONFIG, IDENTITY, None)
+        return {name: said[name] for name in ("git_commit", "git_changes")}
+
     assert found() == {"git_commit": None, "git_changes": []}
     git(tmp_path, "init")
     git(tmp_path, "commit", "--allow-empty", "--message=somebody's")
@@ -98,7 +102,7 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     assert found() == {"git_commit": commit, "git_changes": []}
     source.write_text("x = 2\n")
     (tmp_path / "package" / "untracked.py").write_text("")
-    assert found() == {"git_commit": commit, "git_changes": ["package/run_files.py"]}
+    assert found() == {"git_commit": commit, "git_changes": ["package/manifest.py"]}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -14,20 +14,20 @@ from survey_jax.sources.microdata.readers import Column, Respondents
 from survey_jax.survey import countries
 from survey_jax.survey.text import is_country
 
-MAX_VALUES = 10_000  # of an attribute; a column with more is an identifier or a measurement
+MAX_VALUES = 10_000  # a column with more is an identifier or a measurement, not an attribute
 
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """Respondents by cell: those of one cell have the same wave and the same value of every attribute.
+    """Respondents by cell: those in one cell have the same wave and the same value of every attribute.
 
-    A breakdown's groups are unions of cells, so that answers are counted once, however many breakdowns there are.
+    The groups of a breakdown are unions of cells, so that answers are counted once, however many breakdowns there are.
 
     Attributes:
-      index: which cell each respondent is in; `len(values)` for those who count nowhere.
-      values: of each cell, attribute -> value, without the attributes on which nothing is known.
-      waves: of each cell.
-      weight: of each respondent, finite and not negative; None if all count the same.
+      index: the cell of each respondent; `len(values)` for those who count nowhere.
+      values: for each cell, attribute -> value, without the attributes whose value is unknown.
+      waves: the wave of each cell.
+      weight: the weight of each respondent, finite and not negative; None if all count the same.
       notes: for the user.
     """
 
@@ -170,7 +170,7 @@ def _meanings(respondents: Respondents, attribute: CodebookAttribute, name: str,
 
 
 def _countries(values: _Values) -> tuple[_Values, list[str]]:
-    """The same, with one name for each country whatever the file calls it; and notes."""
+    """The values with one name for each country, whatever the file calls it; and notes."""
     names, notes = _country_names(values.labels)
     labels = list(dict.fromkeys(names))
     lookup = np.array([labels.index(name) for name in names] + [-1])
@@ -206,7 +206,10 @@ def _first(respondents: Respondents, codebook: Codebook) -> Column:
 def _weights(
     respondents: Respondents, codebook: Codebook, waves: _Values | None, size: int
 ) -> tuple[Float[np.ndarray, " respondents"], list[str]]:
-    """Of several weight columns, each wave uses the first that anybody in it has a value of; NaN: no weight."""
+    """Each respondent's weight (NaN: none), and notes.
+
+    Where there are several weight columns, each wave uses the first in which any of its respondents has a value.
+    """
     names = [respondents.require(name, f"{codebook.path}: weight") for name in codebook.weights]
     index = waves.index if waves else np.zeros(size, np.int64)
     labels = waves.labels if waves else [""]

@@ -1,4 +1,4 @@
-"""The codebook of a respondents x questions file: a small YAML file that says what its columns mean.
+"""The codebook of a file of respondents: a small YAML file that says what its columns mean.
 
 docs/data.md has the format, with every key.
 """
@@ -27,7 +27,7 @@ class CodebookQuestion:
 
     Attributes:
       where: its place in the codebook, for messages.
-      codes: code -> which of `options` it means.
+      codes: code -> index of the option that it means.
       missing: codes of those who were asked and gave no answer.
       not_asked: codes of those who were not asked.
     """
@@ -48,10 +48,11 @@ class CodebookAttribute:
     """What groups are made of.
 
     Attributes:
-      column: where it stands; None if it is `value`, as written, for everyone.
-      labels: code -> value; empty, with no bands: the labels of the file, or its codes.
+      column: the column that has it; None if everyone has `value`.
+      labels: code -> value. If this and `bands` are empty, the file's labels are the values, or else its codes.
       bands: band -> value.
-      missing: codes of respondents who belong to no group; `own_missing`: listed for this very attribute.
+      missing: codes of respondents who belong to no group.
+      own_missing: whether these codes are listed for this attribute alone.
     """
 
     where: str
@@ -69,7 +70,7 @@ class Codebook:
     """A codebook that has passed its checks.
 
     Attributes:
-      common: the missing and not-asked codes that the file has in common.
+      common: codes that mean missing or not asked in every question.
     """
 
     path: Path
@@ -120,8 +121,8 @@ def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[
     """Reads a codebook of `questions` and perhaps their `language`, for a published file of which the rest is known.
 
     Args:
-      path: of the codebook.
-      missing, not_asked: the codes that the file has in common.
+      path: the codebook.
+      missing, not_asked: codes that mean so in every question.
 
     Raises:
       UserError: as `read_codebook`.

@@ -1,4 +1,4 @@
-"""Counts of answers by group, and the figures that make a row of them: defined here, once for all sources."""
+"""Counts answers by group, and computes the figures of a row from them, for all sources alike."""
 
 import dataclasses
 from typing import Any

@@ -159,14 +159,14 @@ def _attribute(seen: Seen, common: Collection[str], is_age: bool) -> Iterator[st
 def _missing(
     seen: Seen, codes: Sequence[str], common: Collection[str], answers: Collection[str], blank: Sequence[str] = ()
 ) -> Iterator[str]:
-    """A list of the entry's own, where the common one lacks one of its codes or holds one that means something here.
+    """The entry's own list of missing codes, if the common list lacks one or has one that means something else here.
 
     Args:
       seen: the column.
-      codes: of no answer.
+      codes: codes that mean no answer here.
       common: the common list.
-      answers: codes that mean something else.
-      blank: codes of blank cells, where the list stands in place of the common `not_asked` too.
+      answers: codes that mean something else here.
+      blank: codes of blank cells, where the entry's list replaces the common `not_asked` too.
     """
     remarks = []
     if guessed := [c for c in guesses.unlabelled_negative(seen) if c not in common]:
@@ -178,7 +178,7 @@ def _missing(
 
 
 def _ages(seen: Seen, common: Collection[str]) -> Iterator[str]:
-    """Bands. An age that may be no answer is under missing where questions have it for that, and else in its band."""
+    """Bands of ages. An age that may mean no answer is under missing if questions use it so, else in its band."""
     outside = [c for c in seen.counts if not YOUNGEST <= float(c) <= OLDEST]
     doubtful = guesses.doubtful_ages(seen.counts)
     doubts = [f"{code} occurs {plural(n, 'time')}: an age, or no answer?" for code, n in doubtful.items()]

@@ -78,19 +78,19 @@ def order(code: str) -> tuple[bool, float, str]:
 
 
 def is_weight(seen: Seen) -> bool:
-    """Whether a column is called a weight and has numbers for it, which are not a few whole ones, as answers are."""
+    """Whether a column is named like a weight and holds numbers, other than the few whole ones that answers are."""
     whole = all(map(_WHOLE.fullmatch, seen.counts))
     return called_weight(seen) and not (whole and no_question(seen) is None)
 
 
 def called_weight(seen: Seen) -> bool:
-    """Whether a column of numbers is called a weight."""
+    """Whether a column of numbers is named like a weight."""
     numbers = all(not word and number >= 0 for word, number, _ in map(order, seen.counts))
     return bool(_WEIGHT.fullmatch(seen.name)) and not seen.variable.values and len(seen.counts) > 1 and numbers
 
 
 def attribute_of(seen: Seen) -> str | None:
-    """The attribute that a column is called after, if any."""
+    """The attribute that a column is named like, if any."""
     if not seen.counts:
         return None
     return next((a for a, pattern in ATTRIBUTES.items() if re.fullmatch(pattern, seen.name, re.IGNORECASE)), None)
@@ -110,7 +110,7 @@ def no_question(seen: Seen) -> str | None:
 
 
 def _free_text(seen: Seen) -> bool:
-    """Answers recur, and what respondents write rarely does."""
+    """Whether the texts are the respondents' own words, which unlike answers rarely recur."""
     texts = [n for code, n in seen.counts.items() if order(code)[0]]
     if seen.variable.values or not texts:
         return False

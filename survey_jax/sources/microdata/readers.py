@@ -1,7 +1,7 @@
-"""Respondents x questions files of any kind, read a column at a time: CSV, Parquet, SPSS, Stata and SAS.
+"""Reads files of respondents a column at a time: CSV, Parquet, SPSS, Stata and SAS.
 
-A column is its distinct codes (`codes.canonical`) and, for each respondent, which one: all that counting needs. SPSS,
-Stata and SAS files bring labels and declared missing values along.
+A column is a list of distinct codes (`codes.canonical`) and the code of each respondent: all that counting needs. SPSS,
+Stata and SAS files also have labels and declare missing values.
 """
 
 import csv
@@ -96,7 +96,7 @@ class Respondents:
     """A file of respondents, opened.
 
     Attributes:
-      path: of the file.
+      path: the file.
       variables: name -> what the file says about it, in file order.
       comma: decimal commas are to be expected.
       note: something to tell the user about how the file was read.
@@ -116,7 +116,7 @@ class Respondents:
         return alike[0] if len(alike) == 1 else None
 
     def require(self, name: str, who: str) -> str:
-        """As `find`. Raises UserError, which begins with `who` needs it, if there is none."""
+        """As `find`, but raises UserError if there is none; the message begins with `who` needs the variable."""
         if found := self.find(name):
             return found
         close = difflib.get_close_matches(name, self.variables, n=3)
@@ -137,7 +137,7 @@ def open_respondents(path: Path, encoding: str | None = None) -> Respondents:
 
     Args:
       path: one of SUFFIXES.
-      encoding: of its text; None is the one that the file declares, and UTF-8 for CSV.
+      encoding: the encoding of its text; None: the one that the file declares, or UTF-8 for CSV.
 
     Raises:
       UserError: no such file, another kind of file, damaged, no respondents, or text in another encoding.

@@ -1,4 +1,4 @@
-"""Notes on what a codebook may not have meant: nothing here is an error, and nothing is changed."""
+"""Notes on what a codebook may not mean to say. Nothing here is an error, and nothing is changed."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ def on_codebook(codebook: Codebook, breakdowns_overruled: bool = False) -> list[
 
 
 def merged_options(questions: Iterable[CodebookQuestion]) -> list[str]:
-    """Notes on codes that have one text, and so are one option."""
+    """Notes on codes with the same text, which are therefore one option."""
     return _by_remark({q.id: _merged({c: q.options[i] for c, i in q.codes.items()}, "option") for q in questions})
 
 

@@ -99,9 +99,9 @@ class _Groups:
 def _answers(
     respondents: Respondents, name: str, column: Column, question: CodebookQuestion, declared: Counter[str]
 ) -> tuple[Int[np.ndarray, " respondents"], list[int]]:
-    """Each respondent's answer (0 not asked, 1.. options, last: no answer), and which codes are not accounted for.
+    """Each respondent's answer (0: not asked; 1 and on: the options; last: no answer), and the codes not accounted for.
 
-    The codebook goes before the file: a code that the file declares missing may be an option.
+    The codebook overrules the file: a code that the file declares missing may be an option.
     """
     variable, no_answer = respondents.variables[name], len(question.options) + 1
     meaning = np.zeros(len(column.codes) + 1, np.int64)  # the last one is for index -1: blank
@@ -126,7 +126,7 @@ def _answers(
 def _rows(
     question: CodebookQuestion, groups: _Groups, counts: Counts, own: set[str], min_n: int, dropped: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one question, `own` being the attributes from its column; adds to `dropped` what is none."""
+    """The rows of one question; counts in `dropped` what gives none. `own`: the attributes made of its column."""
     for i, (wave, group) in enumerate(groups.groups):
         figures = OWN if own & group.keys() else counts.row(i, min_n)
         if isinstance(figures, str):
@@ -144,7 +144,7 @@ def _rows(
 
 
 def _declared_notes(declared: Mapping[str, int]) -> list[str]:
-    """What the file declares missing and the codebook does not mention, and what was made of it."""
+    """Notes on codes that only the file declares missing, and what they were taken for."""
     notes = []
     for kind in ("no answer", "not asked"):
         codes = [key.split("\t")[1] for key in declared if key.startswith(f"{kind}\t")]

@@ -1,6 +1,6 @@
-"""Published shares per country, tidied by rule: what GlobalOpinionQA and the paper's files made from it have in common.
+"""Tidies published shares by country, by rules that GlobalOpinionQA and the paper's files made from it have in common.
 
-Every (question, country) either becomes a row or is counted under the rule that dropped it.
+Each question and country either becomes a row or is counted under the rule that dropped it.
 """
 
 import collections
@@ -47,7 +47,7 @@ class PublishedQuestion:
       shares: country label -> what the file has as shares, in the order of `options`.
       padded: where there are as many shares as (possibly split) options, zeros at the end of every country's shares
         may be filling.
-      is_wvs: of the World Values Survey part of GlobalOpinionQA.
+      is_wvs: whether it belongs to the World Values Survey part of GlobalOpinionQA.
       extras, repairs: country label -> further columns, and what the adapter has mended already.
     """
 
@@ -83,7 +83,7 @@ def add_question(ledger: Ledger, question: PublishedQuestion) -> None:
 
 
 def _choose_places(ledger: Ledger, question: PublishedQuestion) -> dict[str, countries.Place]:
-    """Labels whose rows may be kept; one a country, the current national sample before any other."""
+    """The labels whose rows may be kept: one for each country, its current national sample before any other."""
     chosen: dict[str, str] = {}
     places: dict[str, countries.Place] = {}
     for label in sorted(question.shares, key=_old_samples_last):
@@ -107,7 +107,7 @@ def _old_samples_last(label: str) -> bool:
 
 
 def _used(question: PublishedQuestion) -> int:
-    """How many options have a share in any country; the rest may be filling."""
+    """How many options, up to the last with a share in any country; the rest may be filling."""
     return max((i + 1 for shares in question.shares.values() for i, share in enumerate(shares) if share), default=0)
 
 

@@ -46,7 +46,7 @@ def load(request: Request, survey: str | None = None) -> Prepared:
 
     Args:
       request: the file or the hub's id.
-      survey: of all rows; by default SubPOP-Train or SubPOP-Eval, by the key.
+      survey: the survey of all rows; by default SubPOP-Train or SubPOP-Eval, depending on the key.
 
     Raises:
       UserError: no such file or data set, a column is missing, or a cell is not what is published.

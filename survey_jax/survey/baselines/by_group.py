@@ -1,8 +1,9 @@
-"""Baselines for a known question put to another group: who is like that group?
+"""Baselines for a known question put to another group: which groups are like it?
 
-By its own answers to other questions where it has some (few-shot splits, gaps in a table): `nearest_groups` and
-`factor_model`. By what is known of it without asking: `covariates`. All work within a survey, on the matrix of its
-training answers: a row a group, a column an option of a question. Sizes are chosen by cross-validation inside it.
+`nearest_groups` and `factor_model` judge by the group's own answers to other questions, where it has some (few-shot
+splits, gaps in a table); `covariates` judges by what is known of the group without asking. All work within a survey, on
+the matrix of its training answers, with a row for each group and a column for each option of a question. Sizes are
+chosen by cross-validation inside it.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from survey_jax.survey.baselines.seen_groups import Filled, fill_in, means, ques
 from survey_jax.survey.table import Answer, Group
 from survey_jax.survey.text import fold, is_country, same_group
 
-# How a row was filled.
+# How a row was predicted.
 OWN_ANSWER = "same question and group"  # in another wave
 NEAREST = "nearest groups"
 FACTORS = "factor model"
@@ -43,8 +44,8 @@ class Matrix:
     """Training answers of one survey: shares, NaN where a group did not answer; waves are averaged."""
 
     shares: Float[np.ndarray, "groups columns"]
-    columns: dict[Hashable, slice]  # of each question
-    rows: dict[Group, int]  # of each group
+    columns: dict[Hashable, slice]  # question -> its columns
+    rows: dict[Group, int]  # group -> its row
 
     def known(self) -> np.ndarray:
         """Bool [groups, questions]."""
@@ -52,13 +53,13 @@ class Matrix:
 
 
 Cell = tuple[int, Hashable]  # a group's row and a question that it has not answered
-Impute = Callable[[Matrix, Sequence[Cell], int], list[np.ndarray]]  # with a size -> shares of the cells, or NaN
+Impute = Callable[[Matrix, Sequence[Cell], int], list[np.ndarray]]  # (.., size) -> shares of each cell, or NaN
 
 
 def seen_group_mean_by_n(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
-    """As `seen_group_mean`, but groups weigh as much as they have respondents (Kish's effective number where known).
+    """As `seen_group_mean`, but weighted by each group's number of respondents (Kish's effective number where known).
 
-    A question with a row that has neither number falls back to equal weights.
+    A question with a row that has neither number falls back on equal weights.
     """
     total: dict[Hashable, np.ndarray] = {}
     for answer in train:
@@ -76,17 +77,17 @@ def nearest_groups(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled
     """Mean of the k groups whose known answers are nearest, among those that answer the question in train.
 
     Distance: Euclidean over the options that both answered, scaled up for those they did not (scikit-learn's
-    `nan_euclidean_distances`). k is chosen by cross-validation, see `_size`. Needs an answer of the group in train.
+    `nan_euclidean_distances`). k is chosen by cross-validation, see `_best_size`. Needs a training answer of the group.
     """
     return _by_imputation(train, answers, _impute_nearest, _NEIGHBOURS, NEAREST)
 
 
 def factor_model(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
-    """Low-rank model: a group's answers are the question's mean plus a few factors, which its known answers reveal.
+    """Low-rank model: a group's answers are the question's mean plus a few factors, estimated from its known answers.
 
     Probabilistic principal components (Tipping & Bishop 1999) of the groups that answered at least half of the survey's
     questions; a group's factors are their posterior mean given its known answers. The rank is chosen by
-    cross-validation, see `_size`. Needs an answer of the group in train, and four well-known groups.
+    cross-validation, see `_best_size`. Needs an answer of the group in train, and four well-known groups.
     """
     return _by_imputation(train, answers, _impute_factors, _RANKS, FACTORS)
 
@@ -94,9 +95,10 @@ def factor_model(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
 def covariates(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
     """Ridge regression of a question's distribution on what is known of groups without asking.
 
-    Of countries: region, memberships, income, national languages (`country_facts`); of every other attribute its value.
-    One penalty a survey, by leave-one-group-out. Groups that answered less than half of the survey's questions do not
-    take part; their fellows' gaps are filled by the question's mean. Needs a group with a feature that train knows.
+    A country's features are its region, memberships, income and national languages (`countries.features`); any other
+    attribute's feature is its value. There is one penalty for each survey, chosen by leave-one-group-out. Groups that
+    answered less than half of the survey's questions are left out; gaps of the others get the question's mean.
+    Needs a group with a feature that train knows.
     """
     models = {survey: model for survey, m in matrices(train).items() if (model := _CovariateModel.fit(m)) is not None}
 
@@ -141,7 +143,7 @@ def _matrix(train: Sequence[Answer]) -> Matrix:
 def _by_imputation(
     train: Sequence[Answer], answers: Sequence[Answer], impute: Impute, sizes: Sequence[int], source: str
 ) -> Filled:
-    """Fills the gaps of each survey's matrix, with the size that fills gaps made on purpose best."""
+    """Fills the gaps of each survey's matrix, with the size that `_best_size` chooses."""
     known = matrices(train)
     filled: dict[tuple[str, Group, Hashable], np.ndarray] = {}
     for survey, matrix in known.items():
@@ -149,7 +151,7 @@ def _by_imputation(
         gaps = sorted((matrix.rows[g], q) for g, q in asked if g in matrix.rows and q in matrix.columns)
         gaps = [(row, q) for row, q in gaps if np.isnan(matrix.shares[row, matrix.columns[q]]).any()]
         if gaps:
-            size = _size(matrix, sorted({row for row, _ in gaps}), impute, sizes)
+            size = _best_size(matrix, sorted({row for row, _ in gaps}), impute, sizes)
             groups = list(matrix.rows)
             for (row, question), shares in zip(gaps, impute(matrix, gaps, size), strict=True):
                 filled[survey, groups[row], question] = shares
@@ -166,11 +168,11 @@ def _by_imputation(
     return fill_in(train, answers, predict)
 
 
-def _size(matrix: Matrix, targets: Sequence[int], impute: Impute, sizes: Sequence[int]) -> int:
-    """The size with the least mean total variation distance on hidden answers of the other groups.
+def _best_size(matrix: Matrix, targets: Sequence[int], impute: Impute, sizes: Sequence[int]) -> int:
+    """The size with the least mean total variation distance on answers that are hidden for the purpose.
 
-    The other groups are dealt into folds; of a fold's groups all answers are hidden but as many questions, drawn by
-    chance, as the groups to predict (`targets`, row numbers) have answered in the median.
+    `targets` are the rows of the groups to predict; the other groups are dealt into folds. Each group of a fold keeps
+    as many answers, drawn at random, as the median target has; its other answers are hidden.
     """
     known, questions = matrix.known(), list(matrix.columns)
     keep = int(np.median(known[targets].sum(1)))

@@ -1,11 +1,11 @@
 """Baselines for a new question: which questions of train read like it?
 
-Texts (question and options) become TF-IDF vectors; only questions with the same number of options are compared, and the
-distributions are the questions' means over groups, each question counting once. The group plays no part.
+Texts (question and options) become TF-IDF vectors. Only questions with the same number of options are compared. Their
+distributions are means over groups, each question counting once; the group plays no part.
 
 Sizes and penalties are chosen by cross-validation over the questions of train, for each number of options. For a
-question whose options train has, one question at a time is left out. For one with new options, all questions that have
-the same options are left out together: a battery's items predict each other, but nothing like them is there to help.
+question whose options train has, one question at a time is left out. For one with new options, all questions with the
+same options are left out together: items of one battery predict each other, and a question with new options has none.
 """
 
 import functools
@@ -29,10 +29,10 @@ from survey_jax.survey.table import Answer
 
 
 class Embeddings:
-    """A unit vector for each question. Stands in for a fitted TF-IDF vectorizer, of which `transform` is used."""
+    """A unit vector for each question; takes the place of a fitted TF-IDF vectorizer, as it too has `transform`."""
 
     def __init__(self, path: Path, questions: Iterable[str]):
-        """Reads a Parquet file of the columns `question` (text, as in the survey table) and `embedding` (numbers).
+        """Reads a Parquet file with the columns `question` (text, as in the survey table) and `embedding` (numbers).
 
         Raises:
           UserError: unreadable, an embedding is zero or not finite, a question has two, or one of `questions` none.
@@ -70,34 +70,34 @@ TEXT_RIDGE = "regression on text"
 
 _NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30)
 _ALPHAS = tuple(np.logspace(-2, 3, 11))
-_LEAST_QUESTIONS = 5  # with as many options; fewer cannot be cross-validated
-_MOST_FOLDS = 10  # of lists of options; hundreds of lists each left out alone would take hours
+_LEAST_QUESTIONS = 5  # that have the same number of options; fewer cannot be cross-validated
+_MOST_FOLDS = 10  # to leave out one list of options at a time would take hours where there are hundreds
 
 TextModel = Callable[[sparse.csr_matrix], Float[np.ndarray, "n k"]]  # texts' vectors -> distributions
-# Texts' vectors, distributions, and to which part each question belongs that is left out together -> model
+# (vectors of texts, distributions, number of the part that each question is left out with) -> model
 Fit = Callable[[sparse.csr_matrix, Float[np.ndarray, "m k"], Int[np.ndarray, " m"]], TextModel]
 
 
 def text_neighbours(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
-    """A question of train: its mean. Another: the mean of the k most similar questions, weighted by cosine similarity.
+    """The mean of a question of train; for a new one that of the k most similar questions, by cosine similarity.
 
-    k is the one with the least mean total variation distance on questions left out. Fewer than 5 questions with as many
-    options: the seen-group mean. With `embeddings`, similarity is that of the questions' embeddings.
+    k is the one with the least mean total variation distance on questions left out. Where fewer than 5 questions have
+    the number of options, it is the seen-group mean. With `embeddings`, these are compared in place of texts.
     """
     return _by_text(train, answers, _fit_neighbours, SIMILAR_TEXT, embeddings)
 
 
 def text_ridge(train: Sequence[Answer], answers: Sequence[Answer], embeddings: Embeddings | None = None) -> Filled:
-    """A question of train: its mean. Another: ridge regression of the distribution on the text.
+    """The mean of a question of train; for a new one a ridge regression of the distribution on the text.
 
-    The penalty is the one with the least squared error on questions left out. Fewer than 5 questions with as many
-    options: the seen-group mean. With `embeddings`, the regression is on the questions' embeddings.
+    The penalty is the one with the least squared error on questions left out. Where fewer than 5 questions have the
+    number of options, it is the seen-group mean. With `embeddings`, the regression is on the questions' embeddings.
     """
     return _by_text(train, answers, _fit_ridge, TEXT_RIDGE, embeddings)
 
 
 def text_of(answer: Answer) -> str:
-    """What of a question is compared."""
+    """The text by which a question is compared: its wording and its options."""
     return " ".join([answer.question, *answer.options])
 
 

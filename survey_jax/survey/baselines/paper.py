@@ -1,9 +1,9 @@
 """The two baselines of Cao et al. (NAACL 2025, arXiv 2502.07068, appendix E), in two readings.
 
 As described, they predict distributions: Avg_Culture the mean over training countries, or uniform for an unknown
-question; KNN that of the most similar training question and country. But its Table 11 puts them at .509 to .541 on
-seen questions and .348 to .384 on unseen ones (1 - sqrt(JSD)), where a uniform distribution alone has about .74. Scores
-that low are those of a single answer: all mass on one option, and on a random one where nothing is known. The
+question; KNN that of the most similar training question and country. But the paper's Table 11 has .509 to .541 for them
+on seen questions and .348 to .384 on unseen ones (1 - sqrt(JSD)), where a uniform distribution alone has about .74.
+Scores so low come from single answers: all mass on one option, or on a random one where nothing is known. The
 `..._answer` functions do that, and land near the published figures.
 """
 
@@ -32,7 +32,7 @@ def paper_average(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
 
 
 def paper_average_answer(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
-    """Avg_Culture as its numbers imply: that mean's most frequent option, else a random option."""
+    """Avg_Culture as its published numbers imply: the most frequent option of that mean, else a random one."""
     return _one_answer(answers, paper_average(train, answers))
 
 
@@ -78,12 +78,12 @@ def paper_knn(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
 
 
 def paper_knn_answer(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
-    """KNN as its numbers imply: the most frequent answer of that question and group, else a random option."""
+    """KNN as its published numbers imply: the most frequent answer of that question and group, else a random one."""
     return _one_answer(answers, paper_knn(train, answers))
 
 
 def _one_answer(answers: Sequence[Answer], filled: Filled) -> Filled:
-    """All mass on the likeliest option; on a random one, the same in every run, where the baseline is uniform."""
+    """All mass on the likeliest option, or where the baseline is uniform on a random one, the same in every run."""
     shares, sources = [], []
     for answer, probs, source in zip(answers, *filled, strict=True):
         rng = np.random.default_rng(zlib.crc32(repr(answer.key).encode()))

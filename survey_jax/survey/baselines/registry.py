@@ -1,4 +1,11 @@
-"""Every baseline by name. docs/baselines.md has the formulas, and what each may know."""
+"""Every baseline by name. docs/baselines.md has the formulas, and what each may know.
+
+>>> from survey_jax.survey.table import DEMO, read_table
+>>> train, answers = read_table(DEMO)[:200], read_table(DEMO)[200:240]
+>>> shares, how_made = BASELINES["seen_group_mean"](train, answers)
+>>> len(shares), sorted(set(how_made))
+(40, ['same options', 'same question'])
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -30,7 +37,7 @@ BASELINES: Mapping[str, Baseline] = {
 
 
 def with_embeddings(embeddings: Embeddings) -> Mapping[str, Baseline]:
-    """All baselines, and the two on question texts once more with embeddings."""
+    """All baselines, and the two on question texts a second time, with embeddings."""
     return {
         **BASELINES,
         "embedding_neighbours": functools.partial(by_text.text_neighbours, embeddings=embeddings),

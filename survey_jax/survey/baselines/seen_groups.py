@@ -1,4 +1,4 @@
-"""Predictions that need no model: the bars that a model must clear, and a control that it must fail."""
+"""Predictions from the groups that training has seen: simple baselines to beat; and the group-swapped control."""
 
 import itertools
 from collections import defaultdict
@@ -24,29 +24,37 @@ Key = Callable[[Answer], Hashable]
 Filled = tuple[list[Float[np.ndarray, " _"]], list[str]]  # a distribution for each row, and how it was made
 Baseline = Callable[[Sequence[Answer], Sequence[Answer]], Filled]  # from the rows of train and the rows to predict
 
-FALLBACK = "fallback: "  # before the source of a row that a baseline could not predict and the seen-group mean filled
+FALLBACK = "fallback: "  # begins the source of a row that a baseline left to the seen-group mean
 
 
 def uniform(answers: Sequence[Answer]) -> list[Float[np.ndarray, " _"]]:
-    """Equal shares over the options of each row."""
+    """Equal shares over the options of each row.
+
+    >>> uniform([Answer("S", "q", "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.75, 0.25))])
+    [array([0.5, 0.5])]
+    """
     return [np.full(len(a.options), 1 / len(a.options)) for a in answers]
 
 
 def seen_group_mean(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
-    """What the groups of train answer on average: the bar on seen questions.
+    """What the groups of train answer on average: the baseline to beat on seen questions.
 
-    A question of train with the same options: the mean of its rows there, one a group. Any other question: the mean
+    A question that train has with the same options gets the mean of its rows there. Any other question gets the mean
     over the questions of train (each counting once) that have the same option texts in order; failing that, the same
-    number of options and the same known scale; failing that, the same number; failing that, uniform.
-    Letter case and spacing of options are ignored. A row that is itself in train is part of its own mean.
+    number of options and the same known scale; failing that, the same number; failing that, equal shares. Letter case
+    and spacing of options are ignored. A row that is itself in train is part of its own mean.
 
     Args:
       train: rows that may be known.
       answers: n rows to predict; their own distributions are not used.
 
     Returns:
-      n distributions, and how each was come by: SAME_QUESTION, SAME_OPTIONS, SAME_SCALE, SAME_NUMBER or UNIFORM.
-      Tables must show the counts of these beside the scores.
+      n distributions, and how each was made: SAME_QUESTION, SAME_OPTIONS, SAME_SCALE, SAME_NUMBER or UNIFORM. Tables
+      must show the counts of these beside the scores.
+
+    >>> kenya = Answer("S", "q", "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.75, 0.25))
+    >>> seen_group_mean([kenya], [replace(kenya, group=(("country", "Peru"),))])
+    ([array([0.75, 0.25])], ['same question'])
     """
     questions = means([(question_of(a), np.array(a.probs)) for a in train])
     examples = {question_of(a): a for a in train}
@@ -62,7 +70,7 @@ def fill_in(
     answers: Sequence[Answer],
     predict: Callable[[Answer], tuple[Float[np.ndarray, " k"], str] | None],
 ) -> Filled:
-    """A baseline of `predict` (a distribution and its source, or None), with the seen-group mean where it has none."""
+    """Predicts each row by `predict` (a distribution and its source), or by the seen-group mean where that is None."""
     mean, sources = seen_group_mean(train, answers)
     filled = [predict(a) or (mean[i], FALLBACK + sources[i]) for i, a in enumerate(answers)]
     return [prediction for prediction, _ in filled], [source for _, source in filled]
@@ -75,15 +83,19 @@ def select(filled: Filled, kept: Bool[np.ndarray, " n"]) -> Filled:
 
 
 def swap_groups(answers: Sequence[Answer], seed: int) -> list[Answer]:
-    """The group-swapped control: every row asks a wrong group and keeps the right group's answers as target.
+    """The group-swapped control: each row names a wrong group, and keeps the right group's answers as its target.
 
-    A model that uses the group does worse on these rows than on the originals; one that does not is indifferent.
-    Each group stands in for another of its survey in a seeded derangement (no group for itself), among those described
-    by the same attributes where there are two, else by any other group of the survey.
+    A model that uses the group does worse on these rows than on the originals; for one that does not, nothing changes.
+    A group is replaced by another group of its survey, drawn by seed and never by itself: among those described by the
+    same attributes if there are two, else among all others.
 
     Returns:
-      n rows in the order of `answers`. Where a survey has one group only, its rows come back as they were: they are
-      no control, so whoever predicts them must set the prediction to NaN where `group` has not changed.
+      n rows in the order of `answers`. The only group of a survey has nothing to be swapped with and stays; whoever
+      predicts the rows must set the prediction to NaN where `group` has not changed.
+
+    >>> kenya = Answer("S", "q", "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.75, 0.25))
+    >>> [a.group for a in swap_groups([kenya, replace(kenya, group=(("country", "Peru"),))], seed=0)]
+    [(('country', 'Peru'),), (('country', 'Kenya'),)]
     """
     substitute = _derangement(answers, seed)
     return [replace(a, group=substitute.get((a.survey, a.group), a.group)) for a in answers]

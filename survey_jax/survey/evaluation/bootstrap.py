@@ -1,7 +1,8 @@
-"""Intervals for numbers about a table whose rows share questions and groups: the pigeonhole bootstrap (Owen 2007).
+"""The pigeonhole bootstrap (Owen 2007): intervals for tables whose rows share questions and groups.
 
-Questions and groups are drawn with replacement, each on its own, and a row weighs the product of how often its question
-and its group were drawn. Every number here is a ratio of sums over rows, so that a draw needs two matrix products.
+Questions and groups are drawn with replacement, independently of each other. A row's weight is the number of times that
+its question was drawn, times the number of times that its group was. Every number here is a ratio of two sums over
+rows, so one draw needs only two matrix products.
 """
 
 import dataclasses
@@ -21,11 +22,11 @@ _CELLS = 2**21  # questions x samples worked on at once: bounds the memory of ta
 
 @dataclasses.dataclass(frozen=True)
 class Replicates:
-    """A number and what it would have been with other questions and groups.
+    """A number, and the values that it takes in the bootstrap samples.
 
     Attributes:
       value: on the rows as they are; NaN where it is not defined.
-      sampled: one a bootstrap sample, NaN where the sample leaves it undefined; empty where there is one question only.
+      sampled: the value in each sample, NaN where a sample leaves it undefined; empty if there is only one question.
     """
 
     value: float
@@ -38,9 +39,9 @@ class Replicates:
         return {"value": float(self.value), "low": float(low), "high": float(high)}
 
     def p_value(self) -> float:
-        """Two-sided, of the value being zero: the least level at which the percentile interval leaves zero out.
+        """Two-sided p-value of a true value of zero: the least level at which the percentile interval excludes zero.
 
-        Never below 2 / (samples + 1) (Davison & Hinkley 1997, section 4.2); NaN where there is no interval.
+        It is never below 2 / (samples + 1) (Davison & Hinkley 1997, section 4.2); NaN where there is no interval.
         """
         known = self.sampled[np.isfinite(self.sampled)]
         if not len(known) or not np.isfinite(self.value):
@@ -50,7 +51,13 @@ class Replicates:
 
 
 class Bootstrap:
-    """Draws of questions and groups: all numbers made with one of these, or with the same seed, share their draws."""
+    """Draws of questions and groups. Numbers computed with one object, or with the same seed, share their draws.
+
+    >>> answers = [Answer("S", f"q{i}", "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.5, 0.5)) for i in range(9)]
+    >>> interval = Bootstrap(answers).mean(np.arange(9.0), np.ones(9, bool)).interval()
+    >>> interval["value"], interval["low"] < 4 < interval["high"]
+    (4.0, True)
+    """
 
     def __init__(self, answers: Sequence[Answer], seed: int = 0, samples: int = SAMPLES):
         self.question = factorize([a.question_key for a in answers])
@@ -60,11 +67,11 @@ class Bootstrap:
         self.question_draws, self.group_draws = (_multiplicities(size, samples, rng) for size in self.shape)
 
     def ratios(self, numerator: Float[Array, " n"], denominator: Float[Array, " n"]) -> tuple[Replicates, Replicates]:
-        """Sum over sum, over all rows; and the mean over questions of each question's own sum over sum.
+        """The ratio of the two sums over all rows, and the mean over questions of each question's own ratio.
 
-        With `denominator` 1 for the rows that count and 0 for the others these are the mean over rows and the macro
-        average over questions. Questions of rows with denominator 0 do not count; where the others are of one question,
-        nothing is sampled: one question says nothing about the next one.
+        With `denominator` 1 for the rows that count and 0 for the others, these are the mean over rows and the macro
+        average over questions. Rows with denominator 0 do not count. If the others all belong to one question, nothing
+        is sampled, because one question says nothing about the next.
         """
         cells = [sparse.csr_matrix((x, (self.question, self.group)), self.shape) for x in (numerator, denominator)]
         one_each = [np.ones((size, 1)) for size in self.shape]
@@ -85,13 +92,17 @@ class Bootstrap:
 
 
 def factorize(keys: Sequence[Hashable]) -> Int[Array, " n"]:
-    """Numbers the distinct keys 0.. in order of appearance."""
+    """Replaces keys by numbers: the distinct keys are 0, 1, 2, ... in order of appearance.
+
+    >>> factorize(["Kenya", "Peru", "Kenya"])
+    array([0, 1, 0])
+    """
     number: dict[Hashable, int] = {}
     return np.array([number.setdefault(key, len(number)) for key in keys], int)
 
 
 def _multiplicities(size: int, samples: int, rng: np.random.Generator) -> UInt[Array, "size samples"]:
-    """How often each of `size` things is drawn, in `size` draws with replacement."""
+    """How often each of `size` items is drawn, in `size` draws with replacement; one column a sample."""
     result = np.empty((size, samples), np.uint16)
     step = max(1, _CELLS // size)
     for begin in range(0, samples, step):

@@ -1,4 +1,4 @@
-"""Where a system is good and where it fails: a metric by question, topic, group, region and more; the worst of each."""
+"""Where a system is good and where it fails: a metric by question, topic, group, region and more, worst first."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from survey_jax.survey.evaluation.metrics import Scores, losses, summarise
 from survey_jax.survey.table import Answer, group_name
 from survey_jax.survey.text import is_country
 
-NO_LABEL = "(not known)"  # rows that a breakdown has no label for, where it has one for others
+NO_LABEL = "(not known)"  # rows without a label, in a breakdown where others have one
 TOPIC = "topic"  # extra column
 
 Part = dict[str, Any]
@@ -23,7 +23,7 @@ def _regions(answer: Answer) -> list[str]:
     return sorted({region for k, v in answer.group if is_country(k) for region in countries.regions(v)})
 
 
-# What to break down by -> a row's labels: none, one, or several (it then counts in each of these parts).
+# What to break down by -> the labels of a row: none, one or several; a row with several counts in each of their parts.
 BREAKDOWNS: dict[str, Callable[[Answer], list[str]]] = {
     "question": lambda a: [" / ".join(a.question_key)],
     "topic": lambda a: [str(a.extra[TOPIC])] if TOPIC in a.extra else [],
@@ -42,12 +42,12 @@ def breakdown(
     """A metric's mean in each part of a table.
 
     Args:
-      values: the metric's row values, NaN where it has none.
-      by: one of BREAKDOWNS.
+      values: the metric's value in each row, NaN where it has none.
+      by: a key of BREAKDOWNS.
 
     Returns:
       label -> value, low, high (NaN for a part with one question), n (rows that count) and questions; worst first.
-      Rows without label are the part NO_LABEL; parts without any value are left out. Empty if no row has a label.
+      Rows without a label form the part NO_LABEL; parts without any value are left out. Empty if no row has a label.
     """
     parts = {}
     for label, rows in _rows_by_label(answers, by).items():
@@ -65,8 +65,8 @@ def cross_table(
 ) -> tuple[list[str], list[str], Float[np.ndarray, "R C"]]:
     """A metric's mean for each pair of labels, such as topic x group.
 
-    `by` and `across` are of BREAKDOWNS. Returns the labels of the rows and of the columns, sorted, and the means; NaN
-    where a pair has no value.
+    `by` and `across` are keys of BREAKDOWNS. Returns the labels of the rows and those of the columns, sorted, and the
+    means, NaN where a pair has no value.
     """
     down, right = (_rows_by_label(answers, kind) for kind in (by, across))
     total, count = (np.zeros((len(down), len(right))) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Runs side by side on the rows that all of them predicted: paired differences, corrected for their number."""
+"""Compares runs on the rows that all of them predicted: paired differences, corrected for their number."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from survey_jax.survey.evaluation.scoring import HEADLINE
 from survey_jax.survey.table import Answer, Group
 
 _FILE = "predictions.parquet"
-_SAME = 1e-6  # targets of two evaluations of one table
+_SAME = 1e-6  # how far apart the targets of two evaluations of one table may be
 
 Key = tuple[str, str, str | None, str, Group]  # split, survey, wave, question id, group
 Predictions = dict[Key, dict[str, Any]]
@@ -27,12 +27,12 @@ Predictions = dict[Key, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two or more runs on one split; the first is what the others are compared with.
+    """Two or more runs on one split; all others are compared with the first.
 
     Attributes:
-      n: rows that all runs have; left_out: rows that only some have.
+      n: how many rows all runs have; left_out: how many only some of them have.
       scores: run -> metric -> value, low, high.
-      differences: run (but for the first) -> metric -> value, low, high, p, and p_holm, corrected for all comparisons.
+      differences: run, without the first -> metric -> value, low, high, p, and p_holm, corrected for all comparisons.
     """
 
     split: str
@@ -43,7 +43,7 @@ class Comparison:
 
 
 def find_predictions(place: Path) -> Path:
-    """The predictions of an evaluation's folder, or of a run's newest evaluation. UserError where there is none."""
+    """The predictions file of an evaluation's folder, or of a run's newest evaluation. UserError if there is none."""
     if (place / _FILE).is_file():
         return place / _FILE
     found = sorted(place.glob(f"eval/*/{_FILE}"), key=lambda file: file.stat().st_mtime)
@@ -53,7 +53,7 @@ def find_predictions(place: Path) -> Path:
 
 
 def read_predictions(file: Path) -> Predictions:
-    """Rows of a predictions.parquet by what identifies them. UserError where it is none."""
+    """The rows of a predictions.parquet, by what identifies them. UserError if the file is none."""
     try:
         table = pa.parquet.read_table(file)
     except (OSError, pa.ArrowException) as error:
@@ -72,7 +72,7 @@ def read_predictions(file: Path) -> Predictions:
             raise UserError(f"{file} row {number}: not as an evaluation writes it ({error})") from error
         key = (row["split"], row["survey"], row["wave"], row["question_id"], group)
         if key in rows:
-            raise UserError(f"{file} row {number}: stands there twice; evaluate the run again")
+            raise UserError(f"{file} row {number}: is there twice; evaluate the run again")
         rows[key] = row
     return rows
 
@@ -85,6 +85,12 @@ def compare(runs: Mapping[str, Predictions], seed: int = 0) -> list[Comparison]:
 
     Raises:
       UserError: no split in common, or the runs were scored against different answers.
+
+    >>> key = ("valid", "S", None, "q", (("country", "Kenya"),))
+    >>> row = {"question": "?", "options": ["A", "B"], "target": (0.6, 0.4), "kl": 0.25, "paper_1_minus_jsd": 0.75}
+    >>> (valid,) = compare({"old": {key: row}, "new": {key: row | {"kl": 0.125}}})
+    >>> valid.differences["new"]["kl"]["value"]
+    -0.125
     """
     names = list(runs)
     splits = [
@@ -97,8 +103,8 @@ def compare(runs: Mapping[str, Predictions], seed: int = 0) -> list[Comparison]:
 
 
 def _compare_split(split: str, runs: Mapping[str, Predictions], seed: int) -> Comparison:
-    mine = {name: {key for key in rows if key[0] == split} for name, rows in runs.items()}
-    common = [key for key in next(iter(runs.values())) if all(key in keys for keys in mine.values())]
+    keys_of = {name: {key for key in rows if key[0] == split} for name, rows in runs.items()}
+    common = [key for key in next(iter(runs.values())) if all(key in keys for keys in keys_of.values())]
     if not common:
         raise UserError(f"split {split}: {', '.join(runs)} have no row in common; were they trained on other splits?")
     answers = _answers(common, runs)
@@ -112,11 +118,11 @@ def _compare_split(split: str, runs: Mapping[str, Predictions], seed: int) -> Co
     differences = {
         name: {m: difference(answers, values[name], values[first], m, seed) for m in HEADLINE} for name in others
     }
-    return Comparison(split, len(common), len(set().union(*mine.values())) - len(common), scores, differences)
+    return Comparison(split, len(common), len(set().union(*keys_of.values())) - len(common), scores, differences)
 
 
 def _answers(common: Sequence[Key], runs: Mapping[str, Predictions]) -> list[Answer]:
-    """The rows as answers; all runs must have scored against the same ones."""
+    """The rows as answers. Raises UserError if the runs were not scored against the same ones."""
     (first, rows), *others = runs.items()
     answers = []
     for key in common:
@@ -141,7 +147,7 @@ def _column(rows: Predictions, keys: Sequence[Key], metric: str) -> np.ndarray:
 
 
 def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
-    """With p-values corrected by Holm over all splits, runs and metrics together."""
+    """Adds p-values that are corrected by Holm's method over all splits, runs and metrics together."""
     p_values = {
         f"{i}\0{name}\0{m}": entry["p"]
         for i, c in enumerate(comparisons)
@@ -155,7 +161,7 @@ def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
 
 
 def print_comparison(comparisons: Sequence[Comparison]) -> None:
-    """A table of scores, and of differences from the first run."""
+    """Prints a table of scores, and of differences from the first run."""
     table = Table(title="Paired on common rows; differences from the first run, 95 % intervals, p by Holm")
     for column in ("split", "run", *HEADLINE.values()):
         table.add_column(column, no_wrap=True)
@@ -179,7 +185,7 @@ def _cell(entry: metrics.Interval | None) -> str:
 
 
 def to_json(comparisons: Sequence[Comparison], files: Mapping[str, Path]) -> dict[str, Any]:
-    """Everything, as JSON can hold it; NaN becomes null."""
+    """All comparisons as JSON can hold them; NaN becomes null."""
     value = {
         "runs": {n: str(f) for n, f in files.items()},
         "splits": {c.split: dataclasses.asdict(c) for c in comparisons},

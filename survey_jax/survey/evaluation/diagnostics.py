@@ -1,7 +1,7 @@
-"""What kind of mistakes a system makes: does it use the group, is it too sure, does it favour a place in the list.
+"""What kind of mistakes a system makes: whether it ignores the group, is overconfident, or favours a place in the list.
 
-Each function takes answers and predictions as `metrics.row_metrics` does, and gives numbers with the intervals of
-`bootstrap`. Rows without prediction (NaN) do not count. docs/metrics.md has the formulas and their sources.
+Each function takes answers and predictions as `metrics.row_metrics` does, and returns numbers with the intervals of
+`bootstrap`. Rows without a prediction (NaN) do not count. docs/metrics.md has the formulas and their sources.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ def collapse(
 ) -> dict[str, Interval]:
     """Whether predictions differ between groups as much as people do, and in the same way.
 
-    All compare a row's departure from its question's mean distribution, in truth (d) and in prediction (e), pooled over
-    options, groups and questions.
+    Each number compares how rows depart from their question's mean distribution, in truth (d) and in prediction (e),
+    pooled over options, groups and questions.
 
     Returns:
       between_group_variance_ratio: sum e^2 / sum d^2, as `metrics.between_group_variance_ratio`.
-      slope: sum d e / sum e^2, of the true on the predicted departures: 1 if a predicted difference means as much in
-        truth; above 1 predictions are too alike, below 1 their differences are exaggerated, at 0 they mean nothing.
-        NaN if all groups get one answer.
-      explained: 1 - sum (d - e)^2 / sum d^2, the share of the differences between groups that is predicted; 0 if all
-        groups get one answer, negative where no differences would be better than the predicted ones.
+      slope: sum d e / sum e^2, the slope of a regression of the true departures on the predicted ones. 1: differences
+        are predicted in full; above 1: predictions are too alike; below 1: their differences are exaggerated; 0: they
+        mean nothing. NaN if all groups get the same prediction.
+      explained: 1 - sum (d - e)^2 / sum d^2, the share of the differences between groups that is predicted. 0 if all
+        groups get the same prediction; negative if that would have been better than the differences predicted.
     """
     d, e = deviations(answers, predictions)
     bootstrap = Bootstrap(answers, seed, samples)
@@ -54,11 +54,11 @@ def diversity(
 
     The generalised Jensen-Shannon divergence of the groups' distributions in bits (Lin 1991, section 5): the mean over
     groups of KL(group || the question's mean). Cao et al. 2025 compare the diversity of predictions across countries
-    with that of the survey; their formula was not at hand, so this is the question and not their formula.
+    with that of the survey, by a formula that they do not give; this one is ours.
 
     Returns:
-      predicted, human: mean over rows, in bits; ratio: predicted over human, 1 if as diverse as people. NaN in place of
-      the ratio where people do not differ.
+      predicted, human: mean over rows, in bits; ratio: predicted over human, 1 if predictions are as diverse as people.
+      The ratio is NaN where people do not differ.
     """
     target, prediction, known = _both(answers, predictions)
     from_mean = deviations(answers, predictions)
@@ -77,8 +77,9 @@ def sharpness(
     """Whether the distributions are as flat as people's.
 
     Returns:
-      entropy_ratio: sum of the predictions' entropies over that of the targets'; unlike the mean of the rows' ratios
-        (the metric of this name) it bears rows in which everybody agrees. entropy_error: mean |difference|, in bits.
+      entropy_ratio: the sum of the predictions' entropies over that of the targets. Unlike the metric of this name, a
+        mean of ratios, it copes with rows in which everybody agrees.
+      entropy_error: the mean absolute difference of the entropies, in bits.
     """
     target, prediction, known = _both(answers, predictions)
     h_target, h_prediction = (np.where(known, special.entr(p).sum(-1) / np.log(2), 0.0) for p in (target, prediction))
@@ -92,8 +93,8 @@ def sharpness(
 def rank_correlations(answers: Sequence[Answer], predictions: Distributions) -> dict[tuple[str, str], float]:
     """Whether the groups are in the right order: Spearman's correlation over the groups of each question.
 
-    Of the groups' mean answers where the options are ordered, else of their shares of each option, averaged over the
-    options on which groups differ. A prediction that puts all groups level has no order, and gets 0.
+    Where options are ordered, it is the correlation of the groups' mean answers; elsewhere that of their shares of an
+    option, averaged over the options on which groups differ. The same prediction for all groups gets 0.
 
     Returns:
       (survey, question id) -> correlation in [-1, 1]; only questions with at least MIN_GROUPS groups that differ.
@@ -120,7 +121,10 @@ def rank_correlations(answers: Sequence[Answer], predictions: Distributions) -> 
 def rank_correlation(
     answers: Sequence[Answer], predictions: Distributions, seed: int = 0, samples: int = SAMPLES
 ) -> Interval:
-    """Mean of `rank_correlations` over questions, resampled by question only: a rank has no weight. NaN without any."""
+    """The mean of `rank_correlations` over questions; NaN if there are none.
+
+    Only questions are resampled, since ranks cannot be weighted.
+    """
     of_question = rank_correlations(answers, predictions)
     first = {a.question_key: a for a in reversed(answers)}
     if not of_question:
@@ -134,14 +138,14 @@ def rank_correlation(
 def calibration(
     answers: Sequence[Answer], predictions: Distributions, bins: int = 10, seed: int = 0, samples: int = SAMPLES
 ) -> dict[str, Any]:
-    """Of the options predicted to get about 30 %, do 30 % choose them? Pooled over options and rows.
+    """Whether options that are predicted to get about 30 % do get 30 %, and so on; pooled over options and rows.
 
     Args:
-      bins: of equal width over [0, 1]; an option with predicted share 1 is in the last one.
+      bins: how many bins of equal width [0, 1] is cut into; an option with predicted share 1 is in the last one.
 
     Returns:
-      table: one entry a bin that is not empty: low and high edge ("from", "to"), n (options), predicted (mean share)
-        and human (mean share with its interval).
+      table: one entry for each bin that is not empty: its edges ("from", "to"), n (options), predicted (mean share) and
+        human (mean share with its interval).
       error: sum over bins of n |predicted - human| / sum of n (the expected calibration error of Guo et al. 2017, with
         the human share in place of the accuracy), in [0, 1].
     """
@@ -170,7 +174,7 @@ def position_bias(
     seed: int = 0,
     samples: int = SAMPLES,
 ) -> dict[str, Interval]:
-    """Whether the first (A-bias) or the last option shown (recency) gets more than people give it.
+    """Whether the option shown first (A-bias) or last (recency) gets a larger share than people give it.
 
     Args:
       orders: for each row, which of its options was shown at each place, first place first.

@@ -1,8 +1,8 @@
-"""How far predicted answer distributions are from the human ones: two tracks, per row and per split.
+"""How far predicted answer distributions are from the human ones: metrics of a row, and their means over a split.
 
-Every metric has the signature (target, prediction, option_count) -> Float[n]; of ordinal metrics the third argument is
-`points`, Float[n k]. Distributions of different lengths are stacked with zeros at the end: an absent option has no mass
-in either, and `option_count` tells it from a real zero. docs/metrics.md has the formulas, ranges and sources.
+Every metric has the signature (target, prediction, option_count) -> Float[n]; those of ordered options have `points`
+(Float[n k]) as their third argument. Distributions of different lengths are padded with zeros, which `option_count`
+tells from real ones. docs/metrics.md has the formulas, ranges and sources, and says what the `paper_` metrics are for.
 """
 
 import dataclasses
@@ -83,13 +83,13 @@ def sd_error(target: Shares, prediction: Shares, points: Shares) -> Scores:
 
 
 def entropy_ratio(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
-    """H(prediction) / H(target): below 1 is too sure of itself. NaN where all respondents gave one answer."""
+    """H(prediction) / H(target): below 1 is overconfident. NaN where all respondents gave the same answer."""
     entropy = special.entr(target).sum(-1)
     return special.entr(prediction).sum(-1) / np.where(entropy > 0, entropy, np.nan)
 
 
 def mode_accuracy(target: Shares, prediction: Shares, option_count: OptionCounts) -> Scores:
-    """Chance that the prediction's most likely option, drawn among ties, is a most frequent one of the target."""
+    """Chance that the prediction's most likely option, ties drawn at random, is a most frequent one of the target."""
     predicted, actual = (p >= p.max(-1, keepdims=True) - 1e-9 for p in (prediction, target))
     return (predicted & actual).sum(-1) / np.maximum(predicted.sum(-1), 1)
 
@@ -176,14 +176,14 @@ def humans(answers: Sequence[Answer]) -> Humans:
 
 
 def scale_points(answers: Sequence[Answer]) -> Shares:
-    """Where each option stands on its question's scale: 1..K, or spaced as the codebook says.
+    """Where each option stands on its question's scale: at 1, 2, ..., K, or spaced as the codebook says.
 
-    Ordinal rows whose extra column `ordinal_values` gives the options' values x are placed at
-    1 + (K - 1) (x - x_1) / (x_K - x_1), so that errors of questions with few and many, near and far values add up.
-    Places after the last option repeat it.
+    In ordinal rows whose extra column `ordinal_values` has the options' values x, options stand at
+    1 + (K - 1) (x - x_1) / (x_K - x_1): only the spacing is the codebook's, and the scale is K - 1 points long either
+    way. Places after the last option repeat it.
 
     Raises:
-      UserError: values that are not one a option, strictly increasing or strictly decreasing.
+      UserError: there is not one value for each option, or they neither rise nor fall throughout.
     """
     count = np.array([len(a.options) for a in answers])
     points = np.minimum(np.arange(1.0, count.max() + 1), count[:, None])
@@ -204,7 +204,7 @@ def scale_points(answers: Sequence[Answer]) -> Shares:
 
 
 def losses(metric: str, values: Scores) -> Scores:
-    """A metric's values so that less is better: turned round where more is, the distance from 1 where 1 is."""
+    """A metric's values as losses: negated where higher is better, the distance from 1 where 1 is best."""
     better = METRICS[metric].better
     return np.abs(values - 1) if better == "one" else -values if better == "higher" else values
 
@@ -214,12 +214,16 @@ def row_metrics(answers: Sequence[Answer], predictions: Distributions) -> dict[s
 
     Args:
       answers: n rows.
-      predictions: one distribution a row, either of the row's own number of options or with zeros after them.
-        A row of NaN says that there is no prediction; its metrics are NaN.
+      predictions: a distribution for each row, of the row's own number of options or with zeros after them. A row of
+        NaN says that there is no prediction; its metrics are NaN.
 
     Raises:
       UserError: the number of predictions, or a prediction's length, sign or sum, does not fit its row; scale points
         that are not in order.
+
+    >>> answer = Answer("S", "q", "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.75, 0.25))
+    >>> row_metrics([answer], [[0.5, 0.5]])["tv"]
+    array([0.25])
     """
     prediction = stack(answers, predictions)  # first: it says so where there are no rows
     table = humans(answers)
@@ -247,9 +251,13 @@ def summarise(
 ) -> dict[str, Interval]:
     """Means of row metrics with 95 % intervals: over rows as NAME, over questions' means as NAME_by_question.
 
-    NaN rows do not count (`uncertainty.without_failures` is for predictions that failed); a metric that is NaN on
-    every row is left out. Intervals are those of `bootstrap`. With one group only questions are resampled; with one
-    question there is no interval: low and high are NaN.
+    NaN rows do not count (`paired.without_failures` is for predictions that failed); a metric that is NaN on every row
+    is left out. Intervals are those of `bootstrap`: with one group, only questions are resampled; with one question
+    there is no interval, and low and high are NaN.
+
+    >>> answers = [Answer("S", q, "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.5, 0.5)) for q in ("q1", "q2")]
+    >>> summarise(answers, {"tv": np.array([0.25, 0.5])})["tv"]
+    {'value': 0.375, 'low': 0.25, 'high': 0.5}
     """
     bootstrap = Bootstrap(answers, seed, samples)
     result: dict[str, Interval] = {}
@@ -266,10 +274,10 @@ def between_group_variance_ratio(
 ) -> Interval:
     """Variance collapse: how much the groups differ in the prediction, relative to how much they differ in truth.
 
-    For each question, the squared Euclidean distances of the groups' distributions from the question's mean
-    distribution are summed; predicted sums over human sums, pooled over questions. 1: as diverse as people; 0: all
-    groups get one answer. Rows without prediction (NaN) do not count. Sampling noise of small groups is part of the
-    human variance, so a perfect model scores below 1. Interval as in `summarise`. NaN if groups do not differ.
+    The squared Euclidean distances of the groups' distributions from their question's mean distribution are summed over
+    all questions, and the predicted sum is divided by the human one. 1: as diverse as people; 0: one prediction for all
+    groups. Rows without a prediction (NaN) do not count. Sampling noise of small groups is part of the human variance,
+    so a perfect model scores below 1. The interval is that of `summarise`. NaN if groups do not differ.
 
     Raises:
       UserError: as `row_metrics`.
@@ -284,8 +292,8 @@ def deviations(
 ) -> tuple[Float[Array, "n k"], Float[Array, "n k"]]:
     """How each row departs from the mean distribution of its question's groups, in truth and in prediction.
 
-    0 in rows without prediction (NaN), which are no part of the mean either. A question is one with its options and
-    its wave: what changes over time is no difference between groups.
+    Rows without a prediction (NaN) are 0, and do not count in the mean. A mean is over one wave of a question with one
+    list of options: a change over time is not a difference between groups.
     """
     prediction = stack(answers, predictions)
     known = ~np.isnan(prediction).any(-1, keepdims=True)
@@ -305,9 +313,9 @@ def deviations(
 def sampling_ceiling(answers: Sequence[Answer], rng: np.random.Generator, draws: int = 10) -> dict[str, Scores]:
     """What the population's own shares would score against a survey of this size: the best to hope for.
 
-    Each row is surveyed anew, by a multinomial sample of `n_effective` (else `n`) respondents from its distribution,
-    and that distribution is the prediction; metrics are averaged over `draws` samples. Of distances this is the floor.
-    Rows without either number are NaN. Same form as `row_metrics`.
+    Each row is surveyed again, by a multinomial sample of `n_effective` (else `n`) respondents from its distribution,
+    and that distribution is the prediction; metrics are averaged over `draws` samples. For distances this is a floor.
+    Rows with neither number are NaN. The result has the form of `row_metrics`.
     """
     table = humans(answers)
     return _mean_of_draws(lambda: _scores(table, resample(answers, rng), table.target), draws)
@@ -347,9 +355,9 @@ def _mean_of_draws(draw: Callable[[], dict[str, Scores]], draws: int) -> dict[st
 
 
 def stack(answers: Sequence[Answer], distributions: Distributions) -> Shares:
-    """Pads to the longest row's number of options; checks every row; rows that sum to 1 within 1e-3 are normalised.
+    """Distributions as one array, padded with zeros, checked, and normalised where they sum to 1 within 1e-3.
 
-    Raises UserError as `row_metrics`. Rows of NaN stay.
+    Rows of NaN stay. Raises UserError as `row_metrics` does.
     """
     if len(distributions) != len(answers) or not len(answers):
         raise UserError(f"{len(distributions)} predictions for {len(answers)} rows")

@@ -1,6 +1,6 @@
-"""Comparing systems on the same rows: paired differences, skill between baseline and ceiling, predictions that failed.
+"""Compares systems on the same rows: paired differences, skill between baseline and ceiling, predictions that failed.
 
-All intervals are those of `bootstrap`. With the same seed every system is scored on the same draws of questions and
+All intervals are those of `bootstrap`; with the same seed, every system is scored on the same draws of questions and
 groups. docs/metrics.md says how to read the numbers.
 """
 
@@ -31,23 +31,27 @@ def difference(
     seed: int = 0,
     samples: int = SAMPLES,
 ) -> Interval:
-    """How much more A has of a metric than B, on the rows that both have; of a metric that is best at 1, how much more
-    A is away from 1.
+    """The mean of A's metric less B's, over the rows that both have; for a metric that is best at 1, the mean of A's
+    distance from 1 less B's.
 
     Args:
       rows_a, rows_b: row metrics of two systems on the same answers.
 
     Returns:
       value, low, high; p: two-sided, by the same bootstrap, never below 2 / (samples + 1); n: rows compared; unpaired:
-      rows that only one of the two has. low, high and p are NaN where all rows are of one question.
+      rows that only one of the two has. low, high and p are NaN where all rows belong to one question.
 
     Raises:
       UserError: the rows are not of the same table, or there is none that both have.
+
+    >>> answers = [Answer("S", q, "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.5, 0.5)) for q in ("q1", "q2")]
+    >>> difference(answers, {"tv": np.array([0.25, 0.5])}, {"tv": np.array([0.5, 0.5])}, "tv")["value"]
+    -0.125
     """
     a, b = rows_a[metric], rows_b[metric]
     if not len(a) == len(b) == len(answers):
         raise UserError(f"{metric}: {len(a)} and {len(b)} rows to compare for {len(answers)} answers")
-    sign = -1 if METRICS[metric].better == "higher" else 1  # losses turn it round, this turns it back
+    sign = -1 if METRICS[metric].better == "higher" else 1  # undoes the sign that `losses` gives such metrics
     change = sign * (losses(metric, a) - losses(metric, b))
     known = ~np.isnan(change)
     if not known.any():
@@ -58,9 +62,12 @@ def difference(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p-values corrected for their number, so that the chance of any false claim is kept (Holm 1979).
+    """Corrects p-values for their number, so that the chance of any false claim stays at the level (Holm 1979).
 
-    NaN (a comparison without p-value) stays, and does not count.
+    NaN (a comparison without a p-value) stays, and does not count.
+
+    >>> holm({"zero_shot": 0.01, "best baseline": 0.04})
+    {'zero_shot': 0.02, 'best baseline': 0.04}
     """
     ordered = sorted((p, name) for name, p in p_values.items() if not np.isnan(p))
     corrected, least = dict(p_values), 0.0
@@ -81,29 +88,29 @@ def skill(
 ) -> tuple[str, Interval]:
     """Share of the way from the best baseline to the sampling ceiling: (score - best) / (ceiling - best).
 
-    0: no better than the best baseline. 1: as good as knowing the population. Below 0: worse than the baseline. On the
-    rows that all have; the best baseline is chosen anew in every bootstrap sample, as its choice is uncertain too.
+    0: no better than the best baseline. 1: as good as knowing the population. Below 0: worse than the baseline. Only
+    rows that all of them have count. Every bootstrap sample chooses its own best baseline, as that choice is uncertain.
 
     Args:
       baselines: row metrics by baseline, on the same answers.
       ceiling: as from `metrics.sampling_ceiling`.
 
     Returns:
-      The best baseline, and the skill. NaN where the baseline is at the ceiling: nothing is left to be gained.
+      The best baseline, and the skill; NaN where the baseline is at the ceiling, and nothing is left to gain.
 
     Raises:
-      UserError: there is no row that all have, such as where no number of respondents is known.
+      UserError: there is no row that all have, for instance because no number of respondents is known.
     """
     if not baselines:
         raise UserError("skill needs at least one baseline")
     scores = {name: losses(metric, r[metric]) for name, r in baselines.items()}
-    mine, best_possible = losses(metric, rows[metric]), losses(metric, ceiling[metric])
-    known = ~np.isnan(np.array([mine, best_possible, *scores.values()])).any(axis=0)
+    system, best_possible = losses(metric, rows[metric]), losses(metric, ceiling[metric])
+    known = ~np.isnan(np.array([system, best_possible, *scores.values()])).any(axis=0)
     if not known.any():
         raise UserError(f"{metric}: no row has a prediction, every baseline and a sampling ceiling (which needs n)")
     bootstrap = Bootstrap(answers, seed, samples)
     reference = {name: bootstrap.mean(s, known) for name, s in scores.items()}
-    model, top = bootstrap.mean(mine, known), bootstrap.mean(best_possible, known)
+    model, top = bootstrap.mean(system, known), bootstrap.mean(best_possible, known)
     name = min(reference, key=lambda n: reference[n].value)
     least = np.min([r.sampled for r in reference.values()], axis=0)
     (value,) = _skill(*(np.array([x]) for x in (model.value, reference[name].value, top.value)))
@@ -117,10 +124,9 @@ def _skill(model: Scores, baseline: Scores, ceiling: Scores) -> Scores:
 
 
 def without_failures(answers: Sequence[Answer], predictions: Distributions) -> tuple[Shares, list[str]]:
-    """Predictions that failed (rows of NaN) as uniform ones, and which they are.
+    """Replaces predictions that failed (rows of NaN) by uniform ones, and names their rows.
 
-    A prediction that failed says nothing, and is scored as the one that says nothing. Left out, it would lift the mean
-    of a system that fails where questions are hard.
+    Leaving them out would raise the score of a system that fails where questions are difficult.
 
     Raises:
       UserError: as `metrics.row_metrics`.
@@ -133,7 +139,7 @@ def without_failures(answers: Sequence[Answer], predictions: Distributions) -> t
 
 
 def failures_sentence(system: str, names: Sequence[str], total: int) -> str:
-    """For people, e.g. "model: 2 of 900 predictions failed and are scored as uniform: ..."; empty if none did."""
+    """E.g. "model: 2 of 900 predictions failed and are scored as uniform: ..."; empty if none did."""
     if not names:
         return ""
     return f"{system}: {len(names)} of {total} predictions failed and are scored as uniform: {some(names)}"

@@ -1,4 +1,4 @@
-"""Scores a split: the model, every baseline, their differences, and the verdict."""
+"""Scores a split: the model, every baseline and control, their differences, and what the model beats."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from survey_jax.survey.evaluation.diagnostics import diagnose
 from survey_jax.survey.evaluation.metrics import RowMetrics
 from survey_jax.survey.table import Answer
 
-HEADLINE = {"paper_1_minus_jsd": "1-√JSD", "kl": "KL"}  # the metrics of the verdict, and what people call them
+HEADLINE = {"paper_1_minus_jsd": "1-√JSD", "kl": "KL"}  # metrics that systems are compared by -> their titles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +26,12 @@ class SplitScore:
     """One split's evaluation.
 
     Attributes:
-      predictions: of the subject (the model, or the base model where that is what is evaluated), as scored: uniform
-        where it failed.
-      failed: which rows those are.
-      rows: the subject's metrics per row.
+      predictions: those of the subject, which is the model or the untrained base model; uniform where it failed.
+      failed: the rows where it failed.
+      rows: the subject's metrics of each row.
       summary: the split's entry in metrics.json.
       warnings: sentences on predictions that failed.
-      orders: which of a row's options was shown at each place.
+      orders: for each row, which of its options was shown at each place.
     """
 
     name: str
@@ -58,12 +57,21 @@ def score_split(
     """Scores one split.
 
     Args:
-      systems: predictions by system; `subject` is the one under evaluation, the others it is compared with.
-      filled: what each baseline predicts and how each row was made; uniform and seen_group_mean among them.
-      orders: which of a row's options was shown at each place.
-      seed: of the bootstrap and of the sampling ceiling.
-      controls: systems whose rows of NaN have nothing to predict, such as a survey's only group to swap. A row of NaN
-        of any other system is a prediction that failed.
+      systems: predictions by system. `subject` is the one to evaluate; it is compared with the others.
+      filled: the predictions of each baseline and how each row was made; uniform and seen_group_mean among them.
+      orders: for each row, which of its options was shown at each place.
+      seed: seeds the bootstrap and the sampling ceiling.
+      controls: systems whose rows of NaN have nothing to predict, such as a survey's only group to swap. In any other
+        system a row of NaN is a prediction that failed.
+
+    >>> from survey_jax.survey.baselines.registry import BASELINES
+    >>> from survey_jax.survey.table import DEMO, read_table
+    >>> train, answers = read_table(DEMO)[:200], read_table(DEMO)[200:240]
+    >>> filled = {name: BASELINES[name](train, answers) for name in ("uniform", "seen_group_mean")}
+    >>> orders = [range(len(a.options)) for a in answers]
+    >>> perfect = metrics.stack(answers, [a.probs for a in answers])
+    >>> score_split("valid", answers, {"model": perfect}, "model", filled, orders, seed=0).summary["model"]["tv"]
+    {'value': 0.0, 'low': 0.0, 'high': 0.0}
     """
     baselines = {baseline: shares for baseline, (shares, _) in filled.items()}
     predictions: dict[str, Any] = {**baselines, **systems}
@@ -72,25 +80,25 @@ def score_split(
         predictions[system], failed = paired.without_failures(answers, predictions[system])
         failures |= {system: failed} if failed else {}
     rows = {system: metrics.row_metrics(answers, p) for system, p in predictions.items()}
-    mine = rows.pop(subject)
+    subject_rows = rows.pop(subject)
     same_as = _same_as(baselines)
     distinct = {baseline: rows[baseline] for baseline in baselines if baseline not in same_as}
     best = {metric: _best(metric, distinct) for metric in HEADLINE}
     ceiling = metrics.sampling_ceiling(answers, np.random.default_rng(seed))
     second = metrics.second_survey(answers, np.random.default_rng(seed))
     others = [system for system in systems if system != subject]
-    differences = _differences(answers, mine, {r: rows[r] for r in [*best.values(), *others]}, best, seed)
+    differences = _differences(answers, subject_rows, {r: rows[r] for r in [*best.values(), *others]}, best, seed)
     summary = {
         "n": len(answers),
         "questions": len({a.question_key for a in answers}),
         "groups": len({a.group for a in answers}),
-        "model": _summary(answers, predictions[subject], mine, seed),
+        "model": _summary(answers, predictions[subject], subject_rows, seed),
         "baselines": {system: _summary(answers, predictions[system], rows[system], seed) for system in rows},
         "best_baseline": best,
         "same_as": same_as,
         "sources": {baseline: dict(Counter(sources)) for baseline, (_, sources) in filled.items()},
         "differences": differences,
-        "skill": _skill(answers, mine, distinct, ceiling, seed),
+        "skill": _skill(answers, subject_rows, distinct, ceiling, seed),
         "ceiling": metrics.summarise(answers, ceiling, seed),
         "ceiling_n": int(sum(a.n is not None or a.n_effective is not None for a in answers)),
         "second_survey": metrics.summarise(answers, second, seed),
@@ -103,21 +111,21 @@ def score_split(
     ]
     failed_rows = np.isnan(metrics.stack(answers, systems[subject])).any(-1)
     scored = predictions[subject]
-    return SplitScore(name, answers, scored, failed_rows, mine, _plain(summary), warnings, orders)
+    return SplitScore(name, answers, scored, failed_rows, subject_rows, _plain(summary), warnings, orders)
 
 
 def _differences(
-    answers: Sequence[Answer], mine: RowMetrics, rivals: Mapping[str, RowMetrics], best: Mapping[str, str], seed: int
+    answers: Sequence[Answer], subject: RowMetrics, rivals: Mapping[str, RowMetrics], best: Mapping[str, str], seed: int
 ) -> dict[str, dict[str, dict[str, float]]]:
     """The subject less each rival, paired by row, by rival and headline metric; p_holm is corrected over the rivals.
 
-    Of the baselines among the rivals each counts for the metric that it is the best of.
+    A baseline is a rival only in the metric in which it is the best baseline.
     """
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for metric in HEADLINE:
         compared = [r for r in rivals if r == best[metric] or r not in best.values()]
         some_rows = [r for r in compared if not np.isnan(rivals[r][metric]).all()]  # None: nobody to swap groups with
-        entries = {r: paired.difference(answers, mine, rivals[r], metric, seed) for r in some_rows}
+        entries = {r: paired.difference(answers, subject, rivals[r], metric, seed) for r in some_rows}
         corrected = paired.holm({rival: entry["p"] for rival, entry in entries.items()})
         for rival, entry in entries.items():
             found[rival][metric] = entry | {"p_holm": corrected[rival]}
@@ -125,13 +133,13 @@ def _differences(
 
 
 def _skill(
-    answers: Sequence[Answer], mine: RowMetrics, baselines: Mapping[str, RowMetrics], ceiling: RowMetrics, seed: int
+    answers: Sequence[Answer], subject: RowMetrics, baselines: Mapping[str, RowMetrics], ceiling: RowMetrics, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Skill by headline metric; empty where no row has a number of respondents, and so no ceiling."""
     found = {}
     for metric in HEADLINE:
         if not np.isnan(ceiling[metric]).all():
-            baseline, interval = paired.skill(answers, mine, baselines, ceiling, metric, seed)
+            baseline, interval = paired.skill(answers, subject, baselines, ceiling, metric, seed)
             found[metric] = {"baseline": baseline, **interval}
     return found
 
@@ -140,8 +148,8 @@ def _same_as(shares: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:
     """Baselines that predict what an earlier one predicts on every row, such as those that always fall back on it."""
     flat = {baseline: np.concatenate(rows) for baseline, rows in shares.items()}
     same: dict[str, str] = {}
-    for number, (baseline, mine) in enumerate(flat.items()):
-        earlier = (b for b in list(flat)[:number] if np.allclose(flat[b], mine, rtol=0, atol=1e-9))
+    for number, (baseline, predicted) in enumerate(flat.items()):
+        earlier = (b for b in list(flat)[:number] if np.allclose(flat[b], predicted, rtol=0, atol=1e-9))
         if twin := next(earlier, None):
             same[baseline] = twin
     return same
@@ -159,7 +167,7 @@ def _summary(answers: Sequence[Answer], predictions: Any, rows: RowMetrics, seed
 
 
 def _plain(value: Any) -> Any:
-    """As strict JSON can hold it: NaN (no such value) becomes null, at any depth."""
+    """The value as strict JSON can hold it: NaN (there is no such number) becomes null, at any depth."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -170,7 +178,7 @@ def _plain(value: Any) -> Any:
 
 
 def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
-    """predictions.parquet: one row an answer. All columns are in the order of `options`; `option_order` is as shown."""
+    """Writes predictions.parquet, a row for each answer; `target` and `prediction` are in the order of `options`."""
     rows = []
     for split in splits:
         for i, answer in enumerate(split.answers):

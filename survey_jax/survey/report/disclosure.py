@@ -1,8 +1,8 @@
 """What the report discloses of the data, in the order of the American Association for Public Opinion Research.
 
-Its Code of Professional Ethics (2021, section III.A) and ESOMAR's guideline ask: whose data, the wording, the
-population, the sample, dates, sizes and precision, weights, how answers were processed, limits. What a table does not
-say is called unknown, never guessed.
+The association's Code of Professional Ethics (2021, section III.A) and ESOMAR's guideline ask for: whose data, the
+wording, the population, the sample, dates, sizes and precision, weights, how answers were processed, limits. What a
+table does not say is called unknown, never guessed.
 """
 
 import statistics
@@ -17,7 +17,7 @@ _MANY = 30  # surveys that the table lists
 
 
 def surveys(answers: Sequence[Answer]) -> list[dict[str, str]]:
-    """One line a survey, the largest first; those beyond the first few are added up."""
+    """A line for each survey, the largest first; the smallest of many are added up."""
     rows: dict[str, list[Answer]] = defaultdict(list)
     for answer in answers:
         rows[answer.survey].append(answer)
@@ -41,7 +41,7 @@ def _survey(name: str, rows: Sequence[Answer]) -> dict[str, str]:
 
 
 def data_sections(answers: Sequence[Answer], counts: str, leakage: str) -> Sections:
-    """Everything about the data that the table of surveys does not have.
+    """What the report says about the data besides the table of surveys.
 
     Args:
       answers: all rows, of train and of the splits evaluated.

@@ -1,4 +1,4 @@
-"""Figures of the report, as SVG to stand inside an HTML page: no scripts, no links, text as text, the same every time.
+"""The figures of the report, as SVG for an HTML page: without scripts or links, with text as text, reproducible.
 
 Human shares are dark and predicted ones light, so that a print in grey can be read.
 """
@@ -32,10 +32,10 @@ _STYLE: dict[Any, Any] = {
     "axes.edgecolor": _FAINT,
     "text.color": _INK,
     "axes.labelcolor": _INK,
-    "savefig.dpi": 150,  # of the points that are drawn as an image
+    "savefig.dpi": 150,  # for points that are drawn as an image
 }
 _styled = matplotlib.rc_context(_STYLE)  # a decorator: the settings hold while the function runs
-_Z = 1.959964  # of a 95 % interval
+_Z = 1.959964  # standard errors to either side of a 95 % interval
 _LABEL = 30  # characters of an option's text
 
 
@@ -91,7 +91,7 @@ def reliability(calibration: Mapping[str, Any], title: str) -> Markup:
 
 @_styled
 def departures(true: Shares, predicted: Shares, slope: float | None, title: str) -> Markup:
-    """How groups depart from their question's mean, in truth against in prediction, and the slope of the former."""
+    """How groups depart from their question's mean: true departures against predicted ones, with the slope."""
     figure, axes = _panel("predicted departure", "true departure")
     moved = (true != 0) | (predicted != 0)
     x, y = predicted[moved], true[moved]
@@ -147,7 +147,7 @@ def skills(values: Mapping[str, Mapping[str, Any]], title: str) -> Markup:
 
 
 def shorten(text: str, width: int) -> str:
-    """In one line of at most so many characters."""
+    """The text in one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 

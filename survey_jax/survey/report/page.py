@@ -1,4 +1,4 @@
-"""report.html: what an evaluation says, as one self-contained page. The template is `data/report.html.jinja`."""
+"""Writes report.html: an evaluation as one self-contained page. The template is `data/report.html.jinja`."""
 
 import dataclasses
 import itertools
@@ -33,7 +33,7 @@ from survey_jax.survey.report.tables import (
 from survey_jax.survey.table import Answer, group_name
 from survey_jax.survey.text import is_country
 
-READING = "tv"  # what the pictures show: the share of people whose answer would have to change
+SHOWN_METRIC = "tv"  # in figures: the share of people whose answer would have to change
 EXAMPLES = 3  # questions shown of each kind
 WORST = 5  # parts shown of a breakdown
 CELLS = (30, 12)  # rows and columns of a heat map, at most
@@ -66,7 +66,7 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Details:
-    """What the page has of a split besides its numbers.
+    """What the page shows of a split besides its table.
 
     Attributes:
       heat: heading, labels of columns, and rows of a label and (value, colour); empty without two dimensions.
@@ -94,9 +94,9 @@ def write_html(
     """Writes the page; every text from outside is escaped.
 
     Args:
-      subsets: those of the splits that are part of another one; they get tables and no pictures.
-      preset: of the splits, "" if none; published numbers stand beside the splits of the paper's.
-      surveys, card: as `report_card` gives them; the card with the model's sections after the data's.
+      subsets: names of splits that are part of another one; they get tables and no figures.
+      preset: the preset of the splits, or ""; published numbers are shown beside the splits of the paper's preset.
+      surveys, card: as `disclosure` gives them, the card with the model's sections after the data's.
     """
     loader = jinja2.FunctionLoader(lambda name: (resources.files("survey_jax") / "data" / name).read_text("utf-8"))
     environment = jinja2.Environment(
@@ -144,7 +144,7 @@ def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _details(split: SplitScore) -> Details:
-    answers, predictions, values = split.answers, split.predictions, split.rows[READING]
+    answers, predictions, values = split.answers, split.predictions, split.rows[SHOWN_METRIC]
     found = split.summary["diagnostics"]
     true, predicted = deviations(answers, predictions)
     worst, typical = _examples(split)
@@ -164,10 +164,10 @@ def _details(split: SplitScore) -> Details:
 
 
 def _breakdowns(answers: Sequence[Answer], values: np.ndarray) -> dict[str, tuple[dict[str, Any], int]]:
-    """The worst parts, of those with more than one question: a question's difficulty is not the part's."""
+    """The worst parts with more than one question: of a single one, it may be the question that is difficult."""
     found = {}
     for by, heading in _BREAKDOWNS.items():
-        parts = breakdown(answers, values, READING, by)
+        parts = breakdown(answers, values, SHOWN_METRIC, by)
         several = {label: part for label, part in parts.items() if part["questions"] > 1}
         if len(parts) > 1 and several:
             found[heading] = (dict(list(several.items())[:WORST]), len(several))
@@ -175,7 +175,7 @@ def _breakdowns(answers: Sequence[Answer], values: np.ndarray) -> dict[str, tupl
 
 
 def _heat(answers: Sequence[Answer], values: np.ndarray) -> dict[str, Any]:
-    """Topics (else numbers of options) by group (else attribute): those with most rows, the worst groups on top."""
+    """Topics by group, or without topics numbers of options by attribute; those with most rows, the worst on top."""
     topics = any(TOPIC in a.extra for a in answers)
     down, across = ("group", "topic") if topics else ("attribute", "options")
     labels = (*cross_table(answers, values, down, across),)
@@ -219,7 +219,7 @@ def _map(split: SplitScore) -> dict[str, Any]:
                 missing.add(label)
     if len(members) < _MIN_COUNTRIES:
         return {}
-    values = {code: float(split.rows[READING][rows].mean()) for code, rows in members.items()}
+    values = {code: float(split.rows[SHOWN_METRIC][rows].mean()) for code, rows in members.items()}
     names = {code: countries.name(code) for code in values}
     edges = world_map.classes(values)
     bounds = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
@@ -231,8 +231,8 @@ def _map(split: SplitScore) -> dict[str, Any]:
 
 def _examples(split: SplitScore) -> tuple[list[Example], list[Example]]:
     """The worst questions, and those in the middle of the order from worst to best."""
-    values = split.rows[READING]
-    order = list(worst_questions(split.answers, values, READING, k=len(values)))
+    values = split.rows[SHOWN_METRIC]
+    order = list(worst_questions(split.answers, values, SHOWN_METRIC, k=len(values)))
     rows: dict[str, list[int]] = defaultdict(list)
     for i, answer in enumerate(split.answers):
         rows[BREAKDOWNS["question"](answer)[0]].append(i)
@@ -244,7 +244,7 @@ def _examples(split: SplitScore) -> tuple[list[Example], list[Example]]:
 
 def _example(split: SplitScore, rows: Sequence[int]) -> Example:
     """A question as put to the group in the middle of its groups."""
-    values = split.rows[READING]
+    values = split.rows[SHOWN_METRIC]
     i = sorted(rows, key=lambda row: values[row])[len(rows) // 2]
     answer = split.answers[i]
     group = group_name(answer.group)

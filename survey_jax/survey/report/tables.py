@@ -1,7 +1,4 @@
-"""What an evaluation says: scores of the model, of baselines and controls, as data and as a table.
-
-The page that says it with pictures is `page.py`.
-"""
+"""The results of an evaluation as a printed table and as sentences; `page.py` makes the HTML report of them."""
 
 import math
 from collections import defaultdict
@@ -17,12 +14,12 @@ from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
 SHOWN = ("paper_1_minus_jsd", "kl", "jsd", "tv", "emd", "mode_accuracy", "entropy_ratio")
 TITLES = HEADLINE | {"jsd": "JSD", "tv": "TV", "emd": "EMD", "mode_accuracy": "mode", "entropy_ratio": "entropy ratio"}
 LEVEL = 0.05  # a difference is clear where its corrected p-value is below
-_ALWAYS_SHOWN = ("uniform", "seen_group_mean")  # of the baselines; besides them the best
+_ALWAYS_SHOWN = ("uniform", "seen_group_mean")  # baselines; the best one is shown too
 _CEILING = "sampling ceiling"
 
 
 def verdicts(summary: Mapping[str, Any]) -> list[str]:
-    """Plain sentences on what the subject beats and does not: first the best baseline, then each other system."""
+    """Sentences on what the subject beats and what it does not: first the best baseline, then each other system."""
     differences, best = summary["differences"], summary["best_baseline"]
     bar = {metric: (f"the best baseline ({name})", differences[name][metric]) for metric, name in best.items()}
     others = [rival for rival in differences if rival not in summary["sources"]]
@@ -31,7 +28,7 @@ def verdicts(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _sentence(compared: Mapping[str, tuple[str, Mapping[str, float | None]]]) -> str:
-    """Where the subject stands, of each metric: a rival's name and the difference to it.
+    """How the subject compares with a rival in each metric; `compared` has the rival's name and the difference.
 
     E.g. "beats uniform by 0.027 [0.012, 0.041] in 1-√JSD; shows no clear difference from uniform: 0.004 [-0.010,
     0.018] in KL". Where it is not clear, numbers above zero are in the subject's favour.
@@ -53,13 +50,13 @@ def _sentence(compared: Mapping[str, tuple[str, Mapping[str, float | None]]]) ->
 
 
 def gain(metric: str, entry: Mapping[str, float | None]) -> tuple[float, float, float]:
-    """A difference and its interval, turned so that more is better; NaN where the summary has none."""
+    """A difference and its interval, signed so that above zero is better; NaN where the summary has none."""
     value, low, high = (math.nan if (x := entry[part]) is None else x for part in ("value", "low", "high"))
     return (value, low, high) if metrics.METRICS[metric].better == "higher" else (-value, -high, -low)
 
 
 def systems_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The lines of a split's table: the subject, few of the baselines, the controls, the ceiling."""
+    """The lines of a split's table: the subject, a few of the baselines, the controls, the ceiling."""
     scored, best = summary["baselines"], summary["best_baseline"]
     chosen = {}
     for baseline in dict.fromkeys([*_ALWAYS_SHOWN, *best.values()]):
@@ -83,7 +80,7 @@ def sources_of(summary: Mapping[str, Any], baseline: str) -> str:
 
 
 def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
-    """A number for people: value, and its 95 % interval where asked for."""
+    """A value as text, with its 95 % interval where asked for."""
     entry = scores.get(metric)
     if entry is None or entry["value"] is None or math.isnan(entry["value"]):
         return "-"
@@ -94,7 +91,7 @@ def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
 
 
 def print_table(splits: Iterable[SplitScore]) -> None:
-    """One table for all splits; below it a sentence a split, and any predictions that failed."""
+    """Prints one table for all splits, and below it a sentence for each split and any predictions that failed."""
     splits = list(splits)
     table = Table(title="Predicted against human distributions (95 % intervals clustered by question and group)")
     table.add_column("split", no_wrap=True)

@@ -1,4 +1,4 @@
-"""A world map of numbers by country, as SVG. Outlines: `data/world.json`, which `tools/build_world_map.py` makes."""
+"""A world map of numbers by country, as SVG. The outlines are data/world.json, made by tools/build_world_map.py."""
 
 import functools
 import json
@@ -21,13 +21,13 @@ def _world() -> dict[str, Any]:
 
 
 def outlines() -> Markup:
-    """The countries' shapes, once a page; every map refers to them."""
+    """The countries' shapes, to stand once in a page; every map refers to them."""
     shapes = (f'<path id="land-{number}" d="{path}"/>' for number, path in enumerate(_world()["shapes"].values()))
     return Markup(f'<svg class="outlines" aria-hidden="true"><defs>{"".join(shapes)}</defs></svg>')
 
 
 def classes(values: Mapping[str, float]) -> list[float]:
-    """Edges of the colours' classes, all of one width, in round steps: they hold all values."""
+    """Edges of the colours' classes, which are of one round width and hold all values."""
     least, most = min(values.values()), max(values.values())
     for step in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.2):
         start = np.floor(least / step) * step
@@ -40,8 +40,8 @@ def world_map(values: Mapping[str, float], names: Mapping[str, str], title: str)
     """Countries coloured by value, the larger the darker.
 
     Args:
-      values: by ISO 3166-1 alpha-3 code, each at least 0; codes that the map does not have are not drawn.
-      names: of the countries, by code.
+      values: ISO 3166-1 alpha-3 code -> value, at least 0; countries that the map does not have are not drawn.
+      names: code -> the country's name.
     """
     world, edges = _world(), classes(values)
     parts, dots = [], []

@@ -1,4 +1,4 @@
-"""Which split each row belongs to, before anything is checked: one function a way of saying it."""
+"""Assigns rows to splits, one function for each way to say what is held out; `split.split` checks the result."""
 
 import dataclasses
 import math
@@ -38,9 +38,9 @@ class Assignment:
     """Where rows go.
 
     Attributes:
-      places: of each row: its splits (names in `promises`), or else one reason why it is left out.
+      places: for each row its splits (names in `promises`), or one reason why it is left out.
       promises: split -> its promise; train is first, then valid.
-      notes: what the user should know of it.
+      notes: remarks for the user.
     """
 
     places: list[Places]
@@ -49,7 +49,7 @@ class Assignment:
 
 
 def assign_splits(answers: Sequence[Answer], config: SplitConfig) -> Assignment:
-    """Places every row. Raises UserError where the config names what the table does not have."""
+    """Assigns every row. Raises UserError where the config names what the table does not have."""
     unseen_surveys = set(config.unseen_surveys)
     if config.seen_surveys:
         unseen_surveys |= {a.survey for a in answers} - set(config.seen_surveys)
@@ -69,7 +69,7 @@ def assign_splits(answers: Sequence[Answer], config: SplitConfig) -> Assignment:
 
 
 def by_column(answers: Sequence[Answer], config: SplitConfig) -> Assign:
-    """Splits as a column of the table has them."""
+    """Takes the splits from a column of the table."""
     column = config.column
     values = {str(a.extra[column]) for a in answers if column in a.extra}
     if not values:
@@ -87,7 +87,7 @@ def by_column(answers: Sequence[Answer], config: SplitConfig) -> Assign:
 
 
 def by_sets(answers: Sequence[Answer], config: SplitConfig) -> tuple[Assign, dict[str, Promise], tuple[str, ...]]:
-    """Named sets of groups crossed with named sets of questions; also what each block promises, and notes."""
+    """Crosses named sets of groups with named sets of questions. Also returns each block's promise, and notes."""
     attribute = config.group_attribute
     groups = {name: {_value(attribute, v) for v in values} for name, values in config.group_sets.items()}
     questions = {name: set(ids) for name, ids in config.question_sets.items()}
@@ -125,7 +125,7 @@ def by_sets(answers: Sequence[Answer], config: SplitConfig) -> tuple[Assign, dic
 
 
 def by_holding_out(rows: Sequence[Answer], config: SplitConfig) -> Assign:
-    """Named or drawn waves, questions, groups and rows are held out of `rows`; the rest is train."""
+    """Holds out waves, questions, groups and rows, by name or by drawing; the other rows are train."""
     known("wave", config.unseen_waves, {a.wave for a in rows if a.wave is not None})
     known("question id", (*config.unseen_questions, *config.valid_questions), {a.question_id for a in rows})
     topics = {a.question_key: str(a.extra[config.topic_column]) for a in rows if config.topic_column in a.extra}
@@ -164,7 +164,7 @@ def by_holding_out(rows: Sequence[Answer], config: SplitConfig) -> Assign:
 
 
 def reveal(answers: Sequence[Answer], assignment: Assignment, config: SplitConfig) -> Assignment:
-    """Few-shot: `known_answers` questions of each held-out group go to train, and its splits get another name."""
+    """Few-shot: moves `known_answers` questions of each held-out group to train, and renames the group's splits."""
     new_group = {name for name, promise in assignment.promises.items() if promise.known_answers == 0}
     asked: dict[Group, set[tuple[str, str]]] = defaultdict(set)
     for answer, places in zip(answers, assignment.places, strict=True):
@@ -195,9 +195,9 @@ def reveal(answers: Sequence[Answer], assignment: Assignment, config: SplitConfi
 def draw_questions(
     questions: set[tuple[str, str]], taken: set[tuple[str, str]], fraction: float, seed: int, purpose: str
 ) -> set[tuple[str, str]]:
-    """A share of all questions, at least one, in proportion to each survey's; from those not taken.
+    """Draws a share of all questions, at least one, from those not taken; of each survey in proportion to its size.
 
-    Shares are rounded in the running total, so that of many small surveys only some lose a question.
+    The running total is rounded, not each survey's share, so that of many small surveys only some lose a question.
     """
     drawn: set[tuple[str, str]] = set()
     passed = 0  # questions of the surveys so far
@@ -210,7 +210,7 @@ def draw_questions(
 
 
 def draw(items: Sequence[T], size: int, name: Callable[[T], str], seed: int, purpose: str) -> list[T]:
-    """`size` of the items (all, if fewer), in their given order; which ones depends on names, seed and purpose."""
+    """Draws `size` of the items (all, if fewer) and keeps their order; the draw depends on names, seed and purpose."""
     if size >= len(items):
         return list(items)
     by_name = sorted(range(len(items)), key=lambda i: name(items[i]))

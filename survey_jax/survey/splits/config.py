@@ -11,7 +11,7 @@ FEW_SHOT = "few_shot_"  # prefix of a split whose groups have some answers in tr
 
 @dataclasses.dataclass(slots=True)
 class SplitConfig:
-    """What is held out, in one of four ways; `unseen_surveys` and the fields from `known_answers` on go with each.
+    """What is held out, in one of four ways. `unseen_surveys` and the fields from `known_answers` on go with each.
 
     1. `preset`: a published design. 2. `column`: the table says it. 3. `group_sets` x `question_sets`: named blocks.
     4. Everything else: name or draw what is held out.
@@ -33,7 +33,7 @@ class SplitConfig:
     group_sets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     # Set -> question ids; see `group_sets`.
     question_sets: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    group_attribute: str = "country"  # of group_sets; countries are compared by ISO code where the name is known
+    group_attribute: str = "country"  # what group_sets have values of; countries are compared by ISO code where known
     unseen_surveys: tuple[str, ...] = ()  # surveys held out whole, whatever the other fields say of them
     seen_surveys: tuple[str, ...] = ()  # if set: all other surveys are held out whole
     unseen_waves: tuple[str, ...] = ()  # waves held out whole, in any survey that is not held out
@@ -44,27 +44,27 @@ class SplitConfig:
     # Attribute -> values; a group is held out if any of its attributes has one of them.
     unseen_groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     unseen_regions: tuple[str, ...] = ()  # continents or UN regions: groups held out whose country lies there
-    # Few-shot adaptation: so many questions of each held-out group, drawn by seed, are known after all and go to train;
-    # its test splits are then named few_shot_*, not unseen_*.
+    # Few-shot adaptation: this many questions of each held-out group, drawn by seed, go to train after all; the group's
+    # test splits are then named few_shot_*, not unseen_*.
     known_answers: int = 0
     # Validation picks the checkpoint. By questions, to select for questions never seen (the paper's way). By rows,
     # when what counts is new groups or gaps in a table: cheaper in data, but blind to overfitting the questions.
     valid_questions: tuple[str, ...] = ()  # question ids for validation, seen groups only
     valid_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
     valid_row_fraction: float = 0.0  # this share of the remaining training rows, drawn by seed
-    # If > 0: rows outside train are left out whose question is at least so similar to another question of train; see
+    # If > 0: leaves out rows of other splits whose question is at least this similar to another question of train; see
     # splits/near_duplicates.py (its THRESHOLD is a good value). 0: they stay, and the leakage audit lists them.
     remove_near_duplicates: float = 0.0
     max_rows: int = 0  # if > 0: each split but train is cut to at most this many rows, drawn by seed
-    seed: int = 0  # of every draw above; draws do not depend on the order of rows in the file
+    seed: int = 0  # seeds every draw above; draws do not depend on the order of rows in the file
 
 
 @dataclasses.dataclass(frozen=True)
 class Promise:
-    """What a split shares with train, at most; `splits.audit` holds it to that."""
+    """The most that a split shares with train; `split.audit` refuses a split that shares more."""
 
     new_question: bool = False  # no question of train, neither by survey and id nor by wording and options
-    known_answers: int | None = None  # each of its groups has at most so many questions in train; 0: a new group
+    known_answers: int | None = None  # the most questions that a group of it has in train; 0: its groups are new
     new_survey: bool = False  # no survey of train
     new_wave: bool = False  # no wave that train has of the same survey
     may_overlap: bool = False  # its rows may also be in another split of this kind

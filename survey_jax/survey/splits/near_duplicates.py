@@ -1,8 +1,8 @@
-"""What training may already know of a test split: near-duplicate questions, and those put to the same group.
+"""What training may already know of a test split: questions that nearly repeat one of train, asked of the same group.
 
 Similarity of two questions is the cosine of their texts' TF-IDF vectors of character n-grams (3 to 5, within words), or
-1 where the texts differ in case, spacing and punctuation only. Stems that a whole battery shares weigh little, what is
-rare weighs much; the vectors are fitted on the questions at hand. Options are not compared, but reported.
+1 where the texts differ in case, spacing and punctuation only. Stems that a whole battery shares weigh little, and rare
+words weigh much; the vectors are fitted on the questions at hand. Options are not compared, but reported.
 
 THRESHOLD was chosen by looking at real questions. Between the training and the validation questions of the World Values
 Survey, which have no duplicates, the highest similarity is .75, between training and unseen questions .85 (two items on

@@ -12,8 +12,8 @@ its columns "C2-Q1" and "C3-Q1" average. Its Table 8 counts 185 entries for a C2
 but 150 for a C3 country, which are Q1 alone. Here Q1 is Q1 alone.
 
 "subpop": Suh et al., ACL 2025 (arXiv 2502.16761), and its published code: train on nine tenths of the questions of
-SubPOP-Train, validate on the rest, test on surveys never seen (SubPOP-Eval, OpinionQA, or any other in the tables). Not
-verified, because its code shuffles the questions by a random state of its own: which questions are in the tenth.
+SubPOP-Train, validate on the rest, test on surveys never seen (SubPOP-Eval, OpinionQA, or any other in the tables).
+Which questions are in the last tenth could not be verified: its code shuffles them by a random state of its own.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def expand(config: SplitConfig) -> SplitConfig:
-    """The config with its preset's fields filled in; as it is if it names none.
+    """Fills in the fields that the config's preset sets; without a preset, returns the config as it is.
 
     Raises:
       UserError: an unknown preset, or a field that the preset sets is set as well.

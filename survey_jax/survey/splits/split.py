@@ -44,13 +44,13 @@ __all__ = [
     "VALID", "Promise", "SplitConfig", "Splits", "audit", "counts_table", "split",
 ]  # fmt: skip
 
-SAME_AS_TRAIN = "same question as in train"  # reason in `Splits.left_out`
-NEAR_DUPLICATE = "near-duplicate of a question of train"  # the other
+SAME_AS_TRAIN = "same question as in train"  # reasons in `Splits.left_out`
+NEAR_DUPLICATE = "near-duplicate of a question of train"
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """Rows per split (only splits that have rows; train is first), rows left out per reason, and remarks on both."""
+    """The rows of each split that has any, train first; how many were left out for each reason; and remarks."""
 
     rows: dict[str, list[Answer]]
     left_out: dict[str, int]
@@ -67,6 +67,11 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
     Raises:
       UserError: a name that the table does not have, a fraction outside [0, 1), fields that exclude each other, a split
         asked for that has no rows (train always is), or a failed audit.
+
+    >>> from survey_jax.survey.table import DEMO, read_table
+    >>> result = split(read_table(DEMO), SplitConfig(unseen_question_fraction=0.2))
+    >>> {name: len({a.question_key for a in rows}) for name, rows in result.rows.items()}
+    {'train': 128, 'unseen_question': 33}
     """
     config = presets.expand(config)
     _check(answers, config)
@@ -113,7 +118,7 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
 
 
 def audit(splits: Mapping[str, Sequence[Answer]], promises: Mapping[str, Promise] = PROMISES) -> None:
-    """Proves that the splits are what their names say, however they were made.
+    """Checks that the splits are what their names promise, however they were made.
 
     No row is in two splits, unless both promise that they may overlap; and each split keeps its promise about train
     (`Promise`). Letter case and spacing are ignored, and a country's name is as good as its code. A group is its whole
@@ -165,7 +170,7 @@ def counts_table(splits: Splits) -> str:
 
 
 def _requested(config: SplitConfig) -> list[str]:
-    """Splits that must not come out empty. unseen_both is a by-product, blocks are noted, and tables may be sparse."""
+    """Splits that must not be empty. The others may be: unseen_both, because tables have gaps, and named blocks."""
     wanted = {TRAIN: True, UNSEEN_SURVEY: bool(config.unseen_surveys)}
     if config.column:
         wanted |= dict.fromkeys(config.rename.values(), True)
@@ -215,7 +220,7 @@ def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
 
 
 def fingerprint(answers: Iterable[Answer]) -> str:
-    """Hash of some rows: what was asked of whom, and what they answered; their order does not matter."""
+    """Hash of rows: who was asked what, and what they answered. The order of the rows does not matter."""
     lines = sorted(repr((a.key, a.question, a.options, a.probs)) for a in answers)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 

@@ -122,7 +122,7 @@ def test_rows_that_no_evaluation_writes(tmp_path: Path) -> None:
     file = write(tmp_path / "a", answers(), 0.1) / "predictions.parquet"
     table = pa.parquet.read_table(file).to_pylist()
     pa.parquet.write_table(pa.Table.from_pylist([*table, table[0]]), file)
-    with pytest.raises(UserError, match="row 81: stands there twice"):
+    with pytest.raises(UserError, match="row 81: is there twice"):
         read(tmp_path / "a")
     pa.parquet.write_table(pa.Table.from_pylist([table[0], table[1] | {"group": None}]), file)
     with pytest.raises(UserError, match="row 2: not as an evaluation writes it"):

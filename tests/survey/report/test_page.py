@@ -16,8 +16,8 @@ import populations
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.countries import code
 from survey_jax.survey.evaluation import scoring
-from survey_jax.survey.report import figures as report_plots
-from survey_jax.survey.report import page as report_page
+from survey_jax.survey.report import figures as figures_module
+from survey_jax.survey.report import page as page_module
 from survey_jax.survey.report import world_map
 from survey_jax.survey.report.disclosure import data_sections, surveys
 from survey_jax.survey.splits import presets
@@ -82,7 +82,7 @@ def evil_table() -> list[Answer]:
 def score(
     rows: list[Answer], name: str = "new", noise: float = 0.3, failed: tuple[int, ...] = ()
 ) -> scoring.SplitScore:
-    """Of a model that predicts people's shares with noise."""
+    """Scores of a model that predicts people's shares with noise."""
     rng = np.random.default_rng(2)
     shares = np.array([a.probs for a in rows])
     model = softmax(np.log(shares + 1e-3) + noise * rng.normal(size=shares.shape), -1)
@@ -95,7 +95,7 @@ def score(
 def write(path: Path, rows: list[Answer], *names: str, preset: str = "", **changes) -> str:
     splits = {name: score(rows, name, **changes) for name in names or ("new",)}
     card = data_sections(rows, "counts", "leaks")
-    report_page.write_html(splits, [], preset, surveys(rows), card, path / "report.html")
+    page_module.write_html(splits, [], preset, surveys(rows), card, path / "report.html")
     return (path / "report.html").read_text(encoding="utf-8")
 
 
@@ -104,7 +104,7 @@ def test_texts_from_outside_stay_texts(tmp_path: Path):
     assert not {"script", "img", "iframe", "b", "object", "link"} & {tag for tag, _ in page.tags}
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     for text in EVIL.values():
-        assert " ".join(text.split()) in page.all_text or text[: report_plots._LABEL - 1] in page.all_text
+        assert " ".join(text.split()) in page.all_text or text[: figures_module._LABEL - 1] in page.all_text
 
 
 def test_option_texts_are_shown_as_they_are_inside_figures(tmp_path: Path):
@@ -183,17 +183,17 @@ def test_little_data_still_makes_a_page(tmp_path: Path, rows: list[Answer]):
 def test_sampling_errors_are_wilson_intervals():
     proportion = pytest.importorskip("statsmodels.stats.proportion")
     answer = Answer("S", "Q", "?", ("a", "b", "c"), (("c", "x"),), (0.7, 0.3, 0.0), n=80, n_effective=50)
-    low, high = report_plots.sampling_error(answer)
+    low, high = figures_module.sampling_error(answer)
     expected = proportion.proportion_confint(np.array(answer.probs) * 50, 50, method="wilson")
     assert low == pytest.approx(expected[0], abs=1e-6)
     assert high == pytest.approx(expected[1], abs=1e-6)
-    assert report_plots.sampling_error(dataclasses.replace(answer, n=None, n_effective=None)) is None
+    assert figures_module.sampling_error(dataclasses.replace(answer, n=None, n_effective=None)) is None
 
 
 def test_the_heat_map_has_the_mean_of_every_cell():
     rows = table()
     scored = score(rows)
-    heat = report_page._heat(rows, scored.rows["tv"])
+    heat = page_module._heat(rows, scored.rows["tv"])
     assert heat["heading"] == "topic by group"
     for group, cells in heat["rows"]:
         for topic, (shown, _) in zip(heat["columns"], cells, strict=True):
@@ -205,9 +205,9 @@ def test_the_heat_map_has_the_mean_of_every_cell():
 
 def test_a_large_heat_map_is_cut_and_says_so():
     rows = table(3, groups=tuple(f"group {i}" for i in range(50)), attribute="who")
-    heat = report_page._heat(rows, score(rows).rows["tv"])
-    assert len(heat["rows"]) == report_page.CELLS[0]
-    assert heat["left_out"] == (50 - report_page.CELLS[0], 0)
+    heat = page_module._heat(rows, score(rows).rows["tv"])
+    assert len(heat["rows"]) == page_module.CELLS[0]
+    assert heat["left_out"] == (50 - page_module.CELLS[0], 0)
 
 
 def test_examples_are_the_worst_and_the_middle_of_the_questions():
@@ -215,7 +215,7 @@ def test_examples_are_the_worst_and_the_middle_of_the_questions():
     scored = score(rows)
     mean = {q: scored.rows["tv"][[a.question_id == q for a in rows]].mean() for q in {a.question_id for a in rows}}
     order = sorted(mean, key=lambda q: -mean[q])
-    worst, typical = report_page._examples(scored)
+    worst, typical = page_module._examples(scored)
     assert [e.source for e in worst] == [f"S, {q}" for q in order[:3]]
     assert [e.source for e in typical] == [f"S, {q}" for q in order[4:7]]
     values = scored.rows["tv"][[a.question_id == order[0] for a in rows]]
@@ -308,5 +308,5 @@ def test_a_browser_draws_it(chromium: str, tmp_path: Path):
     browse(chromium, tmp_path / "report.html", f"--screenshot={tmp_path / 'page.png'}", "--window-size=1200,6000")
     with image.open(tmp_path / "page.png") as picture:
         colours = {c for _, c in picture.convert("RGB").getcolors(2**24)}
-    for colour in (report_plots.HUMAN, report_plots.PREDICTED, world_map.NO_DATA):
+    for colour in (figures_module.HUMAN, figures_module.PREDICTED, world_map.NO_DATA):
         assert tuple(bytes.fromhex(colour[1:])) in colours

@@ -11,7 +11,7 @@ import pytest
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.evaluation.metrics import row_metrics
-from survey_jax.survey.report import page as report_page
+from survey_jax.survey.report import page as page_module
 from survey_jax.survey.report import tables
 from survey_jax.survey.report.disclosure import data_sections, surveys
 from survey_jax.survey.report.tables import verdicts
@@ -34,7 +34,7 @@ COPIES = {"nearest_groups", "factor_model", "seen_group_mean_by_n", "text_neighb
 
 
 def score(rows=NEW, train=TRAIN, mix=0.9, failed=(), control=None) -> scoring.SplitScore:
-    """Of a model that predicts the truth mixed with uniform, and fails on some rows."""
+    """Scores of a model that predicts the truth mixed with uniform, and fails on some rows."""
     model = np.array([mix * np.array(a.probs) + (1 - mix) / len(a.probs) for a in rows])
     control = model[:, ::-1].copy() if control is None else control
     model[list(failed)] = np.nan
@@ -195,7 +195,7 @@ def test_copies_of_another_baseline_are_named_once_in_the_page(tmp_path: Path):
     assert set(scored.summary["same_as"]) >= COPIES
     assert {scored.summary["same_as"][name] for name in COPIES} == {"seen_group_mean"}
     card = data_sections(NEW, "", "")
-    report_page.write_html({"new": scored}, [], "", surveys(NEW), card, tmp_path / "report.html")
+    page_module.write_html({"new": scored}, [], "", surveys(NEW), card, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     every = page.split("All baselines, the best first")[1].split("</details>")[0]
     for name in BASELINES:
