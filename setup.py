@@ -35,6 +35,7 @@ setup(
         "etils[epath]>=1.12",
         "flax>=0.12.8",
         "gguf>=0.17",
+        "huggingface_hub>=1",
         "jax>=0.10,<0.13",
         "jaxtyping>=0.3",
         "jinja2>=3",
