@@ -25,7 +25,7 @@ def main() -> None:
         close = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         fail(f"survey-jax {command}: no such command{hint}; there are {', '.join(COMMANDS)}")
-    sys.argv = [f"survey-jax {command}", *sys.argv[2:]]
+    del sys.argv[1]
     runpy.run_module(f"survey_jax.{command}", run_name="__main__", alter_sys=True)
 
 

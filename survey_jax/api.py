@@ -20,6 +20,7 @@ from survey_jax.survey.splits.split import split
 from survey_jax.survey.table import DEMO, Answer, read_table, write_table
 
 if TYPE_CHECKING:
+    from survey_jax.inference.predictor import Predictor
     from survey_jax.training.build import Model
 
 __all__ = [
@@ -82,6 +83,7 @@ class OpenedRun:
         self._prompter = make_prompter(self._config, *open_tokenizer(self._config, self._pretrained))
         self._model: Model | None = None
         self._params: Any = None
+        self._predictors: dict[int, Predictor] = {}  # by the number of letters; each is compiled once
 
     def predict(self, answers: Sequence[Answer]) -> list[np.ndarray]:
         """What the model says of rows, whose own answers it does not see.
@@ -92,18 +94,26 @@ class OpenedRun:
         Raises:
           UserError: a prompt that is longer than the run's `batch.seq_len`.
         """
+        import jax
+
         from survey_jax.inference.predictor import Predictor
         from survey_jax.inputs.prompts import limited
         from survey_jax.training.build import build_model
 
+        if not answers:
+            return []
         prompts, letters = self._prompter.tokenise(answers)
         limited(prompts, self._config.batch.seq_len, False)
         if self._model is None:
-            self._model = build_model(self._config, self._pretrained, prompts, len(letters))
-            self._params = self._checkpoints.restore_parameters(self.step, self._model.params)
-        shape = dataclasses.replace(self._model.shape, options=len(letters))
-        predictor = Predictor(dataclasses.replace(self._model, shape=shape), letters)
-        predictions = with_temperature(predictor(self._params, prompts, "predicting"), self.temperature)
+            model = build_model(self._config, self._pretrained, prompts, len(letters))
+            self._params = self._checkpoints.restore_parameters(self.step, model.params)
+            self._model = model
+        if len(letters) not in self._predictors:
+            shape = dataclasses.replace(self._model.shape, options=len(letters))
+            self._predictors[len(letters)] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
+        with jax.set_mesh(self._model.mesh):  # another run may have set its own
+            raw = self._predictors[len(letters)](self._params, prompts, "predicting")
+        predictions = with_temperature(raw, self.temperature)
         return [shares[: len(answer.options)] for answer, shares in zip(answers, predictions, strict=True)]
 
 

@@ -127,7 +127,8 @@ def _help() -> str:
                 comment = s.comment[:1].upper() + s.comment[1:]
                 lines += [f"    --{s.name}={s.default!r}", f"        {comment}"]
                 if s.choices:
-                    lines += [f"        One of {', '.join(choice or repr(choice) for choice in s.choices)}."]
+                    kind = "One" if typing.get_origin(s.type) is typing.Literal else "A tuple"
+                    lines += [f"        {kind} of {', '.join(choice or repr(choice) for choice in s.choices)}."]
     return "\n".join(lines)
 
 

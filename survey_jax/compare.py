@@ -16,7 +16,7 @@ from survey_jax.survey.evaluation import comparison
 
 
 def main(*places: str) -> None:
-    if len(places) < 2:
+    if len(set(places)) < 2:
         raise UserError("give two or more runs, the first being what the others are compared with")
     files = {place: comparison.find_predictions(Path(place)) for place in places}
     for place, file in files.items():

@@ -283,8 +283,9 @@ def _wanted(mistake: str, hint: Any, value: Any) -> str:
     """What a value of this type should be, in words, given pydantic's name of the mistake."""
     base, *limits = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     bounds = {type(bound).__name__: bound for field in limits for bound in field.metadata}
-    if mistake == "literal_error":
-        choices = typing.get_args(next(filter(_is_literal, (base, *typing.get_args(base)))))
+    literal = next(filter(_is_literal, (base, *typing.get_args(base))), None)
+    if literal:
+        choices = typing.get_args(literal)
         return f"{'one' if _is_literal(base) else 'a tuple'} of {', '.join(c or repr(c) for c in choices)}"
     if mistake == "finite_number":
         return "finite"

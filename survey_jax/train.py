@@ -46,7 +46,9 @@ from survey_jax.training.step import TrainState, compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default checkpoints/<config name>.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; default checkpoints/<config name>[_<its arguments>]."
+)
 EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print the sharding and the memory of every parameter.")
 
 
@@ -138,7 +140,7 @@ def main() -> None:
     except Stopped:
         run.close()
         raise
-    except UserError:  # the logs are complete; it may be the running save that failed
+    except UserError:  # it may be the running save that failed, which `close` would wait for
         run.close_logs()
         raise
     run.close()
@@ -239,7 +241,8 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         run.checkpoints.check()
         if is_due(done):
             evaluate_and_save(done)
-        stops, saves = poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
+        with run.clock.of(COMPUTE):  # with several processes it waits for the step under way
+            stops, saves = poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
         if stops:
             stop(done)
         if saves:

@@ -196,8 +196,7 @@ def _load(folder: epath.Path, like: Mapping[str, Any], partial: bool) -> dict[st
         passing = isinstance(cause, _TROUBLE) and not isinstance(cause, _ABSENT)
         if passing or any(word in text for word in _WORDS):
             raise UserError(f"{folder}: cannot be read now: {text}") from error
-        culprit = f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}"
-        raise Damaged(culprit.replace(f"{folder}", f"{folder}")) from error
+        raise Damaged(f"{_culprit(folder, list(like), f'{error} {text}')}: damaged: {text}") from error
 
 
 def digest(record: Mapping[str, Any]) -> str:

@@ -1,14 +1,10 @@
 """The exceptions that reach a user as a single line, and how such a line counts and lists things."""
 
-import sys
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    pass
-
 import contextlib
 import errno
+import sys
 from collections.abc import Iterable, Iterator
+from typing import NoReturn
 
 
 def fail(message: str) -> NoReturn:

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import secrets
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,16 +49,19 @@ def writing(path: Path | epath.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
+def atomic_write(path: AnyPath, shared: bool = False) -> Iterator[AnyPath]:
     """Replaces a local file in one piece: never half of it, not even after a power cut.
 
     Yields a path in the same folder, which the body writes to and which takes the place of `path` when the body
     succeeds. When the body fails, `path` is as it was before.
 
+    Args:
+      shared: other processes may be writing the same file; the last one to end wins.
+
     Raises:
       UserError: it cannot be written.
     """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f".partial-{secrets.token_hex(4) + '-' if shared else ''}{path.name}")
     with writing(path):
         try:
             yield partial
@@ -68,19 +72,19 @@ def atomic_write(path: AnyPath) -> Iterator[AnyPath]:
             partial.unlink(missing_ok=True)
 
 
-def _write(path: epath.Path, content: bytes) -> None:
+def _write(path: epath.Path, content: bytes, shared: bool) -> None:
     if is_remote(path):  # an upload appears when it is complete
         with writing(path):
             path.write_bytes(content)
     else:
-        with atomic_write(path) as partial:
+        with atomic_write(path, shared) as partial:
             partial.write_bytes(content)
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
     """Writes a local or remote file in one piece. On process 0; others do nothing. Raises UserError if it cannot."""
     if is_first():
-        _write(path, content)
+        _write(path, content, shared=False)
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -142,7 +146,7 @@ class NpzStore:
         try:
             with writing(file):
                 self._folder.mkdir(parents=True, exist_ok=True)
-            _write(file, buffer.getvalue())
+            _write(file, buffer.getvalue(), shared=True)
         except UserError as error:
             say(f"warning: {error}; the next start computes it again")
 

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 from etils import epath
 
+import survey_jax
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import read_json, write_json
@@ -149,7 +150,7 @@ def _versions() -> dict[str, str]:
 
 def _git(*command: str) -> str | None:
     """Output of git in the source tree that this package runs from; None if it is installed without one."""
-    here = Path(__file__)
+    here = Path(survey_jax.__file__)
 
     def run(*arguments: str) -> str | None:
         try:

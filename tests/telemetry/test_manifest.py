@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 from etils import epath
 
+import survey_jax
 from object_store import ObjectStore, object_store  # noqa: F401  # a fixture
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config, ModelConfig, OptimConfig, RunConfig
@@ -83,10 +83,11 @@ def git(folder: Path, *command: str) -> str:
 
 def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     """Its commit, and the files that differ from it; not those of a repository that it is merely installed in."""
-    source = tmp_path / "package" / "manifest.py"
-    source.parent.mkdir()
+    source = tmp_path / "package" / "room" / "part.py"
+    source.parent.mkdir(parents=True)
     source.write_text("x = 1\n")
-    monkeypatch.setattr(manifest_module, "__file__", str(source))
+    (tmp_path / "package" / "__init__.py").write_text("")
+    monkeypatch.setattr(survey_jax, "__file__", str(tmp_path / "package" / "__init__.py"))
 
     def found() -> dict[str, object]:
         said = manifest_module.manifest(CONFIG, IDENTITY, None)
@@ -102,14 +103,14 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
     assert found() == {"git_commit": commit, "git_changes": []}
     source.write_text("x = 2\n")
     (tmp_path / "package" / "untracked.py").write_text("")
-    assert found() == {"git_commit": commit, "git_changes": ["package/manifest.py"]}
+    assert found() == {"git_commit": commit, "git_changes": ["package/room/part.py"]}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
     record_start(tmp_path, CONFIG, IDENTITY, None, 0)
     before = (tmp_path / "manifest.json").read_bytes()
-    (tmp_path / f".partial-{os.getpid()}-manifest.json").symlink_to("/dev/full")
+    (tmp_path / ".partial-manifest.json").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"manifest\.json: cannot be written \(No space left on device\)"):
         record_start(tmp_path, CONFIG, IDENTITY, None, 2)
     assert (tmp_path / "manifest.json").read_bytes() == before
