@@ -31,7 +31,7 @@ from benchmarks.speed.speed_report import BFLOAT16, parse
 from survey_jax import cli
 from survey_jax.common.errors import UserError
 from survey_jax.model.decoder import DecoderConfig
-from survey_jax.pretrained.export import write_merged, write_papers
+from survey_jax.pretrained.export import write_merged, write_metadata_files
 from survey_jax.pretrained.open import open_pretrained
 
 MODULES = {
@@ -86,7 +86,7 @@ def export(model: str, folder: Path) -> tuple[DecoderConfig, Path]:
     """Writes a model as a Hugging Face directory, for PyTorch to load."""
     pretrained = open_pretrained(str(MODELS[model]))
     folder.mkdir()
-    write_papers(pretrained, folder, "float32")
+    write_metadata_files(pretrained, folder, "float32")
     write_merged(pretrained, {}, 0.0, folder, "float32")
     return pretrained.config, folder
 
