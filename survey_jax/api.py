@@ -83,7 +83,7 @@ class OpenedRun:
         self._prompter = make_prompter(self._config, *open_tokenizer(self._config, self._pretrained))
         self._model: Model | None = None
         self._params: Any = None
-        self._predictors: dict[int, Predictor] = {}  # by the number of letters; each is compiled once
+        self._predictors: dict[int, Predictor] = {}  # by the number of letters; jax compiles anew for other sizes
 
     def predict(self, answers: Sequence[Answer]) -> list[np.ndarray]:
         """What the model says of rows, whose own answers it does not see.
