@@ -18,7 +18,8 @@ from survey_jax.survey.evaluation.diagnostics import diagnose
 from survey_jax.survey.evaluation.metrics import RowMetrics
 from survey_jax.survey.table import Answer
 
-HEADLINE = {"paper_1_minus_jsd": "1-√JSD", "kl": "KL"}  # metrics that systems are compared by -> their titles
+# Metrics that systems are compared by -> their titles. Verdicts are spoken in the first one.
+HEADLINE = {"tv": "misplaced of 100", "kl": "KL", "paper_1_minus_jsd": "1-√JSD"}
 
 
 @dataclasses.dataclass(frozen=True)
