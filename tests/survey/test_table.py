@@ -48,6 +48,8 @@ BAD_ROWS: dict[str, tuple[dict, str]] = {
     "no survey": ({"survey": ...}, "survey is missing"),
     "blank question": ({"question": "  "}, "question is empty"),
     "n of zero": ({"n": 0}, "n must be a positive number, got 0"),
+    "about of text": ({"about": "a panel"}, "about must map names to texts, got 'a panel'"),
+    "about of lists": ({"about": {"mode": ["web", "phone"]}}, "about[mode] must be text, got ['web', 'phone']"),
     "unknown scale": ({"scale": "interval"}, 'scale must be "ordinal" or "nominal", got \'interval\''),
 }
 
@@ -156,6 +158,8 @@ def many_answers() -> list[Answer]:
         rows.append(good_row(question_id=f"Q{i}", options=options, probs=shares, n=i + 1, topic=f"t{i % 3}"))
     rows[0] |= {"scale": "ordinal", "wave": "7", "language": "sw", "source": "s", "n_effective": 0.5}
     rows[1] |= {"group": {"age": "18-29", "sex": "f"}, "counts": [1, 6], "scale": "nominal"}
+    rows[2] |= {"about": {"sponsor": "A", "mode": "web"}}
+    rows[3] |= {"about": {"sponsor": "B", "population": "adults"}}
     return parse_rows(rows, "made up")
 
 
@@ -167,6 +171,7 @@ def test_round_trip(tmp_path, suffix):
     back = read_table(path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert [dict(a.extra) for a in back] == [dict(a.extra) for a in answers]
+    assert back[3].extra["about"] == {"sponsor": "B", "population": "adults"}  # not the names that other rows have
     if suffix == ".parquet":
         assert back == answers
         return
