@@ -109,6 +109,19 @@ def test_an_output_that_exists_is_replaced_in_one_piece_or_left_alone(command, f
     assert [p.name for p in files["output"].parent.iterdir()] == ["table.parquet"]
 
 
+def test_what_the_codebook_says_of_the_survey_is_in_every_row(command, files):
+    about = "about: {sponsor: The city, fieldwork: 2024}\n"
+    files["codebook"].write_text(CODEBOOK.replace("weight: w\n", f"weight: w\n{about}"))
+    files["output"].parent.mkdir()
+    assert command(**files)[0] == 0
+    rows = read_table(files["output"])
+    assert rows
+    assert all(a.extra["about"] == {"sponsor": "The city", "fieldwork": "2024"} for a in rows)
+    files["codebook"].write_text(CODEBOOK)
+    assert command(**files)[0] == 0
+    assert not any("about" in a.extra for a in read_table(files["output"]))
+
+
 FLAGS: dict[str, tuple[dict, str]] = {
     "no input": ({"input": None}, "--input: say which file to read"),
     "no source": ({"source": None}, "--source: say what the file is; choose from microdata"),
@@ -155,6 +168,9 @@ CODEBOOKS: dict[str, tuple[str, str, str]] = {
     "unknown scale": ("scale: ordinal", "scale: ratio", 'q2: scale must be "ordinal" or "nominal", got'),
     "option is missing": ("3: high", "9: high", "q2: the code 9 is an option and also in the list `missing`"),
     "min_n of no number": ("min_n: 1", "min_n: few", "line 3: min_n must be a whole number of at least 1, got 'few'"),
+    "about of one text": ("weight: w", "about: a panel", "line 2: about must map names to texts, such as {{sponsor:"),
+    "about of a list": ("weight: w", "about: {mode: [web]}", "line 2: about: mode must be a text that is not empty"),
+    "about to be written": ("weight: w", "about: {mode: TODO}", "line 2: about: mode is still to be written"),
     "missing of no list": ("missing: [8, 9]", "missing: {8: x}", "line 4: missing must be a list"),
     "no such question column": ("  q2:\n", "  q3:\n", "questions: q3: {data} has no column 'q3'; it has 7"),
     "no such attribute column": ("column: gender", "column: genre", "attributes: sex: {data} has no column 'genre'"),

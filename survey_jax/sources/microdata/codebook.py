@@ -15,8 +15,8 @@ from survey_jax.survey import table
 
 MIN_N = 50  # fewer respondents than this are noise, not an opinion
 
-_TOP = ("survey", "wave", "language", "source", "weight", "min_n", "encoding", "missing", "not_asked", "attributes",
-        "breakdowns", "questions")  # fmt: skip
+_TOP = ("survey", "wave", "language", "source", "about", "weight", "min_n", "encoding", "missing", "not_asked",
+        "attributes", "breakdowns", "questions")  # fmt: skip
 _QUESTION = ("column", "text", "options", "scale", "missing", "not_asked")
 _ATTRIBUTE = ("column", "value", "recode", "missing")
 
@@ -71,6 +71,7 @@ class Codebook:
 
     Attributes:
       common: codes that mean missing or not asked in every question.
+      about: name -> text, what the report discloses of the survey; the column `about` of every row.
     """
 
     path: Path
@@ -86,6 +87,7 @@ class Codebook:
     attributes: Mapping[str, CodebookAttribute]
     breakdowns: tuple[tuple[str, ...], ...]
     questions: tuple[CodebookQuestion, ...]
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read_codebook(path: Path) -> Codebook:
@@ -112,6 +114,7 @@ def read_codebook(path: Path) -> Codebook:
         attributes=attributes,
         breakdowns=(),
         questions=questions,
+        about=_about(top),
     )
     names = [_breakdown(top, item) for item in top.items("breakdowns")]
     return dataclasses.replace(codebook, breakdowns=check_breakdowns(codebook, names, top.where("breakdowns")))
@@ -151,6 +154,13 @@ def check_breakdowns(
             raise UserError(f"{where}: the breakdown {'+'.join(names)} is there twice")
         result.append(whole)
     return tuple(result)
+
+
+def _about(top: Section) -> dict[str, str]:
+    values = top.values.get(table.ABOUT, {})
+    if not isinstance(values, dict):
+        raise top.error("about must map names to texts, such as {sponsor: A foundation, mode: web}", table.ABOUT)
+    return {name: top.section(table.ABOUT, [*values]).text(name, required=True) or "" for name in values}
 
 
 def _questions(top: Section, common: Mapping[str, Codes]) -> tuple[CodebookQuestion, ...]:

@@ -91,6 +91,7 @@ def _lines(columns: _Columns, path: Path, encoding: str | None) -> Iterator[str]
     yield ""
     yield f"survey: {_quoted(path.name.split('.')[0])}"
     yield "language: en"
+    yield "# about: {sponsor: ..., population: ..., sample: ..., mode: ..., fieldwork: ...}  # for the report"
     if encoding:
         yield f"encoding: {encoding}"
     weight = f"weight: {_quoted(columns.weights[0])}  # a guess, by its name" if columns.weights else ""

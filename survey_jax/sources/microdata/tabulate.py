@@ -59,10 +59,11 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
         others = len(problems) - 1
         more = f" ({plural(others, 'more question')} {'has' if others == 1 else 'have'} such codes)" if others else ""
         raise UserError(f"{problems[0]}; add each to the question's options, missing or not_asked{more}")
-    source = codebook.source or respondents.path.name
+    same = {"survey": codebook.survey, "language": codebook.language, "about": dict(codebook.about) or None,
+            "source": codebook.source or respondents.path.name}  # fmt: skip
     for question in codebook.questions:
         for row in rows[question.id]:
-            ledger.keep({"survey": codebook.survey, "language": codebook.language, "source": source} | row)
+            ledger.keep({**same, **row})
     notes = [respondents.note] if respondents.note else []
     notes += [*cells.notes, *_declared_notes(declared), *remarks.unused_options(chosen, codebook.questions)]
     return ledger.prepared(str(respondents.path), notes)

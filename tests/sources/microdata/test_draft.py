@@ -175,6 +175,7 @@ def test_a_weight_is_a_guess_and_a_few_whole_numbers_are_answers(draft, counted)
     rows, _ = counted(text)
     assert {a.question_id for a in rows} == {"w_happy", "q"}
     assert "# weight: no column looks like one\n" in draft({"w_happy": cycle(1, 2, 3)})
+    assert "\n# about: {sponsor: ..." in draft({"w_happy": cycle(1, 2, 3)})
 
 
 DATES = {
