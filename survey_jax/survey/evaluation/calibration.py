@@ -25,8 +25,9 @@ LEAST_QUESTIONS = 15  # fewer decide nothing: cross-validation over them is as n
 # questions 0 can harm by .004 KL where there is nothing to gain, and the textbook's 1 gives up a third of real gains.
 _PATIENCE = 0.5
 
-_KNOTS = np.linspace(*np.log(BOUNDS), 41)  # log temperatures at which divergences are computed; between them splines
-_FINE = np.linspace(*np.log(BOUNDS), 801)
+_LOW, _HIGH = (math.log(bound) for bound in BOUNDS)
+_KNOTS = np.linspace(_LOW, _HIGH, 41)  # log temperatures at which divergences are computed; between them splines
+_FINE = np.linspace(_LOW, _HIGH, 801)
 _STRENGTHS = np.linspace(0, 1, 21)  # of the correction: 0 is none, 1 the temperature as fitted
 
 
@@ -126,7 +127,7 @@ def _fit(answers: Sequence[Answer], predictions: metrics.Distributions) -> Tempe
     if not rows:
         return NONE
     spline = interpolate.CubicSpline(_KNOTS, curves.mean(0))
-    best = float(optimize.minimize_scalar(spline, bounds=tuple(_KNOTS[[0, -1]]), method="bounded").x)
+    best = float(optimize.minimize_scalar(spline, bounds=(_LOW, _HIGH), method="bounded").x)
     fitted = best if spline(best) < spline(0.0) - 1e-12 else 0.0
     strength = _strength(curves) if fitted and len(curves) >= LEAST_QUESTIONS else 0.0
     return Temperature(math.exp(strength * fitted), math.exp(fitted), len(curves), rows)
