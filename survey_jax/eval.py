@@ -4,7 +4,8 @@
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
     python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
 
-Writes metrics.json, predictions.parquet and report.html under WORKDIR/eval/NAME, and prints one table.
+Writes report.html, metrics.json, predictions.parquet and .csv, methods.txt and figures/ under WORKDIR/eval/NAME, and
+prints a table a split.
 """
 
 import dataclasses
@@ -31,8 +32,7 @@ from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.parallel.sharding import read_mesh
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import scoring
-from survey_jax.survey.report import tables
-from survey_jax.survey.report.disclosure import Sections, data_sections, surveys
+from survey_jax.survey.report.disclosure import Sections, data_sections
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint
 from survey_jax.survey.table import Answer, read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
@@ -40,6 +40,7 @@ from survey_jax.training.build import build_model, on_these_devices
 
 if TYPE_CHECKING:
     from survey_jax.survey.baselines.by_text import Embeddings
+    from survey_jax.survey.report.methods import Facts
 
 CONFIG = cli.define_config(required=False)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest under checkpoints/.")
@@ -127,7 +128,8 @@ def main() -> None:
     # Here: scikit-learn and matplotlib take seconds to import, for which predictions need not wait.
     from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
     from survey_jax.survey.evaluation.systems import Systems
-    from survey_jax.survey.report import page
+    from survey_jax.survey.report import tables
+    from survey_jax.survey.report.files import FIGURES, write_report
     from survey_jax.survey.splits.near_duplicates import NearDuplicates
 
     duplicates = NearDuplicates({name: rows[name] for name in (TRAIN, *names)})
@@ -155,13 +157,13 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:  # the folder may be in an object store
         scoring.write_predictions([splits[name] for name in names], Path(made) / "predictions.parquet")
-        html = Path(made) / "report.html"
-        page.write_html(splits, subsets, config.data.splits.preset, surveys(known), disclosed, html)
-        for file in Path(made).iterdir():
-            write_bytes(folder / file.name, file.read_bytes())
+        written = write_report(Path(made), splits, subsets, rows[TRAIN], disclosed, report_facts(config, facts, step))
+        (folder / FIGURES).mkdir(exist_ok=True)
+        for file in ("predictions.parquet", *written):
+            write_bytes(folder / file, (Path(made) / file).read_bytes())
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
     tables.print_table(splits.values())
-    say(f"results: {folder}/metrics.json, predictions.parquet, report.html")
+    say(f"results: {folder}/report.html, metrics.json, predictions.csv, predictions.parquet, methods.txt, figures/")
 
 
 def read_embeddings(file: str, rows: Mapping[str, Sequence[Answer]]) -> "Embeddings":
@@ -262,6 +264,26 @@ def model_sections(
             "device": f"{device['count']} x {device['kind']} ({device['platform']})",
         },
     }
+
+
+def report_facts(config: Config, facts: Mapping[str, Any], step: int | None) -> "Facts":
+    """What the report's first screen and its Methods paragraph say of the model; `facts` as for `model_sections`."""
+    from survey_jax.survey.report.methods import Facts  # here: as for the results
+
+    optim, lora = config.optim, config.lora
+    adapters = f"LoRA of rank {lora.rank} on {', '.join(lora.projections)}" if lora.rank else "training all weights"
+    return Facts(
+        model=config.model.weights,
+        revision=facts["base_model"]["commit"],
+        stored_as=config.model.quantize or config.model.dtype,
+        checkpoint=None if step is None else f"step {step} ({STEP.value})",
+        training=f"{adapters} ({optim.loss} loss, {optim.steps} steps of AdamW, peak learning rate {optim.lr:g})",
+        template=f"{config.data.template}{', as a chat' if config.data.chat else ''}",
+        date=facts["started"][:10],
+        preset=config.data.splits.preset,
+        seed=f"{config.run.seed} (run), {config.data.splits.seed} (splits)",
+        versions=facts["versions"],
+    )
 
 
 if __name__ == "__main__":

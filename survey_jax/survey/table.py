@@ -10,6 +10,8 @@ Columns of a file (JSON Lines, optionally gzipped, or Parquet):
     n, n_effective                  respondents, and Kish's effective number after weighting
     scale                           "ordinal" | "nominal" (also: ordinal = true | false)
     wave, language, source          text
+    about                           name -> text, what the report discloses of the survey: sponsor, population, sample,
+                                    mode, fieldwork, url, ...; kept in `Answer.extra`
     any other column                kept in `Answer.extra`
 """
 
@@ -33,6 +35,7 @@ from survey_jax.common.files import atomic_write
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 DEMO = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz")  # the table that comes with the package
+ABOUT = "about"  # extra column
 MAX_OPTIONS = 26  # one capital letter each
 _SUM_TOLERANCE = 1e-3  # published shares are rounded; anything worse is a mistake, not rounding
 _COLUMNS = {"survey", "question_id", "question", "options", "group", "counts", "probs", "dist", "n", "n_effective",
@@ -297,8 +300,15 @@ def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
         wave=_optional_text(row, "wave"),
         language=_optional_text(row, "language"),
         source=_optional_text(row, "source"),
-        extra={k: v for k, v in row.items() if k not in _COLUMNS and not _absent(v)},
+        extra={k: _about(v) if k == ABOUT else v for k, v in row.items() if k not in _COLUMNS and not _absent(v)},
     )
+
+
+def _about(value: Any) -> dict[str, str]:
+    """Texts by name; a Parquet file has None for names that only other rows have."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{ABOUT} must map names to texts, got {value!r:.60}")
+    return {_text(k, f"a name in {ABOUT}"): _text(v, f"{ABOUT}[{k}]") for k, v in value.items() if v is not None}
 
 
 def check_options(options: Sequence[str]) -> None:

@@ -36,6 +36,12 @@ BASELINES: Mapping[str, Baseline] = {
 }
 
 
+IN_WORDS: Mapping[str, str] = {  # rule -> what it is, for readers of a report
+    "uniform": "all options alike",
+    "seen_group_mean": "average of the groups asked before",
+}
+
+
 def with_embeddings(embeddings: Embeddings) -> Mapping[str, Baseline]:
     """All baselines, and the two on question texts a second time, with embeddings."""
     return {

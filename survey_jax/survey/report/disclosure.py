@@ -2,7 +2,7 @@
 
 The association's Code of Professional Ethics (2021, section III.A) and ESOMAR's guideline ask for: whose data, the
 wording, the population, the sample, dates, sizes and precision, weights, how answers were processed, limits. What a
-table does not say is called unknown, never guessed.
+table does not say is called unknown, never guessed: its column `about` says what no other column has.
 """
 
 import statistics
@@ -10,10 +10,18 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from survey_jax.common.errors import some
-from survey_jax.survey.table import Answer
+from survey_jax.survey.table import ABOUT, Answer
 
 Sections = dict[str, dict[str, str]]  # heading -> term -> text
 _MANY = 30  # surveys that the table lists
+# Section -> entries of `about` that belong there; any other is shown with the first.
+_ABOUT = {
+    "Whose data": ("sponsor", "source", "url"),
+    "Population under study": ("population",),
+    "Sample": ("sample", "mode"),
+    "Dates": ("fieldwork", "dates"),
+}
+_UNKNOWN = "unknown: the table's column about does not say"
 
 
 def surveys(answers: Sequence[Answer]) -> list[dict[str, str]]:
@@ -31,7 +39,9 @@ def surveys(answers: Sequence[Answer]) -> list[dict[str, str]]:
 def _survey(name: str, rows: Sequence[Answer]) -> dict[str, str]:
     return {
         "survey": name,
-        "dates": _list(_dates(rows)) or "unknown",
+        "dates": _list(_dates(rows))
+        or _list({t for k in _ABOUT["Dates"] for t in _said(rows).get(k, {})})
+        or "unknown",
         "rows": f"{len(rows):,}",
         "questions": f"{len({a.question_key for a in rows}):,}",
         "groups": f"{len({a.group for a in rows}):,}",
@@ -51,7 +61,7 @@ def data_sections(answers: Sequence[Answer], counts: str, leakage: str) -> Secti
     return {
         "Whose data": {
             "sources named by the table": _sources(answers),
-            "sponsor, fieldwork": "as the sources say; the table has no column for them",
+            **({"sponsor": _UNKNOWN} | _about(answers, "Whose data")),
         },
         "Questions and answers offered": {
             "wording": "columns question and options of predictions.parquet, as they were put to the model",
@@ -61,9 +71,10 @@ def data_sections(answers: Sequence[Answer], counts: str, leakage: str) -> Secti
         },
         "Population under study": {
             "groups": f"{len({a.group for a in answers}):,}, described by {_attributes(answers)}",
-            "who was asked in each group": "those whom the sources sampled; the table does not say how",
+            **({"population": _UNKNOWN} | _about(answers, "Population under study")),
         },
-        "Dates": {"waves or years": _list(_dates(answers)) or "unknown"},
+        "Sample": {"sample": _UNKNOWN, "mode": _UNKNOWN} | _about(answers, "Sample"),
+        "Dates": {"waves or years": _list(_dates(answers)) or "unknown", **_about(answers, "Dates")},
         "Sample sizes and precision": _sizes(answers),
         "Weights": _weights(answers),
         "How answers were processed": {
@@ -73,6 +84,29 @@ def data_sections(answers: Sequence[Answer], counts: str, leakage: str) -> Secti
         },
         "Splits": {"rows and questions": counts, "audit": "no split shares with train what its name says it does not"},
         "Leakage audit": {"near-duplicate questions": leakage},
+    }
+
+
+def _said(answers: Sequence[Answer]) -> dict[str, dict[str, set[str]]]:
+    """Entry of `about` -> text -> the surveys whose rows say so."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for answer in answers:
+        for term, text in answer.extra.get(ABOUT, {}).items():
+            found[term.casefold()][text].add(answer.survey)
+    return found
+
+
+def _about(answers: Sequence[Answer], section: str) -> dict[str, str]:
+    """What `about` says for a section; with the survey's name where there are several surveys."""
+    elsewhere = {term for terms in _ABOUT.values() for term in terms} - set(_ABOUT[section])
+    said = _said(answers)
+    terms = [term for term in _ABOUT[section] if term in said]
+    if section == next(iter(_ABOUT)):
+        terms += [term for term in said if term not in (*terms, *elsewhere)]
+    several = len({a.survey for a in answers}) > 1
+    return {
+        term: "\n".join(f"{some(surveys)}: {text}" if several else text for text, surveys in said[term].items())
+        for term in terms
     }
 
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from survey_jax.survey.evaluation.metrics import Shares
 from survey_jax.survey.table import Answer
@@ -34,9 +35,11 @@ _STYLE: dict[Any, Any] = {
     "axes.labelcolor": _INK,
     "savefig.dpi": 150,  # for points that are drawn as an image
 }
+_NOTHING = Markup("")
 _styled = matplotlib.rc_context(_STYLE)  # a decorator: the settings hold while the function runs
 _Z = 1.959964  # standard errors to either side of a 95 % interval
 _LABEL = 30  # characters of an option's text
+SKILLS = (-3.0, 3.0)  # the most that the axis of skills shows
 
 
 def sampling_error(answer: Answer) -> Float[np.ndarray, "2 k"] | None:
@@ -120,7 +123,7 @@ def places(answers: Sequence[Answer], predictions: Shares, orders: Sequence[Sequ
     place = np.arange(1, count + 1)
     axes.bar(place - 0.2, np.nanmean(human, 0), 0.38, color=HUMAN, label="people")
     axes.bar(place + 0.2, np.nanmean(predicted, 0), 0.38, color=PREDICTED, label="predicted")
-    axes.set_xticks(place)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     _percent(axes, "y")
     figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=11)
     return _svg(figure, title)
@@ -128,21 +131,33 @@ def places(answers: Sequence[Answer], predictions: Shares, orders: Sequence[Sequ
 
 @_styled
 def skills(values: Mapping[str, Mapping[str, Any]], title: str) -> Markup:
-    """Skill by split with its interval: 0 is the best baseline, 1 the sampling ceiling."""
-    figure = Figure(figsize=(6.5, 0.9 + 0.3 * len(values)), layout="constrained")
+    """Skill by split with its interval: 0 is the best rule, 1 the sampling ceiling.
+
+    The axis ends at SKILLS at most; what lies beyond is an arrow at the edge with its number.
+    """
+    figure = Figure(figsize=(6.5, 0.9 + 0.34 * len(values)), layout="constrained")
     axes = figure.subplots()
-    for edge in (0, 1):
+    for edge in (0.0, 1.0):
         axes.axvline(edge, color=_FAINT, linewidth=1, zorder=0)
-    for place, entry in enumerate(values.values()):
-        value = entry["value"]
-        if value is not None:
-            axes.plot([_or(entry["low"], value), _or(entry["high"], value)], [place] * 2, color=HUMAN, linewidth=1.5)
+    entries = [(e["value"], _or(e["low"], e["value"]), _or(e["high"], e["value"])) for e in values.values()]
+    known = [(place, entry) for place, entry in enumerate(entries) if entry[0] is not None]
+    left = max(min([0.0, *(low for _, (_, low, _) in known)]) - 0.1, SKILLS[0])
+    right = min(max([1.0, *(high for _, (_, _, high) in known)]) + 0.1, SKILLS[1])
+    for place, (value, low, high) in known:
+        axes.plot(np.clip([low, high], left, right), [place] * 2, color=HUMAN, linewidth=1.5)
+        if left <= value <= right:
             axes.plot([value], [place], "o", color=HUMAN)
+        for edge, end, arrow, side in ((left, low, "<", "left"), (right, high, ">", "right")):
+            if not left <= end <= right and (end < left) == (edge == left):
+                axes.plot([edge], [place], arrow, color=HUMAN, clip_on=False)
+                beyond = f"{end:.1f}" if left <= value <= right else f"{value:.1f} (interval to {end:.1f})"
+                axes.annotate(beyond, (edge, place), (6 if side == "left" else -6, 5), textcoords="offset points",
+                              ha=side, fontsize=10)  # fmt: skip
     axes.set_yticks(range(len(values)), list(values))
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, -3), min(max(high, 1.05), 3))
-    axes.set_xlabel("skill: 0 = best baseline, 1 = knowing the population")
+    axes.set_ylim(len(values) - 0.5, -0.7)
+    axes.set_xlim(left, right)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("skill: 0 = best rule, 1 = knowing the population")
     return _svg(figure, title)
 
 
@@ -160,7 +175,9 @@ def _panel(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _percent(axes: Axes, which: str) -> None:
-    (axes.xaxis if which == "x" else axes.yaxis).set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(lambda share, _: f"{round(100 * share, 6):z.3g} %")
 
 
 def _or(value: float | None, other: float) -> float:
@@ -183,3 +200,14 @@ def _svg(figure: Figure, title: str) -> Markup:
     assert found, "matplotlib writes a viewBox"
     label = escape(title)
     return Markup(f'<svg class="plot" role="img" aria-label="{label}" viewBox="{found[1]}">{drawing.strip()}')
+
+
+def standalone(figure: Markup, outlines: Markup = _NOTHING) -> str:
+    """A figure as a file of its own; `outlines` are those of the map, which a page has once."""
+    found = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', figure)
+    assert found, "every figure has a viewBox"
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    head = f'<svg {names} width="{found[1]}" height="{found[2]}" stroke-linejoin="round" '
+    shapes = re.sub(r"^<svg[^>]*>|</svg>$", "", str(outlines))
+    opening, rest = str(figure).replace("<svg ", head, 1).split(">", 1)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{opening}>{shapes}{rest}\n'

@@ -1,42 +1,33 @@
-"""Writes report.html: an evaluation as one self-contained page. The template is `data/report.html.jinja`."""
+"""Makes report.html: an evaluation as one self-contained page. The template is `data/report.html.jinja`."""
 
 import dataclasses
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from survey_jax.common.files import atomic_write
+from survey_jax.common.errors import plural
 from survey_jax.survey import countries
 from survey_jax.survey.evaluation.breakdowns import BREAKDOWNS, NO_LABEL, TOPIC, breakdown, cross_table, worst_questions
 from survey_jax.survey.evaluation.metrics import deviations
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
-from survey_jax.survey.report import figures, world_map
+from survey_jax.survey.report import figures, tables, verdict, world_map
 from survey_jax.survey.report.disclosure import Sections
-from survey_jax.survey.report.tables import (
-    LEVEL,
-    SHOWN,
-    TITLES,
-    baselines_of,
-    cell,
-    gain,
-    sources_of,
-    systems_of,
-    verdicts,
-)
+from survey_jax.survey.report.methods import Facts
+from survey_jax.survey.report.words import on_split, split_name, system_name
 from survey_jax.survey.table import Answer, group_name
 from survey_jax.survey.text import is_country
 
-SHOWN_METRIC = "tv"  # in figures: the share of people whose answer would have to change
+SHOWN_METRIC = "tv"  # in figures and parts: misplaced answers
 EXAMPLES = 3  # questions shown of each kind
 WORST = 5  # parts shown of a breakdown
 CELLS = (30, 12)  # rows and columns of a heat map, at most
+_NAMED, _NAME = 3, 60  # surveys named at the top, and characters of a name
 _MIN_COUNTRIES = 3  # fewer make no map
 _BREAKDOWNS = {"topic": "topics", "group": "groups", "region": "regions", "attributes": "kinds of group",
                "options": "numbers of options", "scale": "scales"}  # fmt: skip
@@ -83,39 +74,54 @@ class Details:
     typical: list[Example]
 
 
-def write_html(
+def render(
     splits: Mapping[str, SplitScore],
     subsets: Sequence[str],
-    preset: str,
+    found: Mapping[str, Details],
     surveys: Sequence[Mapping[str, str]],
     card: Sections,
-    path: Path,
-) -> None:
-    """Writes the page; every text from outside is escaped.
+    facts: Facts,
+) -> str:
+    """The page; every text from outside is escaped.
 
     Args:
       subsets: names of splits that are part of another one; they get tables and no figures.
-      preset: the preset of the splits, or ""; published numbers are shown beside the splits of the paper's preset.
+      found: `details` of the other splits.
       surveys, card: as `disclosure` gives them, the card with the model's sections after the data's.
     """
     loader = jinja2.FunctionLoader(lambda name: (resources.files("survey_jax") / "data" / name).read_text("utf-8"))
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    details = {name: _details(split) for name, split in splits.items() if name not in subsets}
-    skill = {n: s.summary["skill"]["paper_1_minus_jsd"] for n, s in splits.items() if s.summary["skill"]}
-    said = {name: verdicts(split.summary) for name, split in splits.items()}
-    page = environment.get_template("report.html.jinja").render(
-        splits=splits, details=details, surveys=surveys, card=card, shown=SHOWN, titles=TITLES, headline=list(HEADLINE),
-        verdicts=said,
-        cell=cell, systems_of=systems_of, baselines_of=baselines_of, sources_of=sources_of, comparisons=comparisons,
-        published={name: published(name, preset) for name in splits}, level=LEVEL,
-        skills=figures.skills(skill, "Skill by split, with 95 % intervals") if skill else "",
-        outlines=world_map.outlines() if any(d.map for d in details.values()) else "",
-        beaten=[n for n, s in splits.items() if said[n][0].startswith("beats") and ";" not in said[n][0]],
+    return environment.get_template("report.html.jinja").render(
+        splits=splits, details=found, surveys=surveys, card=card, facts=facts, asked=_asked(splits, subsets),
+        rows=verdict.first_screen(splits, subsets), shown=tables.SHOWN, titles=tables.TITLES, headline=list(HEADLINE),
+        spoken=verdict.SPOKEN, verdict=verdict, tables=tables, split_name=split_name, system_name=system_name,
+        on_split=on_split, plural=plural, published={name: published(name, facts.preset) for name in splits},
+        skills=skill_figure(splits, subsets),
+        outlines=world_map.outlines() if any(d.map for d in found.values()) else "",
     )  # fmt: skip
-    with atomic_write(path) as partial:
-        partial.write_text(page, encoding="utf-8")
+
+
+def skill_figure(splits: Mapping[str, SplitScore], subsets: Sequence[str]) -> Markup:
+    """Skill by split; empty where no row says how many people answered."""
+    skills = {n: s.summary["skill"].get(verdict.SPOKEN) for n, s in splits.items() if n not in subsets}
+    names = Counter(split_name(n) for n in skills)
+    known = {
+        split_name(n) if names[split_name(n)] == 1 else f"{split_name(n)} ({n})": skill
+        for n, skill in skills.items()
+        if skill
+    }
+    return figures.skills(known, "Skill by split, with 95 % intervals") if known else Markup("")
+
+
+def _asked(splits: Mapping[str, SplitScore], subsets: Sequence[str]) -> dict[str, Any]:
+    """What was asked of whom: numbers, and the largest surveys by name."""
+    answers = [a for name, split in splits.items() if name not in subsets for a in split.answers]
+    names = Counter(a.survey for a in answers)
+    shown = [figures.shorten(name, _NAME) for name, _ in names.most_common(_NAMED)]
+    return {"questions": len({a.question_key for a in answers}), "groups": len({a.group for a in answers}),
+            "rows": len({a.key for a in answers}), "surveys": len(names), "names": shown}  # fmt: skip
 
 
 def published(split: str, preset: str) -> dict[str, dict[str, Any]]:
@@ -129,21 +135,8 @@ def published(split: str, preset: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Lines of the table of paired differences."""
-    lines = []
-    for rival, by_metric in summary["differences"].items():
-        for metric, entry in by_metric.items():
-            known = {k: np.nan if v is None else v for k, v in entry.items()}
-            value, low, high = gain(metric, known)
-            interval = {metric: {"value": value, "low": low, "high": high}}
-            p = "-" if entry["p_holm"] is None else f"{entry['p_holm']:.3f}"
-            lines.append({"rival": rival, "metric": TITLES[metric], "gain": cell(interval, metric, True), "p": p,
-                          "n": f"{entry['n']:,}"})  # fmt: skip
-    return lines
-
-
-def _details(split: SplitScore) -> Details:
+def details(split: SplitScore) -> Details:
+    """Figures and parts of a split."""
     answers, predictions, values = split.answers, split.predictions, split.rows[SHOWN_METRIC]
     found = split.summary["diagnostics"]
     true, predicted = deviations(answers, predictions)
@@ -170,7 +163,9 @@ def _breakdowns(answers: Sequence[Answer], values: np.ndarray) -> dict[str, tupl
         parts = breakdown(answers, values, SHOWN_METRIC, by)
         several = {label: part for label, part in parts.items() if part["questions"] > 1}
         if len(parts) > 1 and several:
-            found[heading] = (dict(list(several.items())[:WORST]), len(several))
+            worst = list(several.items())[:WORST]
+            named = {plural(int(label), "option") if by == "options" else label: part for label, part in worst}
+            found[heading] = (named, len(several))
     return found
 
 
@@ -188,10 +183,12 @@ def _heat(answers: Sequence[Answer], values: np.ndarray) -> dict[str, Any]:
     order = np.argsort(-np.where(known, mean, 0).sum(1) / np.maximum(known.sum(1), 1), kind="stable")
     top = np.nanmax(mean)
     lines = [
-        (rows[r], [("", "#fff") if np.isnan(v) else (f"{v:.2f}", _shade(v / top)) for v in mean[r]]) for r in order
+        (rows[r], [("", "#fff") if np.isnan(v) else (f"{100 * v:.0f}", _shade(v / top)) for v in mean[r]])
+        for r in order
     ]
     left_out = (len(labels[0]) - len(rows), len(labels[1]) - len(columns))
-    return {"heading": f"{across} by {down}", "columns": columns, "rows": lines, "left_out": left_out}
+    shown = [plural(int(c), "option") if across == "options" else c for c in columns]
+    return {"heading": f"{across} by {down}", "columns": shown, "rows": lines, "left_out": left_out}
 
 
 def _frequent(answers: Sequence[Answer], by: str, most: int) -> list[str]:
@@ -222,9 +219,9 @@ def _map(split: SplitScore) -> dict[str, Any]:
     values = {code: float(split.rows[SHOWN_METRIC][rows].mean()) for code, rows in members.items()}
     names = {code: countries.name(code) for code in values}
     edges = world_map.classes(values)
-    bounds = [f"{low:.2f} to {high:.2f}" for low, high in itertools.pairwise(edges)]
+    bounds = [f"{100 * low:.0f} to {100 * high:.0f}" for low, high in itertools.pairwise(edges)]
     legend = [*zip(world_map.COLOURS, bounds, strict=True), (world_map.NO_DATA, "no data")]
-    title = f"World map of the mean total variation distance by country, {split.name}"
+    title = f"World map of misplaced answers of 100 by country, {split.name}"
     return {"figure": world_map.world_map(values, names, title), "legend": legend, "missing": sorted(missing),
             "countries": len(values)}  # fmt: skip
 

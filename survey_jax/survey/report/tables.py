@@ -1,111 +1,136 @@
 """The results of an evaluation as a printed table and as sentences; `page.py` makes the HTML report of them."""
 
+import dataclasses
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from survey_jax.survey.evaluation import metrics
+from survey_jax.common.errors import plural
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
+from survey_jax.survey.report.verdict import SPOKEN, gain, notes, numbers, ordered, sentence
+from survey_jax.survey.report.words import decimals, interviews, split_name, system_name
 
-SHOWN = ("paper_1_minus_jsd", "kl", "jsd", "tv", "emd", "mode_accuracy", "entropy_ratio")
-TITLES = HEADLINE | {"jsd": "JSD", "tv": "TV", "emd": "EMD", "mode_accuracy": "mode", "entropy_ratio": "entropy ratio"}
-LEVEL = 0.05  # a difference is clear where its corrected p-value is below
-_ALWAYS_SHOWN = ("uniform", "seen_group_mean")  # baselines; the best one is shown too
-_CEILING = "sampling ceiling"
-
-
-def verdicts(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the subject beats and what it does not: first the best baseline, then each other system."""
-    differences, best = summary["differences"], summary["best_baseline"]
-    bar = {metric: (f"the best baseline ({name})", differences[name][metric]) for metric, name in best.items()}
-    others = [rival for rival in differences if rival not in summary["sources"]]
-    compared = [{metric: (other, entry) for metric, entry in differences[other].items()} for other in others]
-    return [_sentence(rivals) for rivals in (bar, *compared) if rivals]
+SHOWN = (*HEADLINE, "jsd", "emd", "mode_accuracy", "entropy_ratio")
+TITLES = HEADLINE | {"jsd": "JSD", "emd": "EMD", "mode_accuracy": "mode", "entropy_ratio": "entropy ratio"}
+_ALWAYS_SHOWN = ("uniform", "seen_group_mean")  # rules; the best ones are shown too
+WIDTH = 140  # of the printed tables
+CEILING, SECOND = "knowing the population (sampling ceiling)", "a second sample of people"
 
 
-def _sentence(compared: Mapping[str, tuple[str, Mapping[str, float | None]]]) -> str:
-    """How the subject compares with a rival in each metric; `compared` has the rival's name and the difference.
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a table of scores.
 
-    E.g. "beats uniform by 0.027 [0.012, 0.041] in 1-√JSD; shows no clear difference from uniform: 0.004 [-0.010,
-    0.018] in KL". Where it is not clear, numbers above zero are in the subject's favour.
+    Attributes:
+      code: of the system; "" for one that is none, such as the sampling ceiling.
+      mark: what else there is to say of it, such as "best rule".
     """
-    said: dict[str, list[str]] = defaultdict(list)
-    for metric, (rival, entry) in compared.items():
-        value, low, high = gain(metric, entry)
-        if entry["p_holm"] is None:
-            start = f"has no interval (one question) against {rival}:"
-        elif entry["p_holm"] >= LEVEL:
-            start = f"shows no clear difference from {rival}:"
-        elif value > 0:
-            start = f"beats {rival} by"
-        else:
-            start, value, low, high = f"falls short of {rival} by", -value, -high, -low
-        number = cell({metric: {"value": value, "low": low, "high": high}}, metric, interval=True)
-        said[start].append(f"{number} in {TITLES[metric]}")
-    return "; ".join(f"{start} {', '.join(numbers)}" for start, numbers in said.items())
+
+    code: str
+    name: str
+    mark: str
+    scores: Mapping[str, Any]
 
 
-def gain(metric: str, entry: Mapping[str, float | None]) -> tuple[float, float, float]:
-    """A difference and its interval, signed so that above zero is better; NaN where the summary has none."""
-    value, low, high = (math.nan if (x := entry[part]) is None else x for part in ("value", "low", "high"))
-    return (value, low, high) if metrics.METRICS[metric].better == "higher" else (-value, -high, -low)
-
-
-def systems_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The lines of a split's table: the subject, a few of the baselines, the controls, the ceiling."""
+def systems_of(summary: Mapping[str, Any]) -> list[Line]:
+    """The lines of a split's table: the model, a few of the rules, the controls, and what people would score."""
     scored, best = summary["baselines"], summary["best_baseline"]
-    chosen = {}
-    for baseline in dict.fromkeys([*_ALWAYS_SHOWN, *best.values()]):
-        of = [TITLES[metric] for metric, name in best.items() if name == baseline]
-        mark = " (best)" if len(of) == len(best) else f" (best {of[0]})" if of else ""
-        chosen[baseline + mark] = scored[baseline]
-    controls = {system: scores for system, scores in scored.items() if system not in summary["sources"]}
-    return {"model": summary["model"], **chosen, **controls, _CEILING: summary["ceiling"]}
+    chosen = [system for system in _ALWAYS_SHOWN if system in scored]
+    rules = dict.fromkeys([best[SPOKEN], *best.values(), *chosen])
+    others = [system for system in scored if system not in summary["sources"]]
+    lines = [Line("model", system_name("model"), "", summary["model"])]
+    lines += [Line(s, system_name(s), _mark(s, best), scored[s]) for s in [*rules, *others]]
+    if summary["ceiling_n"]:
+        lines += [Line("", SECOND, "", summary["second_survey"]), Line("", CEILING, "", summary["ceiling"])]
+    return lines
 
 
-def baselines_of(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Every baseline that is not the same as another, the best first."""
-    scores = {b: summary["baselines"][b] for b in summary["sources"] if b not in summary["same_as"]}
-    return dict(sorted(scores.items(), key=lambda item: -item[1]["paper_1_minus_jsd"]["value"]))
+def _mark(rule: str, best: Mapping[str, str]) -> str:
+    """In which metrics the rule is the best one."""
+    of = [HEADLINE[metric] for metric, name in best.items() if name == rule]
+    return "best rule" if len(of) == len(best) else f"best in {' and '.join(of)}" if of else ""
 
 
-def sources_of(summary: Mapping[str, Any], baseline: str) -> str:
-    """How many rows a baseline predicted in which way, the most frequent first."""
-    counts = sorted(summary["sources"][baseline].items(), key=lambda item: -item[1])
+def rules_of(summary: Mapping[str, Any]) -> list[Line]:
+    """Every rule that is not the same as another, the best first."""
+    scores = {rule: summary["baselines"][rule] for rule in summary["sources"] if rule not in summary["same_as"]}
+    ordered = sorted(scores.items(), key=lambda item: item[1][SPOKEN]["value"])
+    return [Line(rule, system_name(rule), _mark(rule, summary["best_baseline"]), s) for rule, s in ordered]
+
+
+def sources_of(summary: Mapping[str, Any], rule: str) -> str:
+    """How many rows a rule predicted in which way, the most frequent first."""
+    counts = sorted(summary["sources"][rule].items(), key=lambda item: -item[1])
     return ", ".join(f"{source} ({n:,})" for source, n in counts)
 
 
+def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Lines of the table of paired differences, the primary ones first; above zero is in the model's favour."""
+    lines = []
+    for rival, by_metric in summary["differences"].items():
+        for metric, entry in by_metric.items():
+            value, low, high = gain(metric, entry)
+            many = entry["comparisons"]
+            lines.append({
+                "rival": rival, "metric": TITLES[metric],
+                "gain": cell({metric: {"value": value, "low": low, "high": high}}, metric, interval=True),
+                "p": "-" if entry["p"] is None else f"{entry['p']:.3f}",
+                "among": "primary" if rival in summary["sources"] else f"one of {many}",
+                "n": f"{entry['n']:,}",
+            })  # fmt: skip
+    return sorted(lines, key=lambda line: line["among"] != "primary")
+
+
 def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
-    """A value as text, with its 95 % interval where asked for."""
+    """A value as text, with its 95 % interval where asked for; `SPOKEN` of 100 answers, the others as they are."""
     entry = scores.get(metric)
     if entry is None or entry["value"] is None or math.isnan(entry["value"]):
         return "-"
-    numbers = [entry[part] for part in ("value", "low", "high")]
-    if not interval or any(number is None or math.isnan(number) for number in numbers):
-        return f"{numbers[0]:z.3f}"
-    return "{:z.3f} [{:z.3f}, {:z.3f}]".format(*numbers)
+    scale, places = (100, 1) if metric == SPOKEN else (1, 3)
+    value, low, high = (scale * number for number in numbers(entry))
+    if not interval or math.isnan(low) or math.isnan(high):
+        return f"{value:z.{places}f}"
+    places = decimals(low, high, places)  # an interval that leaves 0 out is shown to do so
+    return f"{value:z.{places}f} [{low:z.{places}f}, {high:z.{places}f}]"
+
+
+def worth(summary: Mapping[str, Any], system: str) -> str:
+    """How many interviews a system's predictions are worth, with the interval; "" where that is not known."""
+    entry = summary["worth"].get(system)
+    if entry is None or entry["value"] is None:
+        return ""
+    value, low, high = numbers(entry)
+    return interviews(value) if math.isnan(low) else f"{interviews(value)} [{interviews(low)}, {interviews(high)}]"
 
 
 def print_table(splits: Iterable[SplitScore]) -> None:
-    """Prints one table for all splits, and below it a sentence for each split and any predictions that failed."""
-    splits = list(splits)
-    table = Table(title="Predicted against human distributions (95 % intervals clustered by question and group)")
-    table.add_column("split", no_wrap=True)
-    table.add_column("system", no_wrap=True)
-    for metric in SHOWN:
-        table.add_column(TITLES[metric], justify="right", no_wrap=True)
+    """Prints a table for each split; below them a sentence on each, and what else there is to know of it."""
+    by_name = {split.name: split for split in splits}
+    splits = [by_name[name] for name in ordered(by_name)]
+    console = Console(width=WIDTH, markup=False)  # whatever the terminal: a log must not lose digits
+    print("Predicted against human answers; 95 % intervals, clustered by question and group")
     for split in splits:
-        for number, (system, scores) in enumerate(systems_of(split.summary).items()):
-            head = {0: split.name, 1: f"n = {split.summary['n']}"}.get(number, "")
-            table.add_row(head, system, *(cell(scores, m, interval=m in HEADLINE) for m in SHOWN))
-        table.add_section()
-    # Wide enough for every column, whatever the terminal: a log must not lose digits.
-    Console(width=160).print(table)
+        console.print(_table(split.name, split.summary))
     for split in splits:
-        print(f"{split.name}: the model {verdicts(split.summary)[0]}", flush=True)
+        print(" ".join([f"{split.name}:", sentence(split.name, split.summary), *notes(split)]), flush=True)
     for warning in dict.fromkeys(w for split in splits for w in split.warnings):
         print(warning, flush=True)
+
+
+def _table(code: str, summary: Mapping[str, Any]) -> Table:
+    name = split_name(code)
+    in_code = "" if name == code else f" ({code})"
+    table = Table(title=f"{name}{in_code}, {plural(summary['n'], 'row')}", title_justify="left")
+    table.add_column("prediction by")
+    for title in (*HEADLINE.values(), "worth interviews"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in systems_of(summary):
+        asked = worth(summary, line.code)
+        if line.name == SECOND and summary["respondents"] is not None:
+            asked = interviews(summary["respondents"])
+        label = f"{line.name} <- {line.mark}" if line.mark else line.name
+        table.add_row(label, *(cell(line.scores, m, interval=True) for m in HEADLINE), asked)
+    return table

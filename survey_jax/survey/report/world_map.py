@@ -40,7 +40,8 @@ def world_map(values: Mapping[str, float], names: Mapping[str, str], title: str)
     """Countries coloured by value, the larger the darker.
 
     Args:
-      values: ISO 3166-1 alpha-3 code -> value, at least 0; countries that the map does not have are not drawn.
+      values: ISO 3166-1 alpha-3 code -> share, at least 0; countries that the map does not have are not drawn. Shown
+        times 100.
       names: code -> the country's name.
     """
     world, edges = _world(), classes(values)
@@ -67,4 +68,4 @@ def _colour(value: float | None, edges: list[float]) -> str:
 
 
 def _tip(code: str, values: Mapping[str, float], names: Mapping[str, str]) -> str:
-    return f"<title>{escape(names[code])}: {values[code]:.3f}</title>" if code in values else ""
+    return f"<title>{escape(names[code])}: {100 * values[code]:.1f}</title>" if code in values else ""

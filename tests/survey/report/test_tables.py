@@ -1,219 +1,100 @@
-"""What an evaluation says of the baselines: all are scored, few are shown, the best is the bar."""
-
-import dataclasses
-import json
-from pathlib import Path
+"""The printed tables, and the lines of the page's."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from survey_jax.survey.baselines.registry import BASELINES
-from survey_jax.survey.evaluation import scoring
-from survey_jax.survey.evaluation.metrics import row_metrics
-from survey_jax.survey.report import page as page_module
+import made_scores
+import populations
 from survey_jax.survey.report import tables
-from survey_jax.survey.report.disclosure import data_sections, surveys
-from survey_jax.survey.report.tables import verdicts
+from survey_jax.survey.report.verdict import sentence
 from survey_jax.survey.table import Answer
 
-AFRICA = ("Kenya", "Uganda", "Ghana", "Nigeria", "Senegal")
-AMERICA = ("Peru", "Chile", "Bolivia", "Ecuador", "Uruguay")
-QUESTIONS = ("Q1", "Q2", "Q3")
+
+def rows(questions: int = 6, groups: int = 5, n: float | None = 300) -> list[Answer]:
+    truth, _ = populations.draw(np.random.default_rng(1), questions, groups)
+    return populations.with_shares(populations.table(questions, groups, n=n), truth)
 
 
-def answer(question: str, country: str, africa: bool) -> Answer:
-    shift = ((len(country) * 7 + int(question[1]) * 5 + ord(country[0])) % 9 - 4) / 50  # no two countries are alike
-    probs = (0.8 + shift, 0.2 - shift) if africa else (0.3 + shift, 0.7 - shift)
-    return Answer("S", question, f"Is {question} so?", ("Yes", "No"), (("country", country),), probs)
+def many_rules(answers: list[Answer]) -> dict[str, np.ndarray]:
+    noise = {"seen_group_mean": 0.6, "text_ridge": 0.2, "covariates": 0.4}
+    made = {rule: made_scores.noisy(answers, noise[rule], 9) for rule in noise}
+    return {"uniform": made_scores.mixed(answers, 0.0), **made}
 
 
-TRAIN = [answer(q, c, c in AFRICA) for q in QUESTIONS for c in AFRICA + AMERICA]
-NEW = [answer(q, c, c == "Zambia") for q in QUESTIONS for c in ("Zambia", "Guyana")]  # reads like Ghana
-COPIES = {"nearest_groups", "factor_model", "seen_group_mean_by_n", "text_neighbours", "text_ridge", "paper_average"}
-
-
-def score(rows=NEW, train=TRAIN, mix=0.9, failed=(), control=None) -> scoring.SplitScore:
-    """Scores of a model that predicts the truth mixed with uniform, and fails on some rows."""
-    model = np.array([mix * np.array(a.probs) + (1 - mix) / len(a.probs) for a in rows])
-    control = model[:, ::-1].copy() if control is None else control
-    model[list(failed)] = np.nan
-    filled = {name: predict(train, rows) for name, predict in BASELINES.items()}
-    orders = [range(len(a.options)) for a in rows]
-    systems = {"model": model, "control": control}
-    return scoring.score_split("new", rows, systems, "model", filled, orders, 0, controls={"control"})
-
-
-def test_every_baseline_is_scored_and_says_how_its_rows_were_made():
-    summary = score().summary
-    assert set(summary["baselines"]) == {*BASELINES, "control"}
-    for name, predict in BASELINES.items():
-        shares, sources = predict(TRAIN, NEW)
-        expected = row_metrics(NEW, shares)
-        for metric in ("paper_1_minus_jsd", "kl", "tv"):
-            assert summary["baselines"][name][metric]["value"] == pytest.approx(expected[metric].mean())
-        assert summary["sources"][name] == {source: sources.count(source) for source in sources}
-    assert summary["sources"]["nearest_groups"] == {"fallback: same question": 6}
-
-
-def test_the_verdict_is_on_the_best_baseline():
-    good, bad = score(mix=1.0), score(mix=0.0)
-    assert good.summary["best_baseline"] == {"paper_1_minus_jsd": "covariates", "kl": "covariates"}
-    # of the best baseline, and of the control
-    assert len(verdicts(good.summary)) == len(verdicts(bad.summary)) == 2
-    assert verdicts(good.summary)[0].startswith("beats the best baseline (covariates) by 0.")
-    assert verdicts(bad.summary)[0].startswith("falls short of the best baseline (covariates) by 0.")
-    assert verdicts(good.summary)[0].endswith("in KL")
-
-
-def test_differences_are_paired_and_corrected_for_the_number_of_systems():
-    scored = score()
-    rows = {
-        s: row_metrics(NEW, p)
-        for s, p in (("model", scored.predictions), ("covariates", BASELINES["covariates"](TRAIN, NEW)[0]))
-    }
-    found = scored.summary["differences"]
-    assert set(found) == {"covariates", "control"}
-    for metric in scoring.HEADLINE:
-        entry = found["covariates"][metric]
-        assert entry["value"] == pytest.approx((rows["model"][metric] - rows["covariates"][metric]).mean())
-        assert entry["n"] == len(NEW)
-        p_values = [found[rival][metric]["p"] for rival in found]
-        assert [found[rival][metric]["p_holm"] for rival in found] == pytest.approx(holm_of_two(*p_values))
-
-
-def holm_of_two(a: float, b: float) -> list[float]:
-    """Holm (1979): the smaller twice, the larger at least that."""
-    least = min(1, 2 * min(a, b))
-    return [least if a <= b else max(least, a), least if b < a else max(least, b)] if a != b else [least, least]
-
-
-def test_a_difference_that_is_not_clear_is_not_called_one():
-    half = [dataclasses.replace(a, probs=(0.5, 0.5)) for a in NEW]
-    rng = np.random.default_rng(0)
-    rows = [dataclasses.replace(a, question_id=f"N{i // 2}", question="?") for i, a in enumerate(half * 5)]
-    share = 0.5 + 0.1 * rng.normal(size=len(rows))
-    control = 0.5 + 0.1 * rng.normal(size=len(rows))
-    filled = {
-        "uniform": BASELINES["uniform"](TRAIN, rows),
-        "seen_group_mean": BASELINES["seen_group_mean"](TRAIN, rows),
-    }
-    systems = {"model": np.stack([share, 1 - share], -1), "other": np.stack([control, 1 - control], -1)}
-    scored = scoring.score_split("new", rows, systems, "model", filled, [(0, 1)] * len(rows), 0)
-    best, other = verdicts(scored.summary)
-    assert best.startswith("falls short of the best baseline (uniform) by 0.")  # which is the truth here
-    assert other.startswith("shows no clear difference from other: ")
-
-
-def test_one_question_has_no_interval():
-    rows = NEW[:2]
-    scored = score(rows)
-    expected = "has no interval (one question) against the best baseline (covariates): 0."
-    assert verdicts(scored.summary)[0].startswith(expected)
-    assert "[" not in verdicts(scored.summary)[0]
-    assert scored.summary["differences"]["covariates"]["kl"]["low"] is None
-    json.dumps(scored.summary, allow_nan=False)
-
-
-def test_a_failed_prediction_is_named_counted_and_scored_as_uniform(capsys, tmp_path: Path):
-    scored = score(failed=[1])
-    assert scored.summary["failures"] == {"model": [NEW[1].describe()]}
-    assert score().summary["failures"] == {}
-    assert scored.rows["kl"][1] == pytest.approx(row_metrics(NEW, BASELINES["uniform"](TRAIN, NEW)[0])["kl"][1])
-    assert scored.summary["model"]["kl"]["value"] == pytest.approx(scored.rows["kl"].mean())
-    tables.print_table([scored])
+def test_the_printed_table_has_misplaced_answers_first_the_best_rule_and_not_all(capsys):
+    answers = rows()
+    split = made_scores.split(answers, rules=many_rules(answers), best="text_ridge")
+    tables.print_table([split])
     said = capsys.readouterr().out
-    assert f"model: 1 of {len(NEW)} predictions failed and are scored as uniform: {NEW[1].describe()}" in said
-    scoring.write_predictions([scored], tmp_path / "p.parquet")
-    assert pd.read_parquet(tmp_path / "p.parquet")["failed"].tolist() == [i == 1 for i in range(len(NEW))]
+    assert "new questions, known groups (unseen_question), 30 rows" in said
+    columns = [said.index(title) for title in ("prediction by", "misplaced of 100", "KL", "1-√JSD", "worth interviews")]
+    assert columns == sorted(columns)
+    assert f"{100 * split.summary['model']['tv']['value']:.1f} [" in said
+    for name in ("the model", tables.system_name("text_ridge") + " <- best rule", "all options alike"):
+        assert name in said
+    assert tables.system_name("covariates") not in said
+    assert f"unseen_question: {sentence('unseen_question', split.summary)}" in said
+    assert all(len(line) <= tables.WIDTH for line in said.splitlines() if line.startswith("│"))
 
 
-def test_a_control_without_a_group_to_swap_did_not_fail():
-    control = np.full((len(NEW), 2), np.nan)
-    control[:2] = 0.5
-    scored = score(control=control)
-    assert scored.summary["failures"] == {}
-    assert scored.summary["differences"]["control"]["kl"]["n"] == 2
-    scored = score(control=np.full((len(NEW), 2), np.nan))
-    assert "control" not in scored.summary["differences"]
-    assert len(verdicts(scored.summary)) == 1
+def test_names_of_splits_are_no_markup(capsys):
+    tables.print_table([made_scores.split(rows(3, 2), "[bold red]mine[/]")])
+    assert "[bold red]mine[/], 6 rows" in capsys.readouterr().out
 
 
-def test_skill_is_between_the_best_baseline_and_the_ceiling():
-    assert score().summary["skill"] == {}  # nobody knows how many were asked
-    rows = [dataclasses.replace(a, n=500) for a in NEW]
-    perfect, as_good = score(rows, mix=1.0).summary["skill"], score(rows, mix=0.9).summary["skill"]
-    for metric in scoring.HEADLINE:
-        assert perfect[metric]["baseline"] == "covariates"
-        assert as_good[metric]["value"] < perfect[metric]["value"]
-    assert perfect["kl"]["value"] > 1  # it predicts this very sample, which no knowledge of the population can
-    scores = score(rows).summary
-    assert scores["second_survey"]["jsd"]["value"] > scores["ceiling"]["jsd"]["value"] > 0
+def test_tuning_comes_last_and_failures_are_told(capsys):
+    answers = rows(3, 3)
+    model = made_scores.noisy(answers, 0.3)
+    model[1] = np.nan
+    tables.print_table([made_scores.split(answers, "valid", model), made_scores.split(answers, "unseen_both")])
+    said = capsys.readouterr().out
+    assert said.index("unseen_both: On") < said.index("valid: On what it was tuned on")
+    assert "valid: model: 1 of 9 predictions failed and are scored as uniform" in said
 
 
-def test_diagnostics_use_the_order_in_which_options_were_shown():
-    filled = {name: BASELINES[name](TRAIN, NEW) for name in ("uniform", "seen_group_mean")}
-    model = np.tile([0.9, 0.1], (len(NEW), 1))
-    bias = []
-    for order in ((0, 1), (1, 0)):
-        scored = scoring.score_split("new", NEW, {"model": model}, "model", filled, [order] * len(NEW), 0)
-        bias.append(scored.summary["diagnostics"]["position_bias"])
-    assert bias[0]["first"] == bias[1]["last"]
-    assert bias[0]["first"]["value"] == pytest.approx(0.9 - np.mean([a.probs[0] for a in NEW]))
+def test_each_metric_has_its_own_best_rule():
+    answers = rows()
+    best = {"tv": "text_ridge", "kl": "uniform", "paper_1_minus_jsd": "text_ridge"}
+    split = made_scores.split(answers, rules=many_rules(answers), best="text_ridge", best_baseline=best)
+    marks = {line.code: line.mark for line in tables.systems_of(split.summary)}
+    assert marks["text_ridge"] == "best in misplaced of 100 and 1-√JSD"
+    assert marks["uniform"] == "best in KL"
+    assert marks["seen_group_mean"] == ""
 
 
-def test_each_metric_has_its_own_best_baseline():
-    """KL says of what is mostly right, and rules out the rest, that it is worse than knowing nothing."""
-    options = ("Yes", "No")
-
-    def row(country: str, yes: float) -> Answer:
-        return Answer("S", "Q1", "Is it?", options, (("country", country),), (yes, 1 - yes))
-
-    train = [row(country, 1.0) for country in AFRICA]
-    rows = [row("Zambia", 1.0), row("Peru", 1.0), row("Chile", 1.0), row("Bolivia", 0.5)]
-    summary = score(rows, train).summary
-    assert summary["best_baseline"] == {"paper_1_minus_jsd": "seen_group_mean", "kl": "uniform"}
-    names = list(tables.systems_of(summary))
-    assert names == ["model", "uniform (best KL)", "seen_group_mean (best 1-√JSD)", "control", "sampling ceiling"]
+def test_rules_stand_in_order_and_copies_are_left_out():
+    answers = rows()
+    rules = many_rules(answers) | {"paper_average": made_scores.noisy(answers, 0.6, 9)}
+    split = made_scores.split(answers, rules=rules, same_as={"paper_average": "seen_group_mean"})
+    lines = tables.rules_of(split.summary)
+    assert {line.code for line in lines} == {*rules} - {"paper_average"}
+    values = [line.scores["tv"]["value"] for line in lines]
+    assert values == sorted(values)
+    assert tables.sources_of(split.summary, "uniform") == "same options (30)"
 
 
-def test_the_printed_table_has_the_best_baseline_and_not_all(capsys):
-    tables.print_table([score()])
-    table, said = capsys.readouterr().out.split("└")
-    for name in ("uniform", "seen_group_mean", "covariates (best)", "control", "sampling ceiling"):
-        assert name in table
-    for name in {*BASELINES} - {"uniform", "seen_group_mean", "covariates"}:
-        assert f" {name} " not in table
-    assert " ".join(said.split("\n", 1)[1].split()) == "new: the model " + " ".join(
-        verdicts(score().summary)[0].split()
-    )
-    assert all(len(line) <= 160 for line in table.splitlines())
+def test_people_have_lines_only_where_it_is_known_how_many_were_asked():
+    names = {line.name for line in tables.systems_of(made_scores.split(rows()).summary)}
+    assert {tables.CEILING, tables.SECOND} <= names
+    names = {line.name for line in tables.systems_of(made_scores.split(rows(n=None)).summary)}
+    assert not {tables.CEILING, tables.SECOND} & names
 
 
-def test_copies_of_another_baseline_are_named_once_in_the_page(tmp_path: Path):
-    scored = score()
-    assert set(scored.summary["same_as"]) >= COPIES
-    assert {scored.summary["same_as"][name] for name in COPIES} == {"seen_group_mean"}
-    card = data_sections(NEW, "", "")
-    page_module.write_html({"new": scored}, [], "", surveys(NEW), card, tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
-    every = page.split("All baselines, the best first")[1].split("</details>")[0]
-    for name in BASELINES:
-        copy = name in scored.summary["same_as"]
-        assert every.count(f'<th scope="row">{name}</th>') == (0 if copy else 1)
-        assert (f"{name} as " in every) == copy
-    names = [every.index(f">{name}<") for name in ("covariates", "seen_group_mean", "paper_average_answer")]
-    assert names == sorted(names)
-    assert '<td class="text">same question (6)</td>' in every
+def test_comparisons_begin_with_the_primary_ones():
+    lines = tables.comparisons(made_scores.split(rows()).summary)
+    assert [line["among"] for line in lines] == ["primary"] * 3 + ["one of 2"] * 6
+    assert {line["rival"] for line in lines[:3]} == {"uniform"}
 
 
-@pytest.mark.parametrize("group", [(("country", "X"),), (("sex", "f"),), (("c", "国"), ("age", "1"))])
-@pytest.mark.parametrize("text", ["?", "Is it?", "你好吗", "a b"])
-@pytest.mark.parametrize("questions", [1, 7])
-def test_tables_with_little_in_them_are_scored(text: str, group, questions: int):
-    def row(number: int, who, probs):
-        return Answer("S", f"Q{number}", text, ("1", "2"), who, probs)
-
-    train = [row(q, group, (0.5, 0.5)) for q in range(questions)]
-    rows = [row(0, (("country", "Y"),), (0.9, 0.1)), row(99, group, (0.9, 0.1)), row(99, (("age", "2"),), (1.0, 0.0))]
-    assert set(score(rows, train).summary["baselines"]) == {*BASELINES, "control"}
+@pytest.mark.parametrize(
+    ("metric", "entry", "shown"),
+    [
+        ("tv", {"value": 0.2034, "low": 0.1812, "high": 0.2241}, "20.3 [18.1, 22.4]"),
+        ("tv", {"value": 0.003, "low": 0.0002, "high": 0.006}, "0.30 [0.02, 0.60]"),
+        ("kl", {"value": 0.1, "low": -0.0001, "high": 0.2}, "0.100 [0.000, 0.200]"),
+        ("kl", {"value": 0.1, "low": None, "high": None}, "0.100"),
+        ("kl", {"value": None, "low": None, "high": None}, "-"),
+    ],
+)
+def test_a_cell(metric: str, entry: dict[str, float | None], shown: str):
+    assert tables.cell({metric: entry}, metric, interval=True) == shown
