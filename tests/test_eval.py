@@ -208,8 +208,9 @@ def test_alone_it_takes_the_newest_run_and_its_best_step(world: Path) -> None:
     assert set(losses) == {10, 20}
     best = min(losses, key=losses.__getitem__)
     output = run(world, "eval")
-    assert f"results: checkpoints/tiny_config/eval/step_{best}/metrics.json" in output
-    assert all(output.count(f"\n{name}: the model ") == 1 for name in SPLITS)
+    assert f"results: checkpoints/tiny_config/eval/step_{best}/report.html" in output
+    assert all(output.count(f"\n{name}: ") == 1 for name in SPLITS)
+    assert output.count(" of 100 answers, the best rule that needs no model (") == len(SPLITS)
     score = results(world, f"step_{best}")["valid"]["model"]["kl_by_question"]["value"]
     assert score == pytest.approx(losses[best], rel=1e-5)
 
