@@ -3,8 +3,9 @@
 Training on few questions makes a model overconfident on new ones. Dividing its logits by one number, chosen on rows
 that it was not trained on, corrects that and keeps the ranking of options (Guo et al. 2017, arXiv 1706.04599, section
 4.2). On questions that training asked, the same model needs another number, so each kind of row has its own. A handful
-of questions says little about the next one: `fit_calibration` goes only as far as cross-validation supports, and with
-fewer than `LEAST_QUESTIONS` it leaves predictions alone. Models and rules are calibrated alike.
+of questions, or of groups, says little about the next one: `fit_calibration` goes only as far as cross-validation
+supports, and with fewer than `LEAST_QUESTIONS` questions it leaves predictions alone. Models and rules are treated
+alike.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import interpolate, optimize, special
 
 from survey_jax.survey.evaluation import metrics
@@ -27,7 +28,7 @@ _PATIENCE = 0.5
 
 _LOW, _HIGH = (math.log(bound) for bound in BOUNDS)
 _KNOTS = np.linspace(_LOW, _HIGH, 41)  # log temperatures at which divergences are computed; between them splines
-_FINE = np.linspace(_LOW, _HIGH, 801)
+_FINE = np.linspace(_LOW, _HIGH, 401)
 _STRENGTHS = np.linspace(0, 1, 21)  # of the correction: 0 is none, 1 the temperature as fitted
 
 
@@ -82,7 +83,9 @@ def fit_calibration(
     The temperature T of `fit_temperature` is used as T^s. The strength s in [0, 1] is chosen by leaving out one
     question at a time: T is fitted on the others, and the KL of the question's rows is computed at T^s. The least s is
     taken whose mean KL over questions is at most half a standard error (of the difference, over questions) above the
-    best. With fewer than `LEAST_QUESTIONS` questions s is 0.
+    best. The same is done by leaving out one group at a time, where there are two: many questions put to a handful of
+    groups are little evidence about the next group. The lesser s counts. With fewer than `LEAST_QUESTIONS` questions s
+    is 0.
 
     Args:
       answers: n validation rows.
@@ -123,41 +126,50 @@ def calibrate(
 
 
 def _fit(answers: Sequence[Answer], predictions: metrics.Distributions) -> Temperature:
-    curves, rows = _curves(answers, predictions)
-    if not rows:
+    curves, question, group = _curves(answers, predictions)
+    if not len(curves):
         return NONE
-    spline = interpolate.CubicSpline(_KNOTS, curves.mean(0))
+    by_question = _sums(curves, question)
+    spline = interpolate.CubicSpline(_KNOTS, by_question.mean(0))
     best = float(optimize.minimize_scalar(spline, bounds=(_LOW, _HIGH), method="bounded").x)
     fitted = best if spline(best) < spline(0.0) - 1e-12 else 0.0
-    strength = _strength(curves) if fitted and len(curves) >= LEAST_QUESTIONS else 0.0
-    return Temperature(math.exp(strength * fitted), math.exp(fitted), len(curves), rows)
+    strength = 0.0
+    if fitted and len(by_question) >= LEAST_QUESTIONS:
+        strength = min(_strength(_sums(curves, cluster)) for cluster in (question, group) if cluster.any())
+    return Temperature(math.exp(strength * fitted), math.exp(fitted), len(by_question), len(curves))
 
 
 def _curves(
     answers: Sequence[Answer], predictions: metrics.Distributions
-) -> tuple[Float[np.ndarray, "questions knots"], int]:
-    """Each question's mean KL at each of `_KNOTS`, and the number of rows behind them."""
-    target, prediction = (metrics.stack(answers, d) for d in ([a.probs for a in answers], predictions))
+) -> tuple[Float[np.ndarray, "rows knots"], Int[np.ndarray, " rows"], Int[np.ndarray, " rows"]]:
+    """KL at each of `_KNOTS` over the number of rows of the question, and numbers for question and group.
+
+    Only of rows that have a prediction.
+    """
+    prediction = metrics.stack(answers, predictions)
     known = ~np.isnan(prediction).any(-1)
     if not known.any():
-        return np.zeros((0, len(_KNOTS))), 0
-    target, prediction = target[known], prediction[known]
-    question = factorize([a.question_key for a, own in zip(answers, known, strict=True) if own])
-    options = np.array([len(a.options) for a, own in zip(answers, known, strict=True) if own])
+        return np.zeros((0, len(_KNOTS))), np.zeros(0, int), np.zeros(0, int)
+    target, prediction = metrics.stack(answers, [a.probs for a in answers])[known], prediction[known]
+    answers = [a for a, own in zip(answers, known, strict=True) if own]
+    question, group = factorize([a.question_key for a in answers]), factorize([a.group for a in answers])
+    options = np.array([len(a.options) for a in answers])
     with np.errstate(divide="ignore"):
         logits = np.log(prediction)
-    size = np.bincount(question)
-    curves = [
-        np.bincount(question, metrics.kl(target, special.softmax(logits / math.exp(knot), axis=-1), options)) / size
-        for knot in _KNOTS
-    ]
-    return np.stack(curves, axis=1), len(target)
+    size = np.bincount(question)[question]
+    curves = [metrics.kl(target, special.softmax(logits / math.exp(knot), axis=-1), options) / size for knot in _KNOTS]
+    return np.stack(curves, axis=1), question, group
 
 
-def _strength(curves: Float[np.ndarray, "questions knots"]) -> float:
-    """How much of the correction to apply, by leaving out one question at a time."""
+def _sums(curves: Float[np.ndarray, "rows knots"], cluster: Int[np.ndarray, " rows"]) -> Float[np.ndarray, "c knots"]:
+    """Sums over the rows of each cluster."""
+    return np.stack([np.bincount(cluster, column) for column in curves.T], axis=1)
+
+
+def _strength(curves: Float[np.ndarray, "clusters knots"]) -> float:
+    """How much of the correction to apply, by leaving out one cluster of rows at a time."""
     fine = interpolate.CubicSpline(_KNOTS, curves, axis=1)(_FINE)
-    without = _FINE[(fine.sum(0) - fine).argmin(1)]  # the log temperature fitted on the other questions
+    without = _FINE[(fine.sum(0) - fine).argmin(1)]  # the log temperature fitted on the other clusters
     place = np.rint((without[:, None] * _STRENGTHS - _FINE[0]) / (_FINE[1] - _FINE[0])).astype(int)
     held_out = np.take_along_axis(fine, place, axis=1)
     extra = held_out - held_out[:, [held_out.mean(0).argmin()]]

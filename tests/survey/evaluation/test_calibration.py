@@ -1,5 +1,7 @@
 """The temperature: found where it is known, and of no effect on what it must not change."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy
@@ -158,3 +160,21 @@ def test_much_evidence_keeps_the_gain() -> None:
     kept, whole = (gains(100, *MODELS["overconfident"], 10, fit).mean() for fit in (used, fit_temperature))
     assert whole > 0.1
     assert kept > 0.97 * whole
+
+
+def test_many_questions_put_to_a_few_groups_are_little_evidence_about_the_next_group() -> None:
+    """Each group is over- or underpredicted on all questions alike; its own temperature helps no other group."""
+    rng = np.random.default_rng(7)
+    harm = {used: 0.0, fit_temperature: 0.0}
+    for _ in range(20):
+        truth, prediction = populations.draw(rng, 60, 24, error=0.1)
+        factor = np.exp(0.7 * rng.normal(size=(1, 24, 1)))
+        predicted = scipy.special.softmax(0.9 * factor * np.log(prediction), -1).reshape(-1, 4)
+        answers = populations.with_shares(populations.table(60, 24), truth)
+        seen = np.arange(len(answers)) % 24 < 4
+        valid, new = (list(itertools.compress(answers, mask)) for mask in (seen, ~seen))
+        for fit in harm:
+            temperature = fit(valid, predicted[seen])
+            harm[fit] += kl(new, with_temperature(predicted[~seen], temperature)) - kl(new, predicted[~seen])
+    assert harm[fit_temperature] / 20 > 0.005
+    assert harm[used] / 20 < 0.005
