@@ -38,7 +38,7 @@ _STYLE: dict[Any, Any] = {
 _NOTHING = Markup("")
 _styled = matplotlib.rc_context(_STYLE)  # a decorator: the settings hold while the function runs
 _Z = 1.959964  # standard errors to either side of a 95 % interval
-_LABEL = 30  # characters of an option's text
+_LABEL, _SPLIT = 30, 50  # characters of an option's text, and of a split's name
 SKILLS = (-3.0, 3.0)  # the most that the axis of skills shows
 
 
@@ -139,8 +139,11 @@ def skills(values: Mapping[str, Mapping[str, Any]], title: str) -> Markup:
     axes = figure.subplots()
     for edge in (0.0, 1.0):
         axes.axvline(edge, color=_FAINT, linewidth=1, zorder=0)
-    entries = [(e["value"], _or(e["low"], e["value"]), _or(e["high"], e["value"])) for e in values.values()]
-    known = [(place, entry) for place, entry in enumerate(entries) if entry[0] is not None]
+    known = [
+        (place, (e["value"], _or(e["low"], e["value"]), _or(e["high"], e["value"])))
+        for place, e in enumerate(values.values())
+        if e["value"] is not None
+    ]
     left = max(min([0.0, *(low for _, (_, low, _) in known)]) - 0.1, SKILLS[0])
     right = min(max([1.0, *(high for _, (_, _, high) in known)]) + 0.1, SKILLS[1])
     for place, (value, low, high) in known:
@@ -153,7 +156,7 @@ def skills(values: Mapping[str, Mapping[str, Any]], title: str) -> Markup:
                 beyond = f"{end:.1f}" if left <= value <= right else f"{value:.1f} (interval to {end:.1f})"
                 axes.annotate(beyond, (edge, place), (6 if side == "left" else -6, 5), textcoords="offset points",
                               ha=side, fontsize=10)  # fmt: skip
-    axes.set_yticks(range(len(values)), list(values))
+    axes.set_yticks(range(len(values)), [shorten(name, _SPLIT) for name in values])
     axes.set_ylim(len(values) - 0.5, -0.7)
     axes.set_xlim(left, right)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
