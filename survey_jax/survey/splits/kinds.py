@@ -1,4 +1,4 @@
-"""Kinds of rows: questions that train asks, and questions that it does not. Calibration is fitted for each by itself."""
+"""Kinds of rows: questions that train asks, and others. Each kind is calibrated by itself."""
 
 from collections.abc import Sequence
 
