@@ -198,8 +198,9 @@ def validation_groups(answers: Sequence[Answer], assignment: Assignment, config:
 
     rest = {name: promise for name, promise in promises.items() if name not in (TRAIN, VALID)}
     promises = {TRAIN: promises[TRAIN], VALID: Promise(new_groups=drawn), **rest}
-    places = [place(*pair) for pair in zip(answers, assignment.places, strict=True)]
-    return Assignment(places, promises, assignment.notes)
+    return Assignment(
+        [place(*pair) for pair in zip(answers, assignment.places, strict=True)], promises, assignment.notes
+    )
 
 
 def with_parents(assignment: Assignment) -> Assignment:

@@ -1,9 +1,9 @@
-"""How near train comes to a test row by arithmetic: sums and differences of groups, as `subtraction` tries to prevent.
+"""How near train comes to a test row by sums and differences of its groups, which `subtraction` is to prevent.
 
-With counts (effective respondents, or respondents, or one a row, times shares), a held-out group is estimated by a group
-that contains it less the known groups beside it, or by the known groups within it. A group that train lacks is the sum
-of a division that train has. Of several estimates of a row the one counts whose number of people is nearest to the
-row's own; whoever attacks would not know that, so this is the best that can be done this way.
+With counts (effective respondents, or respondents, or one a row, times shares), a held-out group is estimated by a
+group that contains it less the known groups beside it, or by the known groups within it. A group that train lacks is
+the sum of a division that train has. Of several estimates of a row the one counts whose number of people is nearest to
+the row's own; whoever attacks would not know that, so this is the best that can be done this way.
 """
 
 import dataclasses
@@ -49,7 +49,9 @@ def attack(train: Sequence[Answer], rows: Sequence[Answer], table: Sequence[Answ
     guesses: list[Guess] = []
     for known, hidden, others in by_options.values():
         people = {cell(a): (a.n_effective or a.n or 1.0) * np.array(a.probs) for a in known}
-        mean = np.mean([a.probs for a in known], axis=0) if known else None
+        if not known or not hidden:
+            continue
+        mean = np.mean([a.probs for a in known], axis=0)
         row_of = {cell(a): a for a in hidden}
         for part in question_parts(known, hidden, others):
             estimates = _estimates(part, people, {c: (a.n_effective or a.n or 1.0) for c, a in row_of.items()})

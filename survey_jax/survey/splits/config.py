@@ -51,7 +51,7 @@ class SplitConfig:
     # Few-shot adaptation: this many questions of each held-out group, drawn by seed, go to train after all; the group's
     # test splits are then named few_shot_*, not unseen_*.
     known_answers: int = 0
-    # Rows that include a held-out group's people, or give its answers by subtraction, leave train (splits/subtraction.py).
+    # Rows that include a held-out group's people, or give such a group by sums, leave train (splits/subtraction.py).
     # True: they stay, and unseen_group is named unseen_subgroup, since a parent less the siblings gives its answers.
     parents_in_train: bool = False
     # Validation picks the checkpoint. By questions, to select for questions never seen (the paper's way). By rows,

@@ -75,14 +75,13 @@ class Lattice:
         while queue:
             s = queue.popleft()
             base, values = self.sums[s]
-            for group in (base, *values):
-                if group not in reached:  # the one, if it has not been found meanwhile
-                    found[group] = s
-                    reached.add(group)
-                    for other in self.of[group]:
-                        unknown[other] -= 1
-                        if unknown[other] == 1:
-                            queue.append(other)
+            for unknown_one in {base, *values} - reached:  # it may have been found meanwhile
+                found[unknown_one] = s
+                reached.add(unknown_one)
+                for other in self.of[unknown_one]:
+                    unknown[other] -= 1
+                    if unknown[other] == 1:
+                        queue.append(other)
         return found
 
 
@@ -102,15 +101,15 @@ def lattice(cells: frozenset[Cell]) -> Lattice:
     incomplete = _incomplete(sums)
     groups = tuple(sorted(seen, key=name))
     index = {group: i for i, group in enumerate(groups)}
-    pairs = sorted(
+    pairs: list[tuple[int, tuple[int, ...]]] = sorted(
         (index[base], tuple(sorted(index[v] for v in values)))
         for (base, attribute), values in sums.items()
         if (base, attribute) not in incomplete
     )
     of: list[list[int]] = [[] for _ in groups]
     for s, (base, values) in enumerate(pairs):
-        for group in (base, *values):
-            of[group].append(s)
+        for g in (base, *values):
+            of[g].append(s)
     return Lattice(groups, index, tuple(pairs), tuple(map(tuple, of)))
 
 

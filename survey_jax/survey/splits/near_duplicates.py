@@ -16,10 +16,10 @@ questions of train have these. There PARAPHRASE is enough, of texts without the 
 chosen from the demo's surveys, each against the others, and from the demo, the General Social Survey, the World Values
 Survey and Pew Global Attitudes against each other: of the 14 pairs found, the lowest at .63, 13 ask the same thing
 (should marijuana be legal, seven steps of party identification, ...) and one does not (people in this country, people
-in other countries); the next pairs, at .55 and below, do not. With the options left in the texts, about half of 30
-pairs at .6 or more were wrong. Missed: paraphrases with few words in common (party identification in six words, .40; how
-good is your health; how happy are you), and those with common options, such as yes and no. Within a survey it would not
-do: the items of Pew's batteries are at .6 to .86 of each other. Translations are not found.
+in other countries); the next pairs, at .55 and below, do not. With the options left in the texts, half of 30 pairs at
+.6 or more were wrong. Missed: paraphrases with few words in common (party identification in six words, .40; how good is
+your health; how happy are you), and those with common options, such as yes and no. Within a survey it would not do: the
+items of Pew's batteries are at .6 to .86 of each other. Translations are not found.
 """
 
 import dataclasses
@@ -158,8 +158,8 @@ def _similar(train: Sequence[Answer], rows: Sequence[Answer], threshold: float) 
     distances, nearest = index.kneighbors(vectors[len(old) :])  # in pieces that fit scikit-learn's working memory
     similarity = np.clip(1 - distances[:, 0], 0, 1)
     # Rounding: a copy may come out at 1 - 1e-16, and a threshold of 1 means copies.
-    enough = {int(i): (int(nearest[i, 0]), float(similarity[i])) for i in np.flatnonzero(similarity >= threshold - 1e-9)}
-    found = _paraphrases(old, new) | enough
+    enough = np.flatnonzero(similarity >= threshold - 1e-9).tolist()
+    found = _paraphrases(old, new) | {i: (int(nearest[i, 0]), float(similarity[i])) for i in enough}
     return [(new[i], old[j], value) for i, (j, value) in sorted(found.items())]
 
 

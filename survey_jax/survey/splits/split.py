@@ -246,8 +246,17 @@ def _requested(config: SplitConfig) -> list[str]:
 
 _VALID_FRACTIONS = ("valid_question_fraction", "valid_group_fraction", "valid_row_fraction")
 _FRACTIONS = ("unseen_question_fraction", *_VALID_FRACTIONS)
-_HOLDING_OUT = ("unseen_waves", "unseen_questions", "unseen_topics", "unseen_groups", "unseen_regions",
-                "valid_questions", "unseen_question_fraction", "valid_question_fraction", "valid_row_fraction")  # fmt: skip
+_HOLDING_OUT = (
+    "unseen_waves",
+    "unseen_questions",
+    "unseen_topics",
+    "unseen_groups",
+    "unseen_regions",
+    "unseen_question_fraction",
+    "valid_questions",
+    "valid_question_fraction",
+    "valid_row_fraction",
+)
 
 
 def _check(answers: Sequence[Answer], config: SplitConfig) -> None:

@@ -16,7 +16,6 @@ that on the demo's table this estimate is as good as a second survey.
 """
 
 import dataclasses
-import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ DIFFERENCE = "would give a held-out group by subtraction"
 _ZERO = 1e-9
 
 Key = tuple[tuple[str, str], Cell]  # a question and who answered it
-Rank = tuple[float, Any]  # respondents, then a name
+Rank = tuple[float, Any]  # respondents, then the name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +107,21 @@ def determined(train: Sequence[Answer], held: Sequence[Answer], table: Sequence[
 
 def question_parts(train: Sequence[Answer], held: Sequence[Answer], table: Sequence[Answer]) -> Iterator[Part]:
     """The parts that have groups in train and groups held out, question by question."""
-    cells: list[dict[tuple[str, str], set[Cell]]] = []
-    for rows in (train, held, itertools.chain(train, held, table)):
-        cells.append(defaultdict(set))
-        for answer in rows:
-            cells[-1][answer.question_key].add(cell(answer))
-    for question in sorted(cells[0].keys() & cells[1].keys()):
-        known, hidden, everybody = (c[question] for c in cells)
-        for part in parts(frozenset(everybody)):
-            of_train = frozenset(group for group, whole in part.items() if whole in known)
-            of_held = frozenset(group for group, whole in part.items() if whole in hidden)
-            if of_train and of_held:
-                yield Part(question, of_train, of_held, part)
+    of_train, of_held, of_table = map(_cells, (train, held, table))
+    for question in sorted(of_train.keys() & of_held.keys()):
+        known, hidden = of_train[question], of_held[question]
+        for part in parts(frozenset(known | hidden | of_table.get(question, set()))):
+            in_train = frozenset(group for group, whole in part.items() if whole in known)
+            in_held = frozenset(group for group, whole in part.items() if whole in hidden)
+            if in_train and in_held:
+                yield Part(question, in_train, in_held, part)
+
+
+def _cells(rows: Sequence[Answer]) -> dict[tuple[str, str], set[Cell]]:
+    cells: dict[tuple[str, str], set[Cell]] = defaultdict(set)
+    for answer in rows:
+        cells[answer.survey, answer.question_id].add(cell(answer))
+    return cells
 
 
 def _sizes(train: Sequence[Answer], found: Sequence[Part]) -> dict[str, dict[Cell, float]]:
@@ -138,7 +140,6 @@ def _leaving(part: Part, sizes: Mapping[Cell, float]) -> dict[Cell, str]:
     hidden = [g for g, group in enumerate(graph.groups) if any(group <= held for held in part.held)]
     reasons = {graph.groups[g]: ANCESTOR for g in hidden if graph.groups[g] in part.train - part.held}
     known = {graph.index[group] for group in part.train} - set(hidden)
-    # The last of equal ones by name is the largest, as good as any.
     size = [(sizes.get(group, 0.0), name(group)) for group in graph.groups]
     gone: list[int] = []
     while (group := _culprit(graph, known, hidden, size)) is not None:
@@ -150,10 +151,10 @@ def _leaving(part: Part, sizes: Mapping[Cell, float]) -> dict[Cell, str]:
     return reasons | {graph.groups[group]: DIFFERENCE for group in gone if group not in known}
 
 
-def _culprit(graph: Lattice, known: set[int], hidden: Collection[int], size: Sequence[Rank]) -> int | None:
+def _culprit(graph: Lattice, known: set[int], hidden: Sequence[int], size: Sequence[Rank]) -> int | None:
     """A known group without which a hidden one is harder to compute; None if no hidden one can be computed."""
-    sums = graph.chain(known)
-    group = next((g for g in sums if g in hidden), None)
+    sums, wanted = graph.chain(known), set(hidden)
+    group = next((g for g in sums if g in wanted), None)
     if group is None:
         return _culprit_by_algebra(graph, known, hidden, size)
     while True:  # from the hidden group along the sums that give it, beside it first, until a group of train
@@ -164,7 +165,7 @@ def _culprit(graph: Lattice, known: set[int], hidden: Collection[int], size: Seq
         group = max(beside, key=lambda g: size[g])
 
 
-def _culprit_by_algebra(graph: Lattice, known: set[int], hidden: Collection[int], size: Sequence[Rank]) -> int | None:
+def _culprit_by_algebra(graph: Lattice, known: set[int], hidden: Sequence[int], size: Sequence[Rank]) -> int | None:
     """As `_culprit`, where no chain of sums gives a hidden group, but several of them together do."""
     if not (given := _given(graph, known, hidden)):
         return None
