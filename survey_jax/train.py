@@ -263,8 +263,8 @@ def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate
     for kind, temperature in calibration.items():
         if temperature.value > 0.9 * BOUNDS[1]:
             say(
-                f"warning: temperature {temperature.value:.2f}: {name} asks for nearly uniform predictions of a {kind}; "
-                "if what you want to predict is not like its rows, set config.run.calibrate to False"
+                f"warning: temperature {temperature.value:.2f}: {name} asks for nearly uniform predictions of a "
+                f"{kind}; if what you want to predict is not like its rows, set config.run.calibrate to False"
             )
     rows = metrics.row_metrics(answers, calibrate(predictions, row_kinds, calibration))
     means = {metric: entry["value"] for metric, entry in metrics.summarise(answers, rows, samples=0).items()}

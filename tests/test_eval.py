@@ -317,10 +317,10 @@ def test_nothing_is_predicted_twice(world: Path) -> None:
 def test_results_go_elsewhere_where_the_run_cannot_be_written(world: Path, tmp_path: Path) -> None:
     copied = tmp_path / "run"
     shutil.copytree(world / "checkpoints" / "tiny_config", copied, ignore=shutil.ignore_patterns("eval"))
-    before = {file for file in copied.rglob("*")}
+    before = set(copied.rglob("*"))
     output = run(world, "eval", f"--workdir={copied}", "--step=last", f"--output={tmp_path / 'results'}")
     assert f"results: {tmp_path / 'results' / 'step_20'}" in output
-    assert {file for file in copied.rglob("*")} == before
+    assert set(copied.rglob("*")) == before
     found = json.loads((tmp_path / "results" / "step_20" / "metrics.json").read_text())["splits"]
     expected = results(world, "last")["valid"]["model"]["kl"]["value"]
     assert found["valid"]["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-6)

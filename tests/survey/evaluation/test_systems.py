@@ -1,4 +1,4 @@
-"""Equal rights: the rule to beat is chosen on valid, everybody is calibrated alike, and columns do not change verdicts."""
+"""Equal rights: the rule to beat is chosen on valid, all are calibrated alike, and columns change no verdict."""
 
 import numpy as np
 import pytest
