@@ -27,6 +27,7 @@ def get_config() -> Config:
                 unseen_groups={"age": ("65 or older",)},
                 unseen_surveys=("European Social Survey",),
                 valid_question_fraction=0.1,
+                valid_group_fraction=0.05,
             ),
         ),
         batch=BatchConfig(batch_size=8, seq_len=1024, answers_per_seq=48, groups_per_tree=4),

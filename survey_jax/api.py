@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from survey_jax.common.files import open_workdir
+from survey_jax.common.files import open_workdir, read_json
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.evaluation import metrics
-from survey_jax.survey.evaluation.calibration import with_temperature
-from survey_jax.survey.splits.config import SplitConfig
+from survey_jax.survey.evaluation.calibration import Temperature, calibrate
+from survey_jax.survey.splits.config import TRAIN, SplitConfig
+from survey_jax.survey.splits.kinds import KNOWN, NEW
 from survey_jax.survey.splits.split import split
 from survey_jax.survey.table import DEMO, Answer, read_table, write_table
 
@@ -61,7 +62,7 @@ class OpenedRun:
 
     Attributes:
       step: of the checkpoint.
-      temperature: that predictions are made at.
+      temperatures: kind of row -> the temperature of its predictions; 1 for a kind that is not there.
     """
 
     def __init__(self, workdir: str, step: str):
@@ -79,7 +80,8 @@ class OpenedRun:
         self.step = self._checkpoints.step(step)
         base_model = {"base model": self._pretrained.fingerprint(self._config.model.quantize)}
         check_identity(self._checkpoints.identity(self.step), base_model, folder)
-        self.temperature = self._checkpoints.temperature(self.step)
+        self.temperatures = self._checkpoints.temperatures(self.step)
+        self._asked = {tuple(question) for question in read_json(folder / "splits.json")[TRAIN]["questions"]}
         self._prompter = make_prompter(self._config, *open_tokenizer(self._config, self._pretrained))
         self._model: Model | None = None
         self._params: Any = None
@@ -113,7 +115,9 @@ class OpenedRun:
             self._predictors[len(letters)] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
         with jax.set_mesh(self._model.mesh):  # another run may have set its own
             raw = self._predictors[len(letters)](self._params, prompts, "predicting")
-        predictions = with_temperature(raw, self.temperature)
+        kinds = [KNOWN if answer.question_key in self._asked else NEW for answer in answers]
+        calibration = {kind: Temperature(value, value, 0, 0) for kind, value in self.temperatures.items()}
+        predictions = calibrate(raw, kinds, calibration)
         return [shares[: len(answer.options)] for answer, shares in zip(answers, predictions, strict=True)]
 
 

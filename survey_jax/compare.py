@@ -2,8 +2,9 @@
 
     python -m survey_jax.compare RUN_A RUN_B ...
 
-Each is a run or one of its eval folders, and the first is what the others are compared with. Prints a table, and writes
-comparison.json beside the first run's predictions.
+Each is a run or one of its eval folders, and the first is what the others are compared with. Of a run, its newest
+evaluation is taken, of the same splits for all; which one is printed. Prints a table, and writes comparison.json beside
+the first run's predictions.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from survey_jax.survey.evaluation import comparison
 def main(*places: str) -> None:
     if len(set(places)) < 2:
         raise UserError("give two or more runs, the first being what the others are compared with")
-    files = {place: comparison.find_predictions(Path(place)) for place in places}
+    files = dict(zip(places, comparison.find_predictions([Path(place) for place in places]), strict=True))
     for place, file in files.items():
         say(f"{place}: {file}")
     found = comparison.compare({place: comparison.read_predictions(file) for place, file in files.items()})

@@ -8,7 +8,7 @@ Writes report.html, metrics.json, predictions.parquet and .csv, methods.txt and 
 prints a table a split.
 """
 
-import itertools
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,18 +23,17 @@ from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_id
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, write_bytes, write_json
-from survey_jax.config import Config
-from survey_jax.inference import controls
+from survey_jax.config import Config, MeshConfig, differences, settings, validate
+from survey_jax.inference import controls, zero_shot
 from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
 from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
+from survey_jax.parallel.sharding import read_mesh
 from survey_jax.pretrained.open import open_pretrained
-from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.evaluation import scoring
-from survey_jax.survey.evaluation.calibration import with_temperature
 from survey_jax.survey.report.disclosure import Sections, data_sections
-from survey_jax.survey.splits.split import TRAIN, counts_table, fingerprint
+from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint
 from survey_jax.survey.table import Answer, read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
 from survey_jax.training.build import build_model, on_these_devices
@@ -48,13 +47,23 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run; default: the newest und
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
 DATA = flags.DEFINE_list("data", [], "Other survey tables to evaluate on, instead of the run's own splits.")
 NAME = flags.DEFINE_string("name", None, "Folder of the results under WORKDIR/eval; default: from step and data.")
+OUTPUT = flags.DEFINE_string("output", None, "Where results go in place of WORKDIR/eval, as for a read-only run.")
 CONTROLS = flags.DEFINE_list(
     "controls", ["group_swapped"], f"Columns that show what the asking changes: {', '.join(controls.NAMES)}."
 )
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
-EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the baselines on text; Parquet.")
+EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the rules on text; Parquet.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Sequences of a batch; default: the run's.", lower_bound=1)
+SEQ_LEN = flags.DEFINE_integer("seq_len", None, "Tokens of the longest prompt; default: the run's.", lower_bound=1)
+ANSWERS_PER_SEQ = flags.DEFINE_integer(
+    "answers_per_seq", None, "Answers in a sequence; default: the run's.", lower_bound=1
+)
+MESH = flags.DEFINE_string("mesh", None, "Mesh sizes, such as data:1,fsdp:8; default: the run's, or all devices.")
+DROP_LONG = flags.DEFINE_bool("drop_long", None, "Leave out (and count) rows whose prompt is too long.")
+CACHE = flags.DEFINE_string("cache", None, 'Folder of compiled programs and tokens, "" for none; default: the run\'s.')
 
 DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a near-duplicate of one of train
+PREDICTIONS = ".predictions"  # folder of finished and unfinished predictions, beside the evaluations
 
 
 def main() -> None:
@@ -62,9 +71,9 @@ def main() -> None:
     distributed.start()
     workdir = open_workdir(distributed.all_gather_text(str(find_workdir()) if is_first() else "")[0])
     say(f"run {workdir}")
-    config = cli.read_config(CONFIG) if CONFIG.value is not None else on_these_devices(read_config(workdir))
+    config = find_config(workdir)
     distributed.check_devices(config.mesh.devices)
-    given = {f"--{flag.name}": repr(flag.value) for flag in (ZERO_SHOT, STEP, DATA, NAME, CONTROLS, EMBEDDINGS)}
+    given = {f"--{flag.name}": repr(flag.value) for flag in (ZERO_SHOT, STEP, DATA, NAME, OUTPUT, CONTROLS, EMBEDDINGS)}
     distributed.check_same(shared_settings(config) | given)
     use_compilation_cache(config)
     pretrained = open_pretrained(config.model.weights, config.model.revision)
@@ -80,7 +89,8 @@ def main() -> None:
     distributed.check_same({"base model": base_model} | {name: fingerprint(r) for name, r in task.splits.rows.items()})
     say(counts_table(task.splits))
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
-    rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *names)}
+    predicted = list(dict.fromkeys([*names, *([VALID] if VALID in task.prompts else [])]))  # valid calibrates
+    rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *predicted)}
     limit, options = config.batch.seq_len, len(task.letters)
     control_prompts = {
         c.name: {name: controls.make_prompts(c, rows[name], limit, options) for name in names} for c in wanted
@@ -89,22 +99,27 @@ def main() -> None:
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
-    folder = workdir / "eval" / (NAME.value or default_name(step))
-    checkpoint = checkpoints.digest(step) if checkpoints is not None and step is not None else ""
-    cache = PredictionCache(folder / "under_way", f"{base_model} {checkpoint} {model.step_config} {model.shape}")
-    predictor = Predictor(model, task.letters, cache)
-    params, temperature = model.params, 1.0
-    systems = {"zero_shot": predict_all(predictor, params, task, names, "base model")}
-    if checkpoints is not None and step is not None:
-        params, temperature = checkpoints.restore_parameters(step, params), checkpoints.temperature(step)
-        say(f"checkpoint of step {step}, temperature {temperature:.2f}")
-        raw = predict_all(predictor, params, task, names, "model")
-        systems["model"] = {name: with_temperature(p, temperature) for name, p in raw.items()}
-        systems["uncalibrated"] = raw
-    for control, asked in control_prompts.items():
-        systems[control] = {
-            name: with_temperature(controls.predict(a, predictor, params, f"{control}: {name}"), temperature)
-            for name, a in asked.items()
+    results = open_workdir(OUTPUT.value) if OUTPUT.value else workdir / "eval"
+    folder = results / (NAME.value or default_name(step))
+    predictor = Predictor(
+        model, task.letters, PredictionCache(results / PREDICTIONS, f"{model.step_config} {model.shape}")
+    )
+    params, weights = model.params, base_model
+    raw: dict[str, dict[str, np.ndarray]] = {}
+    template = config.data.template
+    if checkpoints is None or step is None:
+        raw["zero_shot"] = predict_all(predictor, params, task, predicted, "base model", weights)
+    else:
+        template, asked = zero_shot.prompts(config, tokenizer, rows, predicted, predictor, params, weights)
+        raw["zero_shot"] = {
+            name: controls.predict(a, predictor, params, f"base model on {name}", weights) for name, a in asked.items()
+        }
+        params, weights = checkpoints.restore_parameters(step, params), f"{base_model} {checkpoints.digest(step)}"
+        say(f"checkpoint of step {step}")
+        raw["model"] = predict_all(predictor, params, task, predicted, "model", weights)
+    for control, prompts in control_prompts.items():
+        raw[control] = {
+            name: controls.predict(a, predictor, params, f"{control} on {name}", weights) for name, a in prompts.items()
         }
 
     # -------------------------------------------------------------------- results
@@ -112,41 +127,32 @@ def main() -> None:
         return
     # Here: scikit-learn and matplotlib take seconds to import, for which predictions need not wait.
     from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
+    from survey_jax.survey.evaluation.systems import Systems
     from survey_jax.survey.report import tables
     from survey_jax.survey.report.files import FIGURES, write_report
     from survey_jax.survey.splits.near_duplicates import NearDuplicates
 
-    baselines = with_embeddings(embeddings) if embeddings else BASELINES
-    duplicates = NearDuplicates(rows)
+    duplicates = NearDuplicates({name: rows[name] for name in (TRAIN, *names)})
     leaks = duplicates.table()
     say(leaks)
-    subject = "zero_shot" if ZERO_SHOT.value else "model"
+    systems = Systems(rows, raw, with_embeddings(embeddings) if embeddings else BASELINES, config.run.calibrate)
+    say(systems.text())
     splits: dict[str, scoring.SplitScore] = {}
     for name in names:
         distributed.check_stop("with all predictions kept", alone=True)
-        filled = {baseline: predict(rows[TRAIN], rows[name]) for baseline, predict in baselines.items()}
         distinct = ~duplicates.leaked_rows(name)
         parts = {name: np.ones_like(distinct)}
         if distinct.any() and not distinct.all():
             parts[name + DISTINCT] = distinct
         for part, chosen in parts.items():
-            answers = list(itertools.compress(rows[name], chosen))
-            splits[part] = scoring.score_split(
-                part,
-                answers,
-                {system: predictions[name][chosen] for system, predictions in systems.items()},
-                subject,
-                {baseline: seen_groups.select(f, chosen) for baseline, f in filled.items()},
-                [task.prompter.option_order(a) for a in answers],
-                config.run.seed,
-                set(control_prompts),
-            )
-            say(f"model, baselines, controls: {part} scored")
-    known = list({a.key: a for part in rows.values() for a in part}.values())  # splits may overlap
+            splits[part] = systems.score(name, part, chosen, task.prompter.option_order, config.run.seed)
+            splits[part].summary["zero_shot_template"] = template
+            say(f"{part} scored")
+    known = list({a.key: a for part in (TRAIN, *names) for a in rows[part]}.values())  # splits may overlap
     identity = {"base model": base_model, TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}
     facts = manifest(config, identity, pretrained.commit)
     disclosed = data_sections(known, counts_table(task.splits), leaks)
-    disclosed |= model_sections(config, task, facts, workdir, step, temperature)
+    disclosed |= model_sections(config, task, facts, workdir, step, systems.text())
     subsets = [name for name in splits if name not in names]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as made:  # the folder may be in an object store
@@ -156,7 +162,6 @@ def main() -> None:
         for file in ("predictions.parquet", *written):
             write_bytes(folder / file, (Path(made) / file).read_bytes())
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
-    cache.clear()
     tables.print_table(splits.values())
     say(f"results: {folder}/report.html, metrics.json, predictions.csv, predictions.parquet, methods.txt, figures/")
 
@@ -180,6 +185,39 @@ def find_workdir() -> str:
     return str(runs[-1].parent)
 
 
+def find_config(workdir: epath.Path) -> Config:
+    """The settings to evaluate under: the run's, with what the flags change of how to compute.
+
+    Raises:
+      UserError: --config has another value of a setting that predictions depend on.
+    """
+    config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
+    if not ZERO_SHOT.value:
+        check_settings(read_config(workdir), config, workdir)
+    sizes = {"batch_size": BATCH_SIZE.value, "seq_len": SEQ_LEN.value, "answers_per_seq": ANSWERS_PER_SEQ.value}
+    changed = {name: size for name, size in sizes.items() if size is not None}
+    config = dataclasses.replace(config, batch=dataclasses.replace(config.batch, **changed))
+    if MESH.value:
+        config.mesh = MeshConfig(*read_mesh(MESH.value))
+    if DROP_LONG.value is not None:
+        config.data.drop_long = DROP_LONG.value
+    if CACHE.value is not None:
+        config.run.cache = CACHE.value
+    return on_these_devices(validate(config)) if CONFIG.value is None and not MESH.value else validate(config)
+
+
+def check_settings(trained: Config, config: Config, workdir: epath.Path) -> None:
+    """Refuses settings under which the checkpoint would not be the model that was trained. UserError names them."""
+    free = {setting.name for setting in settings() if setting.may_change} | {"config.data.drop_long"}
+    for name, (old, new) in differences(trained, config).items():
+        if name not in free and not name.startswith("config.batch."):
+            raise UserError(
+                f"--config: {name} = {new!r}, but {workdir} was trained with {old!r}: its checkpoint would be scored "
+                "as another model. Leave --config out: --seq_len, --batch_size, --answers_per_seq, --mesh, "
+                "--drop_long and --cache change what may be changed"
+            )
+
+
 def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:
     """The run's checkpoints and the step that --step names. Raises UserError if there is none for this base model."""
     read_config(workdir)  # says so where there is no run
@@ -196,13 +234,12 @@ def default_name(step: int | None) -> str:
 
 
 def model_sections(
-    config: Config, task: Task, facts: Mapping[str, Any], workdir: epath.Path, step: int | None, temperature: float
+    config: Config, task: Task, facts: Mapping[str, Any], workdir: epath.Path, step: int | None, calibration: str
 ) -> Sections:
     """What the report discloses of the model; `facts` as `telemetry.manifest.manifest` has them."""
     trained = {
         "adapters": f"LoRA of rank {config.lora.rank}" if config.lora.rank else "none: full fine-tuning",
         "checkpoint": f"{workdir} step {step} (--step={STEP.value})",
-        "temperature of predictions": f"{temperature:.3f}",
     }
     device = facts["device"]
     return {
@@ -217,6 +254,7 @@ def model_sections(
             "commit": facts["base_model"]["commit"] or "none: a local file or folder",
             "stored as": config.model.quantize or config.model.dtype,
             **(trained if step is not None else {"checkpoint": "none: the base model, untrained (zero-shot)"}),
+            "temperatures": calibration,
         },
         "Fingerprints, seeds and versions": {
             **{f"fingerprint of the {name}": text for name, text in facts["identity"].items()},

@@ -72,7 +72,7 @@ def main() -> None:
     say(f"checkpoint of step {step}: {len(trained)} trained arrays; base model {config.model.weights}")
     scale = config.lora.alpha / config.lora.rank if config.lora.rank else 0.0
     with new_folder(Path(OUTPUT.value)) as folder:
-        write_json(folder / "survey_jax.json", instructions(config, pretrained, step, checkpoints.temperature(step)))
+        write_json(folder / "survey_jax.json", instructions(config, pretrained, step, checkpoints.temperatures(step)))
         if FORMAT.value == "peft":
             revision = None if Path(config.model.weights).expanduser().exists() else config.model.revision
             say("writing adapters")
@@ -110,7 +110,7 @@ class TrainedParameters(Mapping[str, np.ndarray]):
         return len(self._paths)
 
 
-def instructions(config: Config, pretrained: Pretrained, step: int, temperature: float) -> dict[str, Any]:
+def instructions(config: Config, pretrained: Pretrained, step: int, temperatures: dict[str, float]) -> dict[str, Any]:
     """How to prompt the model as in training, and how to compute a distribution from its logits.
 
     The wording of groups is not included; it is in `survey_jax.inputs.personas`.
@@ -121,7 +121,7 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperature:
         "survey_jax": importlib.metadata.version("survey_jax"),
         "base_model": config.model.weights,
         "step": step,
-        "temperature": temperature,
+        "temperatures": temperatures,
         "template": prompter.name,
         "wording": {language: wording(t) for language, t in TEMPLATES[prompter.name].items()},
         "language": config.data.language,

@@ -27,7 +27,7 @@ from survey_jax.config import Config, Remat
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
-from survey_jax.parallel.sharding import MESH_AXES, arrange, mesh_shape
+from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh
 from survey_jax.planning.architectures import read_architecture
 from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan_step
 
@@ -108,17 +108,6 @@ def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
     mesh = arrange(mesh_shape(*sizes, len(devices)), devices)
     jax.set_mesh(mesh)
     return mesh, chip, domain
-
-
-def read_mesh(text: str) -> tuple[int, int, int]:
-    """Sizes of data, fsdp and tensor from `data:1,fsdp:8,tensor:1`; a missing axis is 1. UserError for other text."""
-    sizes = dict.fromkeys(MESH_AXES, 1)
-    for part in text.split(","):
-        name, _, size = part.partition(":")
-        if name not in sizes or not size.lstrip("-").isdigit():
-            raise UserError(f"--mesh={text}: {part!r} is not one of data, fsdp, tensor and a number, as in fsdp:8")
-        sizes[name] = int(size)
-    return sizes["data"], sizes["fsdp"], sizes["tensor"]
 
 
 def topology_devices(name: str, slices: int) -> list[jax.Device]:

@@ -33,7 +33,8 @@ from survey_jax.parallel.accelerators import by_kind
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
-from survey_jax.survey.evaluation.calibration import BOUNDS, fit_temperature, with_temperature
+from survey_jax.survey.evaluation.calibration import BOUNDS, calibrate, fit_calibration
+from survey_jax.survey.splits.kinds import kinds
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint, held_out
 from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.telemetry.manifest import check_workdir, record_start, shared_settings
@@ -249,23 +250,25 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
             save(done)
 
 
-def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate: bool) -> dict[str, float]:
-    """Mean of every metric on a split, over rows and by question.
+def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrated: bool) -> dict[str, float]:
+    """Mean of every metric on a split, over rows and by question, and the temperature of each kind of row.
 
-    Predictions are scaled by the temperature that fits the split best if `calibrate`, otherwise by 1.
+    Predictions are scaled by the temperatures that fit the split if `calibrated`, otherwise they stay as they are.
     """
     prompts = task.prompts[name]
     answers = [p.answer for p in prompts]
     predictions = predictor(params, prompts, f"evaluating {name}")
-    temperature = fit_temperature(answers, predictions) if calibrate else 1.0
-    if temperature > 0.9 * BOUNDS[1]:
-        say(
-            f"warning: temperature {temperature:.2f}, {name} asks for nearly uniform predictions: if what you want to "
-            "predict is not like it, set config.run.calibrate to False"
-        )
-    rows = metrics.row_metrics(answers, with_temperature(predictions, temperature))
+    row_kinds = kinds(task.splits.rows[TRAIN], answers)
+    calibration = fit_calibration(answers, predictions, row_kinds) if calibrated else {}
+    for kind, temperature in calibration.items():
+        if temperature.value > 0.9 * BOUNDS[1]:
+            say(
+                f"warning: temperature {temperature.value:.2f}: {name} asks for nearly uniform predictions of a "
+                f"{kind}; if what you want to predict is not like its rows, set config.run.calibrate to False"
+            )
+    rows = metrics.row_metrics(answers, calibrate(predictions, row_kinds, calibration))
     means = {metric: entry["value"] for metric, entry in metrics.summarise(answers, rows, samples=0).items()}
-    return means | {TEMPERATURE: temperature}
+    return means | {f"{TEMPERATURE}{kind.replace(' ', '_')}": t.value for kind, t in calibration.items()}
 
 
 def say_letter_mass(mass: float) -> None:

@@ -33,7 +33,7 @@ def test_the_page_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         exec(block.replace("checkpoints/demo", str(run)), names)
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"KL 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", printed[0])
-    assert printed[-2].startswith("step 2, temperature ")
+    assert printed[-2].startswith("step 2, temperatures {")
     for row, shares in zip(names["test"][:20], names["predictions"], strict=True):
         assert len(shares) == len(row.options)
         assert sum(shares) == pytest.approx(1)

@@ -36,7 +36,7 @@ from survey_jax.parallel.distributed import all_gather_text
 # Names of validation scores that are saved with a checkpoint.
 METRIC = "kl_by_question"  # lowest is best; averaged by question, so that none dominates by its number of rows
 TRAINING_SET = "training set"  # in the identity: fingerprint of the training rows
-TEMPERATURE = "temperature"  # divides the logits, see survey/evaluation/calibration.py
+TEMPERATURE = "temperature_"  # begins the scores that divide the logits of a kind of row, see calibration.py
 
 _NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # name of a checkpoint's folder
 _ASIDE = "damaged_"  # prefix of a damaged checkpoint that was set aside
@@ -243,9 +243,11 @@ class Checkpoints:
         """Hash of everything in a checkpoint. Raises UserError if it is damaged."""
         return digest(self._read(step))
 
-    def temperature(self, step: int) -> float:
-        """The temperature fitted at a step. Raises UserError if the checkpoint is damaged."""
-        return self._read(step)["metrics"][TEMPERATURE]
+    def temperatures(self, step: int) -> dict[str, float]:
+        """Kind of row -> the temperature fitted at a step. Raises UserError if the checkpoint is damaged."""
+        scores = self._read(step)["metrics"].items()
+        fitted = {name.removeprefix(TEMPERATURE): value for name, value in scores if name.startswith(TEMPERATURE)}
+        return {kind.replace("_", " "): value for kind, value in fitted.items()}
 
     def restore_parameters(self, step: int, like: Any, partial: bool = False) -> Any:
         """The trained parameters of a step, with the shardings of `like`.

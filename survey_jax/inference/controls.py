@@ -59,6 +59,20 @@ def make_controls(
     return [_make(name, config, tokenizer, cache) for name in names]
 
 
+def worded(
+    template: str,
+    config: Config,
+    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    cache: TokenCache | None = None,
+) -> Control:
+    """The same rows in the wording of a template. UserError for one that is unknown."""
+    d = config.data
+    prompter = Prompter(
+        tokenizer, template, d.chat, language=d.language, order=d.option_order, seed=config.run.seed, cache=cache
+    )
+    return Control(f"template:{template}", list, (prompter,))
+
+
 def _make(
     name: str,
     config: Config,
@@ -93,7 +107,7 @@ def _make(
     if kind == "template" and value == data.template:
         raise UserError(f"--controls: {name} is the run's own; choose another")
     if kind == "template" and value:
-        return Control(name, list, (prompter(template=value),))
+        return worded(value, config, tokenizer, cache)
     if kind == "language" and value:
         own = prompter()
         return Control(
@@ -137,10 +151,16 @@ def make_prompts(control: Control, rows: Sequence[Answer], max_tokens: int, opti
     return ControlPrompts(len(rows), parts)
 
 
-def predict(made: ControlPrompts, predictor: Predictor, params: nnx.State, label: str) -> Float[np.ndarray, "n K"]:
-    """Predictions, averaged over prompters; NaN where there is nothing to change or a prompt is too long."""
+def predict(
+    made: ControlPrompts, predictor: Predictor, params: nnx.State, label: str, weights: str = ""
+) -> Float[np.ndarray, "n K"]:
+    """Predictions, averaged over prompters; NaN where there is nothing to change or a prompt is too long.
+
+    Args:
+      weights: what `params` are, for the predictor's cache.
+    """
     found = np.full((len(made.parts) or 1, made.rows, predictor.options), np.nan)
     for part, (prompts, places, letters) in zip(found, made.parts, strict=False):
-        part[places] = predictor(params, prompts, label, letters)
+        part[places] = predictor(params, prompts, label, letters, weights)
     say(f"{label}: done")
     return found.mean(axis=0)

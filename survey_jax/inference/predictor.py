@@ -1,4 +1,4 @@
-"""Predictions for any prompts, batch by batch; partial ones are cached so that an interrupted evaluation can resume."""
+"""Predictions for any prompts, batch by batch; cached, so that nothing is predicted twice, nor lost by interruption."""
 
 import dataclasses
 import hashlib
@@ -30,19 +30,20 @@ _SAVE_EVERY = 60.0  # seconds of predicting that may be lost
 
 
 class PredictionCache:
-    """Partial predictions of an evaluation, so that it can be interrupted and resumed; process 0 reads and writes them.
+    """Finished and partial predictions, so that evaluations can be resumed and share them; process 0 reads and writes.
 
     Args:
-      folder: beside the evaluation's results.
-      key: what the predictions depend on besides label, prompts and letters: model, checkpoint, settings.
+      folder: beside the evaluations' results.
+      settings: what predictions depend on besides weights, prompts and letters.
     """
 
-    def __init__(self, folder: epath.Path, key: str):
-        self._store, self._key, self._saved = NpzStore(folder, ("batches", "predictions")), key, time.monotonic()
+    def __init__(self, folder: epath.Path, settings: str):
+        self._store, self._settings = NpzStore(folder, ("batches", "predictions")), settings
+        self._saved = time.monotonic()
 
-    def key(self, label: str, prompts: Sequence[Prompt], letters: np.ndarray) -> str:
-        """The name under which the predictions for some prompts are saved."""
-        digest = hashlib.sha256(f"{self._key} {label}".encode() + letters.tobytes())
+    def key(self, weights: str, prompts: Sequence[Prompt], letters: np.ndarray) -> str:
+        """The name under which the predictions for some prompts are saved; `weights` says who makes them."""
+        digest = hashlib.sha256(f"{self._settings} {weights}".encode() + letters.tobytes())
         for prompt in prompts:
             digest.update(prompt.tokens.tobytes() + b"|")
         return digest.hexdigest()[:16]
@@ -61,11 +62,6 @@ class PredictionCache:
         if is_first() and batches and (now or time.monotonic() - self._saved > _SAVE_EVERY):
             self._store.put(key, batches=batches, predictions=predictions)
             self._saved = time.monotonic()
-
-    def clear(self) -> None:
-        """Deletes the cache once the results are written."""
-        if is_first():
-            self._store.clear()
 
 
 def evaluation_layout(model: Model, prompts: Sequence[Prompt]) -> tuple[BatchShape, StepConfig]:
@@ -131,7 +127,7 @@ class Predictor:
 
     Args:
       letters: token ids of the run's letters.
-      cache: of partial predictions, so that an interrupted evaluation can resume.
+      cache: of predictions, so that none is made twice.
     """
 
     def __init__(self, model: Model, letters: np.ndarray, cache: PredictionCache | None = None):
@@ -139,7 +135,12 @@ class Predictor:
         self._predict, self._mass = evaluation_step(model, predict_step), evaluation_step(model, letter_mass)
 
     def __call__(
-        self, params: nnx.State, prompts: Sequence[Prompt], label: str, letters: np.ndarray | None = None
+        self,
+        params: nnx.State,
+        prompts: Sequence[Prompt],
+        label: str,
+        letters: np.ndarray | None = None,
+        weights: str = "",
     ) -> Float[np.ndarray, "n K"]:
         """Predictions in the order of `prompts`, 0 where an option does not exist; a progress bar on a terminal.
 
@@ -147,6 +148,7 @@ class Predictor:
 
         Args:
           letters: token ids of the letters, if the prompts have another template than the run's.
+          weights: what `params` are, for the cache.
 
         Raises:
           Stopped: see `over_prompts`.
@@ -154,7 +156,7 @@ class Predictor:
         letters = self._letters if letters is None else letters
         result, done = np.zeros((len(prompts), self.options), np.float64), 0
         if self._cache:
-            key = self._cache.key(label, prompts, letters)
+            key = self._cache.key(weights, prompts, letters)
             done = self._cache.load(key, result)
         try:
             for probs, indices in over_prompts(self._model, self._predict, params, prompts, letters, label, done):
@@ -177,11 +179,11 @@ class Predictor:
 
 
 def predict_all(
-    predictor: Predictor, params: Any, task: Task, names: Sequence[str], label: str
+    predictor: Predictor, params: Any, task: Task, names: Sequence[str], label: str, weights: str
 ) -> dict[str, Float[np.ndarray, "n K"]]:
-    """Predictions for every split."""
+    """Predictions for every split; `weights` says what the parameters are, for the predictor's cache."""
     predictions = {}
     for name in names:
-        predictions[name] = predictor(params, task.prompts[name], f"{label} on {name}")
+        predictions[name] = predictor(params, task.prompts[name], f"{label} on {name}", weights=weights)
         say(f"{label}: {name} done")
     return predictions

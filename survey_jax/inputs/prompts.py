@@ -106,7 +106,8 @@ def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list
     if long and not drop_long:
         raise UserError(
             f"{long[0].answer.describe()}: the prompt has {len(long[0].tokens)} tokens, over the {max_tokens} of "
-            f"batch.seq_len ({len(long)} such rows); raise it, or set data.drop_long to leave them out"
+            f"batch.seq_len ({len(long)} such rows); raise it (eval: --seq_len), or set data.drop_long "
+            "(eval: --drop_long) to leave them out"
         )
     if long:
         say(f"left out {len(long)} of {len(prompts)} rows: prompts over {max_tokens} tokens")

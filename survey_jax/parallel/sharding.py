@@ -43,6 +43,17 @@ def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, in
     return sizes[0], sizes[1], sizes[2]
 
 
+def read_mesh(text: str) -> tuple[int, int, int]:
+    """Sizes of data, fsdp and tensor from `data:1,fsdp:8,tensor:1`; a missing axis is 1. UserError for other text."""
+    sizes = dict.fromkeys(MESH_AXES, 1)
+    for part in text.split(","):
+        name, _, size = part.partition(":")
+        if name not in sizes or not size.lstrip("-").isdigit():
+            raise UserError(f"--mesh={text}: {part!r} is not one of data, fsdp, tensor and a number, as in fsdp:8")
+        sizes[name] = int(size)
+    return sizes["data"], sizes["fsdp"], sizes["tensor"]
+
+
 def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
     """Arranges devices in a mesh, with neighbouring devices side by side.
 

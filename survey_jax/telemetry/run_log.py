@@ -168,9 +168,10 @@ class RunLog:
     def evaluation(self, step: int, split: str, scores: dict[str, float]) -> None:
         """Writes the mean scores of an evaluation."""
         self._write(step, {f"eval/{split}/{name}": value for name, value in scores.items()})
+        temperatures = [f"{value:.2f}" for name, value in scores.items() if name.startswith("temperature")]
         say(
             f"step {step}/{self._total}  {split}: kl {scores['kl']:.4f} (by question {scores['kl_by_question']:.4f})  "
-            f"1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}  at temperature {scores['temperature']:.2f}"
+            f"1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}  at temperature {', '.join(temperatures) or '1'}"
         )
 
     def _write(self, step: int, values: dict[str, float]) -> None:

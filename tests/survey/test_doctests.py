@@ -19,7 +19,7 @@ PUBLIC = {  # what a newcomer calls first: each has an example
     "baselines.seen_groups": {"uniform", "seen_group_mean", "swap_groups"},
     "evaluation.metrics": {"row_metrics", "summarise"},
     "evaluation.bootstrap": {"Bootstrap", "factorize"},
-    "evaluation.calibration": {"with_temperature", "fit_temperature"},
+    "evaluation.calibration": {"with_temperature", "fit_temperature", "fit_calibration", "calibrate"},
     "evaluation.paired": {"difference", "holm"},
     "evaluation.comparison": {"compare"},
     "evaluation.scoring": {"score_split"},

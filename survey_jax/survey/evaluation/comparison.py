@@ -42,22 +42,51 @@ class Comparison:
     differences: dict[str, dict[str, metrics.Interval]]
 
 
-def find_predictions(place: Path) -> Path:
-    """The predictions file of an evaluation's folder, or of a run's newest evaluation. UserError if there is none."""
-    if (place / _FILE).is_file():
-        return place / _FILE
-    found = sorted(place.glob(f"eval/*/{_FILE}"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise UserError(f"{place}: no {_FILE} here or under eval/; evaluate the run first")
-    return found[-1]
+def find_predictions(places: Sequence[Path]) -> list[Path]:
+    """The predictions file of each evaluation's folder, or of a run's newest evaluation of the same splits.
+
+    The first place decides which splits: those of its newest evaluation.
+
+    Raises:
+      UserError: a place has no evaluation, or none of these splits.
+    """
+    files: list[Path] = []
+    for place in places:
+        found = [place / _FILE] if (place / _FILE).is_file() else _newest_first(place)
+        if not found:
+            raise UserError(f"{place}: no {_FILE} here or under eval/; evaluate the run first")
+        if not files:
+            files, wanted = [found[0]], _splits(found[0])
+            continue
+        same = [file for file in found if _splits(file) == wanted]
+        if not same:
+            others = "; ".join(f"{file.parent.name}: {', '.join(sorted(_splits(file)))}" for file in found)
+            raise UserError(
+                f"{place}: no evaluation of {', '.join(sorted(wanted))}, which are the splits of {files[0].parent}, "
+                f"only {others}; name the folders to compare, as RUN/eval/NAME"
+            )
+        files.append(same[0])
+    return files
+
+
+def _newest_first(run: Path) -> list[Path]:
+    return sorted(run.glob(f"eval/*/{_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
+
+
+def _splits(file: Path) -> set[str]:
+    return set(_read(file, ["split"])["split"].to_pylist())
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pa.parquet.read_table(file, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file}: cannot be read ({error}); evaluate the run again") from error
 
 
 def read_predictions(file: Path) -> Predictions:
     """The rows of a predictions.parquet, by what identifies them. UserError if the file is none."""
-    try:
-        table = pa.parquet.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file}: cannot be read ({error}); evaluate the run again") from error
+    table = _read(file)
     needed = {"split", "survey", "wave", "question_id", "question", "options", "group", "target", *metrics.METRICS}
     if missing := needed - set(table.column_names):
         raise UserError(f"{file}: has no column {sorted(missing)[0]!r}; evaluate the run again")

@@ -1,25 +1,66 @@
-"""Scores a split: the model, every baseline and control, their differences, and what the model beats."""
+"""Scores a split: the model, every rule and control, calibrated alike, and their differences."""
 
 import dataclasses
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Bool, Float
 
-from survey_jax.survey.baselines.seen_groups import Filled
+from survey_jax.common.errors import UserError
 from survey_jax.survey.evaluation import metrics, paired
+from survey_jax.survey.evaluation.calibration import Temperature, calibrate
+from survey_jax.survey.evaluation.choice import best_rules
 from survey_jax.survey.evaluation.diagnostics import diagnose
 from survey_jax.survey.evaluation.metrics import RowMetrics
+from survey_jax.survey.evaluation.worth import respondents, worth
 from survey_jax.survey.table import Answer
 
 # Metrics that systems are compared by -> their titles. Verdicts are spoken in the first one.
 HEADLINE = {"tv": "misplaced of 100", "kl": "KL", "paper_1_minus_jsd": "1-√JSD"}
+ON_VALID, ON_THIS_SPLIT = "valid", "this split"  # where the best rule was chosen
+Role = Literal["subject", "rule", "variant", "control"]
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """What a system predicts for the rows of a split.
+
+    Attributes:
+      role: "subject" is the one to evaluate; a "rule" needs no model; a "variant" is the model without training or
+        without calibration; a "control" is the model asked otherwise, where a row of NaN has nothing to predict (such
+        as a survey's only group to swap). Elsewhere a row of NaN is a prediction that failed.
+      raw: before calibration.
+      calibration: kind of row -> its temperature; empty for a system that is not calibrated.
+      sources: how a rule made each row.
+    """
+
+    role: Role
+    raw: Float[np.ndarray, "n K"]
+    calibration: Mapping[str, Temperature] = dataclasses.field(default_factory=dict)
+    sources: Sequence[str] = ()
+
+    def calibrated(self, kinds: Sequence[str]) -> Float[np.ndarray, "n K"]:
+        """The predictions as scored, given the kind of each row."""
+        return calibrate(self.raw, kinds, self.calibration)
+
+    def select(self, rows: Bool[np.ndarray, " n"]) -> "System":
+        """The predictions for some of the rows."""
+        sources = [source for source, chosen in zip(self.sources, rows, strict=True) if chosen] if self.sources else ()
+        return dataclasses.replace(self, raw=self.raw[rows], sources=sources)
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Validation rows to choose the best rule on: the kind of each, and rule -> its metrics, calibrated."""
+
+    kinds: Sequence[str]
+    rules: Mapping[str, RowMetrics]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,123 +89,185 @@ class SplitScore:
 def score_split(
     name: str,
     answers: list[Answer],
-    systems: Mapping[str, Float[np.ndarray, "n K"]],
-    subject: str,
-    filled: Mapping[str, Filled],
+    kinds: Sequence[str],
+    systems: Mapping[str, System],
     orders: Sequence[Sequence[int]],
-    seed: int,
-    controls: Collection[str] = (),
+    validation: Validation | None = None,
+    seed: int = 0,
 ) -> SplitScore:
     """Scores one split.
 
     Args:
-      systems: predictions by system. `subject` is the one to evaluate; it is compared with the others.
-      filled: the predictions of each baseline and how each row was made; uniform and seen_group_mean among them.
+      kinds: of the rows, see `splits.kinds`.
+      systems: by name; one is the subject, and `uniform` is among the rules.
       orders: for each row, which of its options was shown at each place.
+      validation: to choose the best rule on; without it, or where it lacks a kind of row, the rule that is best on
+        the split itself is the one to beat, which favours the rule.
       seed: seeds the bootstrap and the sampling ceiling.
-      controls: systems whose rows of NaN have nothing to predict, such as a survey's only group to swap. In any other
-        system a row of NaN is a prediction that failed.
+
+    Raises:
+      UserError: none of the subject's predictions is a distribution.
 
     >>> from survey_jax.survey.baselines.registry import BASELINES
     >>> from survey_jax.survey.table import DEMO, read_table
     >>> train, answers = read_table(DEMO)[:200], read_table(DEMO)[200:240]
-    >>> filled = {name: BASELINES[name](train, answers) for name in ("uniform", "seen_group_mean")}
+    >>> systems = {"model": System("subject", metrics.stack(answers, [a.probs for a in answers]))}
+    >>> for rule in ("uniform", "seen_group_mean"):
+    ...     shares, sources = BASELINES[rule](train, answers)
+    ...     systems[rule] = System("rule", metrics.stack(answers, shares), sources=sources)
     >>> orders = [range(len(a.options)) for a in answers]
-    >>> perfect = metrics.stack(answers, [a.probs for a in answers])
-    >>> score_split("valid", answers, {"model": perfect}, "model", filled, orders, seed=0).summary["model"]["tv"]
+    >>> score_split("valid", answers, ["new question"] * 40, systems, orders).summary["model"]["tv"]
     {'value': 0.0, 'low': 0.0, 'high': 0.0}
     """
-    baselines = {baseline: shares for baseline, (shares, _) in filled.items()}
-    predictions: dict[str, Any] = {**baselines, **systems}
-    failures: dict[str, list[str]] = {}
-    for system in [s for s in predictions if s not in controls]:
-        predictions[system], failed = paired.without_failures(answers, predictions[system])
-        failures |= {system: failed} if failed else {}
+    subject = next(system for system, s in systems.items() if s.role == "subject")
+    predictions, failed = _without_failures(name, answers, kinds, systems, subject)
     rows = {system: metrics.row_metrics(answers, p) for system, p in predictions.items()}
-    subject_rows = rows.pop(subject)
-    same_as = _same_as(baselines)
-    distinct = {baseline: rows[baseline] for baseline in baselines if baseline not in same_as}
-    best = {metric: _best(metric, distinct) for metric in HEADLINE}
+    same_as = _same_as({s: predictions[s] for s in systems if systems[s].role == "rule"})
+    rules = {s: rows[s] for s in systems if systems[s].role == "rule" and s not in same_as}
+    best, chosen_on = _best_rules(kinds, rules, same_as, validation)
     ceiling = metrics.sampling_ceiling(answers, np.random.default_rng(seed))
     second = metrics.second_survey(answers, np.random.default_rng(seed))
-    others = [system for system in systems if system != subject]
-    differences = _differences(answers, subject_rows, {r: rows[r] for r in [*best.values(), *others]}, best, seed)
+    others = {s: rows[s] for s in systems if systems[s].role in ("variant", "control")}
+    calibrated = {s: system for s, system in systems.items() if system.role == "rule" or s in (subject, "zero_shot")}
     summary = {
         "n": len(answers),
         "questions": len({a.question_key for a in answers}),
         "groups": len({a.group for a in answers}),
-        "model": _summary(answers, predictions[subject], subject_rows, seed),
-        "baselines": {system: _summary(answers, predictions[system], rows[system], seed) for system in rows},
+        "kinds": dict(Counter(kinds)),
+        "model": _summary(answers, predictions[subject], rows[subject], seed),
+        "baselines": {s: _summary(answers, predictions[s], rows[s], seed) for s in systems if s != subject},
+        "raw": {_title(s, subject): _raw(answers, system.raw, seed) for s, system in calibrated.items()},
+        "calibration": {
+            _title(s, subject): {kind: dataclasses.asdict(t) for kind, t in system.calibration.items()}
+            for s, system in calibrated.items()
+        },
         "best_baseline": best,
+        "chosen_on": chosen_on,
         "same_as": same_as,
-        "sources": {baseline: dict(Counter(sources)) for baseline, (_, sources) in filled.items()},
-        "differences": differences,
-        "skill": _skill(answers, subject_rows, distinct, ceiling, seed),
+        "sources": {s: dict(Counter(system.sources)) for s, system in systems.items() if system.role == "rule"},
+        "differences": _differences(answers, rows[subject], rules, best, others, seed),
+        "skill": _skill(answers, rows[subject], rules, best, ceiling, seed),
+        "worth": {
+            _title(s, subject): worth(answers, predictions[s], seed)
+            for s in dict.fromkeys([subject, *best.values(), "uniform", *({"zero_shot"} & systems.keys())])
+        },
+        "respondents": respondents(answers),
         "ceiling": metrics.summarise(answers, ceiling, seed),
         "ceiling_n": int(sum(a.n is not None or a.n_effective is not None for a in answers)),
         "second_survey": metrics.summarise(answers, second, seed),
         "diagnostics": diagnose(answers, predictions[subject], orders, seed),
-        "failures": {"model" if system == subject else system: names for system, names in failures.items()},
+        "failures": {_title(s, subject): names for s, names in failed.items()},
     }
     warnings = [
-        f"{name}: {paired.failures_sentence('model' if system == subject else system, names, len(answers))}"
-        for system, names in failures.items()
+        f"{name}: {paired.failures_sentence(_title(s, subject), names, len(answers))}" for s, names in failed.items()
     ]
-    failed_rows = np.isnan(metrics.stack(answers, systems[subject])).any(-1)
-    scored = predictions[subject]
-    return SplitScore(name, answers, scored, failed_rows, subject_rows, _plain(summary), warnings, orders)
+    failed_rows = np.isnan(systems[subject].raw).any(-1)
+    return SplitScore(
+        name, answers, predictions[subject], failed_rows, rows[subject], _plain(summary), warnings, orders
+    )
+
+
+def _title(system: str, subject: str) -> str:
+    return "model" if system == subject else system
+
+
+def _without_failures(
+    name: str, answers: Sequence[Answer], kinds: Sequence[str], systems: Mapping[str, System], subject: str
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Calibrated predictions, uniform where they failed, and the rows that failed, by system where any did."""
+    predictions: dict[str, Any] = {}
+    failed: dict[str, list[str]] = {}
+    for s, system in systems.items():
+        predictions[s] = system.calibrated(kinds)
+        if system.role != "control":
+            predictions[s], names = paired.without_failures(answers, predictions[s])
+            failed |= {s: names} if names else {}
+    if len(failed.get(subject, ())) == len(answers):
+        raise UserError(
+            f"{name}: none of the model's {len(answers)} predictions is a distribution (its numbers are not finite): "
+            "the checkpoint or the weights are broken, or config.model.dtype cannot hold their values"
+        )
+    return predictions, failed
+
+
+def _best_rules(
+    kinds: Sequence[str],
+    rules: Mapping[str, RowMetrics],
+    same_as: Mapping[str, str],
+    validation: Validation | None,
+) -> tuple[dict[str, str], str]:
+    """Metric -> the rule to beat, and where it was chosen."""
+    chosen = best_rules(kinds, validation.kinds, validation.rules, HEADLINE) if validation else {}
+    if chosen:
+        return {metric: same_as.get(rule, rule) for metric, rule in chosen.items()}, ON_VALID
+    return best_rules(kinds, kinds, rules, HEADLINE), ON_THIS_SPLIT
 
 
 def _differences(
-    answers: Sequence[Answer], subject: RowMetrics, rivals: Mapping[str, RowMetrics], best: Mapping[str, str], seed: int
+    answers: Sequence[Answer],
+    subject: RowMetrics,
+    rules: Mapping[str, RowMetrics],
+    best: Mapping[str, str],
+    others: Mapping[str, RowMetrics],
+    seed: int,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The subject less each rival, paired by row, by rival and headline metric; p_holm is corrected over the rivals.
+    """The subject less each rival, paired by row: rival -> headline metric -> the difference.
 
-    A baseline is a rival only in the metric in which it is the best baseline.
+    The one with the best rule is the primary comparison, and does not depend on what else is compared. Those with the
+    other systems are corrected for their number.
     """
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for metric in HEADLINE:
-        compared = [r for r in rivals if r == best[metric] or r not in best.values()]
-        some_rows = [r for r in compared if not np.isnan(rivals[r][metric]).all()]  # None: nobody to swap groups with
-        entries = {r: paired.difference(answers, subject, rivals[r], metric, seed) for r in some_rows}
-        corrected = paired.holm({rival: entry["p"] for rival, entry in entries.items()})
-        for rival, entry in entries.items():
-            found[rival][metric] = entry | {"p_holm": corrected[rival]}
+        rule = best[metric]
+        found[rule][metric] = _difference(answers, subject, rules[rule], metric, seed, 1)
+        compared = {s: rows for s, rows in others.items() if not np.isnan(rows[metric]).all()}  # None: nobody to swap
+        for s, rows in compared.items():
+            found[s][metric] = _difference(answers, subject, rows, metric, seed, len(compared))
     return dict(found)
 
 
+def _difference(
+    answers: Sequence[Answer], subject: RowMetrics, rival: RowMetrics, metric: str, seed: int, comparisons: int
+) -> dict[str, float]:
+    found = paired.difference(answers, subject, rival, metric, seed, comparisons=comparisons)
+    return found | {"comparisons": comparisons}
+
+
 def _skill(
-    answers: Sequence[Answer], subject: RowMetrics, baselines: Mapping[str, RowMetrics], ceiling: RowMetrics, seed: int
+    answers: Sequence[Answer],
+    subject: RowMetrics,
+    rules: Mapping[str, RowMetrics],
+    best: Mapping[str, str],
+    ceiling: RowMetrics,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Skill by headline metric; empty where no row has a number of respondents, and so no ceiling."""
-    found = {}
-    for metric in HEADLINE:
-        if not np.isnan(ceiling[metric]).all():
-            baseline, interval = paired.skill(answers, subject, baselines, ceiling, metric, seed)
-            found[metric] = {"baseline": baseline, **interval}
-    return found
+    return {
+        metric: {"baseline": best[metric]} | paired.skill(answers, subject, rules[best[metric]], ceiling, metric, seed)
+        for metric in HEADLINE
+        if not np.isnan(ceiling[metric]).all()
+    }
 
 
-def _same_as(shares: Mapping[str, Sequence[np.ndarray]]) -> dict[str, str]:
-    """Baselines that predict what an earlier one predicts on every row, such as those that always fall back on it."""
-    flat = {baseline: np.concatenate(rows) for baseline, rows in shares.items()}
+def _same_as(predictions: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Rules that predict what an earlier one predicts on every row, such as those that always fall back on it."""
     same: dict[str, str] = {}
-    for number, (baseline, predicted) in enumerate(flat.items()):
-        earlier = (b for b in list(flat)[:number] if np.allclose(flat[b], predicted, rtol=0, atol=1e-9))
+    for number, (rule, predicted) in enumerate(predictions.items()):
+        earlier = (r for r in list(predictions)[:number] if np.allclose(predictions[r], predicted, rtol=0, atol=1e-9))
         if twin := next(earlier, None):
-            same[baseline] = twin
+            same[rule] = twin
     return same
-
-
-def _best(metric: str, rows: Mapping[str, RowMetrics]) -> str:
-    """The system with the best mean over rows."""
-    sign = 1 if metrics.METRICS[metric].better == "higher" else -1
-    return max(rows, key=lambda system: sign * rows[system][metric].mean())
 
 
 def _summary(answers: Sequence[Answer], predictions: Any, rows: RowMetrics, seed: int) -> dict[str, metrics.Interval]:
     ratio = metrics.between_group_variance_ratio(answers, predictions, seed)
     return metrics.summarise(answers, rows, seed) | {metrics.BETWEEN_GROUP_VARIANCE_RATIO: ratio}
+
+
+def _raw(answers: Sequence[Answer], predictions: np.ndarray, seed: int) -> dict[str, metrics.Interval]:
+    """Headline metrics without calibration."""
+    rows = metrics.row_metrics(answers, paired.without_failures(answers, predictions)[0])
+    return metrics.summarise(answers, {metric: rows[metric] for metric in HEADLINE}, seed)
 
 
 def _plain(value: Any) -> Any:

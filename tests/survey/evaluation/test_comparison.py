@@ -1,6 +1,7 @@
 """Runs side by side: the paired figures against plain numpy, and runs that do not fit together."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def write(path: Path, rows: list[Answer], noise: float, seed: int = 1, split: st
 
 
 def read(path: Path) -> dict:
-    return read_predictions(find_predictions(path))
+    return read_predictions(find_predictions([path])[0])
 
 
 def test_differences_are_paired_means(tmp_path: Path) -> None:
@@ -129,9 +130,23 @@ def test_rows_that_no_evaluation_writes(tmp_path: Path) -> None:
         read(tmp_path / "a")
 
 
+def test_of_a_run_the_newest_evaluation_of_the_same_splits_is_taken(tmp_path: Path) -> None:
+    rows = answers(questions=2)
+    for number, (run, name, split) in enumerate(
+        [("a", "step_2", "valid"), ("b", "step_4", "valid"), ("b", "step_4_ess", "data"), ("c", "step_4_ess", "data")]
+    ):
+        file = write(tmp_path / run / "eval" / name, rows, 0.1, split=split) / "predictions.parquet"
+        os.utime(file, (number, number))
+    a, b, c = (tmp_path / run for run in "abc")
+    assert [file.parent.name for file in find_predictions([a, b])] == ["step_2", "step_4"]
+    assert [file.parent.name for file in find_predictions([b, c])] == ["step_4_ess", "step_4_ess"]
+    with pytest.raises(UserError, match=r"c: no evaluation of valid, .* of .*step_2, only step_4_ess: data"):
+        find_predictions([a, c])
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no predictions\.parquet here or under eval/"):
-        find_predictions(tmp_path)
+        find_predictions([tmp_path])
     (tmp_path / "predictions.parquet").write_text("no")
     with pytest.raises(UserError, match="cannot be read"):
         read(tmp_path)

@@ -1,0 +1,123 @@
+"""All systems on all splits of a run, under equal rights: the same rows, the same calibration, the same choice."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from survey_jax.survey.baselines.seen_groups import Baseline
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.evaluation.calibration import Temperature, calibrate, fit_calibration
+from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore, System, Validation, score_split
+from survey_jax.survey.splits.config import TRAIN, VALID
+from survey_jax.survey.splits.kinds import kinds
+from survey_jax.survey.table import Answer
+
+MODEL, ZERO_SHOT, UNCALIBRATED = "model", "zero_shot", "uncalibrated"
+Predictions = Mapping[str, Float[np.ndarray, "_ _"]]  # split -> a distribution a row
+
+
+class Systems:
+    """What the model, the base model, its controls and every rule predict for every split.
+
+    Args:
+      rows: split -> its rows; TRAIN among them, and VALID if there are validation rows, which the calibration is
+        fitted on and the rule to beat is chosen on.
+      predicted: system -> its predictions before calibration: MODEL or ZERO_SHOT or both, and any controls, which may
+        lack VALID. The model is the subject where there is one.
+      rules: name -> function, as `registry.BASELINES`.
+      calibrated: whether to calibrate; False: every system is scored as it is.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, Sequence[Answer]],
+        predicted: Mapping[str, Predictions],
+        rules: Mapping[str, Baseline],
+        calibrated: bool = True,
+    ):
+        self._rows, self._predicted = rows, predicted
+        self._kinds = {name: kinds(rows[TRAIN], part) for name, part in rows.items() if name != TRAIN}
+        filled = {
+            rule: {name: predict(rows[TRAIN], rows[name]) for name in self._kinds} for rule, predict in rules.items()
+        }
+        self._rules = {
+            rule: {name: metrics.stack(rows[name], shares) for name, (shares, _) in parts.items()}
+            for rule, parts in filled.items()
+        }
+        self._sources = {
+            rule: {name: sources for name, (_, sources) in parts.items()} for rule, parts in filled.items()
+        }
+        self.subject = MODEL if MODEL in predicted else ZERO_SHOT
+        self.calibration: dict[str, dict[str, Temperature]] = {}
+        self._validation: Validation | None = None
+        if VALID in rows:
+            own = {system: predicted[system] for system in (MODEL, ZERO_SHOT) if system in predicted}
+            if calibrated:
+                self.calibration = {s: self._fit(parts[VALID]) for s, parts in (*own.items(), *self._rules.items())}
+            self._validation = Validation(self._kinds[VALID], {rule: self._valid_scores(rule) for rule in rules})
+
+    def score(
+        self,
+        split: str,
+        name: str,
+        chosen: Bool[np.ndarray, " n"],
+        order: Callable[[Answer], Sequence[int]],
+        seed: int,
+    ) -> SplitScore:
+        """Scores the chosen rows of a split under a name.
+
+        Args:
+          order: which option of a row was shown at each place.
+          seed: of the bootstrap and the sampling ceiling.
+
+        Raises:
+          UserError: as `scoring.score_split`.
+        """
+        answers = list(itertools.compress(self._rows[split], chosen))
+        row_kinds = list(itertools.compress(self._kinds[split], chosen))
+        systems = {system: made.select(chosen) for system, made in self._systems(split).items()}
+        return score_split(name, answers, row_kinds, systems, [order(a) for a in answers], self._validation, seed)
+
+    def text(self) -> str:
+        """Plain text: the temperatures in use, and from how much each was fitted."""
+        if not self.calibration:
+            return "no calibration: every system is scored as it is"
+        lines = []
+        for kind, rows in Counter(self._kinds[VALID]).items():
+            fitted = {system: found[kind] for system, found in self.calibration.items() if kind in found}
+            used = ", ".join(f"{s} {t.value:.2f}" for s, t in fitted.items() if abs(t.value - 1) > 0.005)
+            questions = max((t.questions for t in fitted.values()), default=0)
+            lines.append(
+                f"calibration of rows with a {kind}, from {questions} questions and {rows} rows of {VALID}: "
+                f"{used or 'none'}{'; all others 1' if used else ''}"
+            )
+        return "\n".join(lines)
+
+    def _fit(self, predictions: np.ndarray) -> dict[str, Temperature]:
+        return fit_calibration(self._rows[VALID], predictions, self._kinds[VALID])
+
+    def _valid_scores(self, rule: str) -> metrics.RowMetrics:
+        scaled = calibrate(self._rules[rule][VALID], self._kinds[VALID], self.calibration.get(rule, {}))
+        found = metrics.row_metrics(self._rows[VALID], scaled)
+        return {metric: found[metric] for metric in HEADLINE}
+
+    def _systems(self, split: str) -> dict[str, System]:
+        """The systems of a split; controls are calibrated as the subject is, which they are asked of."""
+        found: dict[str, System] = {}
+        own = self.calibration.get(self.subject, {})
+        for name, parts in self._predicted.items():
+            if name == self.subject:
+                found[name] = System("subject", parts[split], own)
+                if name == MODEL:
+                    found[UNCALIBRATED] = System("variant", parts[split])
+            elif name == ZERO_SHOT:
+                found[name] = System("variant", parts[split], self.calibration.get(name, {}))
+            else:
+                found[name] = System("control", parts[split], own)
+        for rule, shares in self._rules.items():
+            calibration = self.calibration.get(rule, {})
+            found[rule] = System("rule", shares[split], calibration, self._sources[rule][split])
+        return found
