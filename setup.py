@@ -56,6 +56,7 @@ setup(
         "scikit-learn>=1.5",
         "scipy>=1.13",
         "tensorboardX>=2.6",
+        "threadpoolctl>=3",
         "tokenizers>=0.22",
         "transformers>=5",
     ],

@@ -10,7 +10,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 
-from survey_jax.survey.baselines import by_group, by_text, paper, seen_groups
+from survey_jax.survey.baselines import by_group, by_text, paper, seen_groups, text_and_group
 from survey_jax.survey.baselines.by_text import Embeddings
 from survey_jax.survey.baselines.seen_groups import UNIFORM, Baseline, Filled
 from survey_jax.survey.table import Answer
@@ -23,23 +23,54 @@ def _uniform(train: Sequence[Answer], answers: Sequence[Answer]) -> Filled:
 BASELINES: Mapping[str, Baseline] = {
     "uniform": _uniform,
     "seen_group_mean": seen_groups.seen_group_mean,
+    "half_seen_mean": seen_groups.half_seen_mean,
     "seen_group_mean_by_n": by_group.seen_group_mean_by_n,
     "nearest_groups": by_group.nearest_groups,
     "factor_model": by_group.factor_model,
     "covariates": by_group.covariates,
     "text_neighbours": by_text.text_neighbours,
     "text_ridge": by_text.text_ridge,
+    "text_and_group": text_and_group.text_and_group,
     "paper_average": paper.paper_average,
     "paper_average_answer": paper.paper_average_answer,
     "paper_knn": paper.paper_knn,
     "paper_knn_answer": paper.paper_knn_answer,
 }
 
+# What readers call the baselines, and the systems that stand beside them.
+IN_WORDS: Mapping[str, str] = {
+    "uniform": "even guess",
+    "seen_group_mean": "average of the groups asked before",
+    "half_seen_mean": "half that average, half even",
+    "seen_group_mean_by_n": "that average, large samples counting more",
+    "nearest_groups": "average of the groups most alike in other answers",
+    "factor_model": "few traits estimated from a group's other answers",
+    "covariates": "regression on what is known of the group",
+    "text_neighbours": "average of the questions most alike in words",
+    "text_ridge": "regression on the question's words",
+    "text_and_group": "similar groups' answers to similar questions",
+    "paper_average": "the paper's average of countries",
+    "paper_average_answer": "the likeliest answer of the paper's average",
+    "paper_knn": "copy of the most similar question and group",
+    "paper_knn_answer": "the likeliest answer of that copy",
+    "embedding_neighbours": "average of the questions most alike in meaning",
+    "embedding_ridge": "regression on the question's meaning",
+    "embedding_and_group": "similar groups' answers to questions alike in meaning",
+    "model": "the model",
+    "zero_shot": "the same model untrained",
+    "uncalibrated": "the model without calibration",
+    "group_swapped": "asked about the wrong group",
+    "no_group": "asked about no group",
+    "reversed": "options in reverse order",
+    "shuffled": "options in random order",
+}
+
 
 def with_embeddings(embeddings: Embeddings) -> Mapping[str, Baseline]:
-    """All baselines, and the two on question texts a second time, with embeddings."""
+    """All baselines, and those on question texts a second time, with embeddings."""
     return {
         **BASELINES,
         "embedding_neighbours": functools.partial(by_text.text_neighbours, embeddings=embeddings),
         "embedding_ridge": functools.partial(by_text.text_ridge, embeddings=embeddings),
+        "embedding_and_group": functools.partial(text_and_group.text_and_group, embeddings=embeddings),
     }

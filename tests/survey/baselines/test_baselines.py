@@ -77,6 +77,15 @@ def test_uniform():
     assert [list(p) for p in seen_groups.uniform(rows)] == [[1 / 2] * 2, [1 / 3] * 3]
 
 
+def test_half_seen_mean_is_half_way_to_uniform():
+    rows = [row for row, _ in FILLED.values()]
+    mean, sources = seen_groups.seen_group_mean(TRAIN, rows)
+    halved, same = seen_groups.half_seen_mean(TRAIN, rows)
+    assert same == sources
+    for half, whole in zip(halved, mean, strict=True):
+        np.testing.assert_allclose(half - 1 / len(half), (whole - 1 / len(whole)) / 2, atol=1e-15)
+
+
 def swapped_pairs(rows, seed=0):
     swapped = seen_groups.swap_groups(rows, seed)
     return {(a.survey, a.group): b.group for a, b in zip(rows, swapped, strict=True)}

@@ -31,8 +31,12 @@ def test_baselines_on_embeddings_go_by_them_and_not_by_the_text(tmp_path):
     rng = np.random.default_rng(0)
     vectors = {a.question: ([1, -1] if a.question[0] == "D" else [-1, 1]) + rng.normal(0, 0.1, 2) for a in TEXTS}
     given = with_embeddings(embedded(tmp_path / "v.parquet", vectors | {new.question: [-5, 5]}))
-    assert set(given) == {*BASELINES, "embedding_neighbours", "embedding_ridge"}
-    for kind, source in (("neighbours", "similar questions"), ("ridge", "regression on text")):
+    assert set(given) == {*BASELINES, "embedding_neighbours", "embedding_ridge", "embedding_and_group"}
+    for kind, source in (
+        ("neighbours", "similar questions"),
+        ("ridge", "regression on text"),
+        ("and_group", "similar questions and groups"),
+    ):
         shares, sources = given[f"embedding_{kind}"](TEXTS, [new])
         assert sources == [source]
         assert shares[0][0] < 0.2
