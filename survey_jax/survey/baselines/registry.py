@@ -66,12 +66,6 @@ IN_WORDS: Mapping[str, str] = {
 }
 
 
-IN_WORDS: Mapping[str, str] = {  # rule -> what it is, for readers of a report
-    "uniform": "all options alike",
-    "seen_group_mean": "average of the groups asked before",
-}
-
-
 def with_embeddings(embeddings: Embeddings) -> Mapping[str, Baseline]:
     """All baselines, and those on question texts a second time, with embeddings."""
     return {
