@@ -20,7 +20,7 @@ PUBLIC = {  # what a newcomer calls first: each has an example
     "evaluation.metrics": {"row_metrics", "summarise"},
     "evaluation.bootstrap": {"Bootstrap", "factorize"},
     "evaluation.calibration": {"with_temperature", "fit_temperature"},
-    "evaluation.paired": {"difference", "holm"},
+    "evaluation.paired": {"difference", "skill"},
     "evaluation.comparison": {"compare"},
     "evaluation.scoring": {"score_split"},
 }
