@@ -117,18 +117,20 @@ def score_split(
 def _differences(
     answers: Sequence[Answer], subject: RowMetrics, rivals: Mapping[str, RowMetrics], best: Mapping[str, str], seed: int
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The subject less each rival, paired by row, by rival and headline metric; p_holm is corrected over the rivals.
+    """The subject less each rival, paired by row, by rival and headline metric.
 
-    A baseline is a rival only in the metric in which it is the best baseline.
+    A baseline is a rival only in the metric in which it is the best baseline. That comparison is the primary one; the
+    others are corrected for their number.
     """
     found: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for metric in HEADLINE:
         compared = [r for r in rivals if r == best[metric] or r not in best.values()]
         some_rows = [r for r in compared if not np.isnan(rivals[r][metric]).all()]  # None: nobody to swap groups with
-        entries = {r: paired.difference(answers, subject, rivals[r], metric, seed) for r in some_rows}
-        corrected = paired.holm({rival: entry["p"] for rival, entry in entries.items()})
-        for rival, entry in entries.items():
-            found[rival][metric] = entry | {"p_holm": corrected[rival]}
+        others = len([r for r in some_rows if r != best[metric]])
+        for rival in some_rows:
+            count = 1 if rival == best[metric] else others
+            entry = paired.difference(answers, subject, rivals[rival], metric, seed, comparisons=count)
+            found[rival][metric] = entry | {"p_holm": entry["p"]}
     return dict(found)
 
 
@@ -139,7 +141,8 @@ def _skill(
     found = {}
     for metric in HEADLINE:
         if not np.isnan(ceiling[metric]).all():
-            baseline, interval = paired.skill(answers, subject, baselines, ceiling, metric, seed)
+            baseline = _best(metric, baselines)
+            interval = paired.skill(answers, subject, baselines[baseline], ceiling, metric, seed)
             found[metric] = {"baseline": baseline, **interval}
     return found
 
