@@ -21,6 +21,7 @@ PUBLIC = {  # what a newcomer calls first: each has an example
     "evaluation.bootstrap": {"Bootstrap", "factorize"},
     "evaluation.calibration": {"with_temperature", "fit_temperature"},
     "evaluation.paired": {"difference", "skill"},
+    "evaluation.worth": {"worth"},
     "evaluation.comparison": {"compare"},
     "evaluation.scoring": {"score_split"},
 }

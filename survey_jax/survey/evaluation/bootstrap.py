@@ -152,6 +152,16 @@ class Bootstrap:
         """Mean over the rows that are `known`, a boolean mask."""
         return self.ratios(np.where(known, values, 0.0), known.astype(float))[0]
 
+    def sums(self, values: Float[Array, "n m"]) -> Float[Array, "samples m"]:
+        """The sum over rows in each sample, column by column."""
+        result = np.empty((self.question_draws.shape[1], values.shape[1]))
+        step = max(1, _CELLS // len(values))
+        for begin in range(0, len(result), step):
+            part = slice(begin, begin + step)
+            draws = self.question_draws[self.question, part].astype(float) * self.group_draws[self.group, part]
+            result[part] = draws.T @ values
+        return result
+
 
 def factorize(keys: Sequence[Hashable]) -> Int[Array, " n"]:
     """Replaces keys by numbers: the distinct keys are 0, 1, 2, ... in order of appearance.
