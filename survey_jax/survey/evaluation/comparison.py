@@ -116,7 +116,8 @@ def compare(runs: Mapping[str, Predictions], seed: int = 0) -> list[Comparison]:
       UserError: no split in common, or the runs were scored against different answers.
 
     >>> key = ("valid", "S", None, "q", (("country", "Kenya"),))
-    >>> row = {"question": "?", "options": ["A", "B"], "target": (0.6, 0.4), "kl": 0.25, "paper_1_minus_jsd": 0.75}
+    >>> row = {"question": "?", "options": ["A", "B"], "target": (0.6, 0.4)}
+    >>> row |= {"tv": 0.25, "kl": 0.25, "paper_1_minus_jsd": 0.75}
     >>> (valid,) = compare({"old": {key: row}, "new": {key: row | {"kl": 0.125}}})
     >>> valid.differences["new"]["kl"]["value"]
     -0.125
