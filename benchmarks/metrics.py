@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     ceiling = timed("sampling ceiling", lambda: metrics.sampling_ceiling(answers, np.random.default_rng(0)))
     timed("intervals of the ceiling", lambda: metrics.summarise(answers, ceiling, samples=samples))
     timed("paired difference", lambda: paired.difference(answers, rows, base, "kl", samples=samples))
-    timed("skill", lambda: paired.skill(answers, rows, {"uniform": base}, ceiling, "kl", samples=samples))
+    timed("skill", lambda: paired.skill(answers, rows, base, ceiling, "kl", samples=samples))
     orders = [range(len(a.options)) for a in answers]
     timed("diagnostics", lambda: diagnostics.diagnose(answers, predictions, orders, samples=samples))
     for by in ("group", "topic"):

@@ -20,7 +20,9 @@ PUBLIC = {  # what a newcomer calls first: each has an example
     "evaluation.metrics": {"row_metrics", "summarise"},
     "evaluation.bootstrap": {"Bootstrap", "factorize"},
     "evaluation.calibration": {"with_temperature", "fit_temperature", "fit_calibration", "calibrate"},
-    "evaluation.paired": {"difference", "holm"},
+    "evaluation.paired": {"difference", "skill"},
+    "evaluation.worth": {"worth"},
+    "evaluation.choice": {"best_rules"},
     "evaluation.comparison": {"compare"},
     "evaluation.scoring": {"score_split"},
 }

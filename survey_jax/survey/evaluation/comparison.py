@@ -14,7 +14,7 @@ from rich.table import Table
 
 from survey_jax.common.errors import UserError
 from survey_jax.survey.evaluation import metrics
-from survey_jax.survey.evaluation.paired import difference, holm
+from survey_jax.survey.evaluation.paired import difference
 from survey_jax.survey.evaluation.scoring import HEADLINE
 from survey_jax.survey.table import Answer, Group
 
@@ -32,7 +32,7 @@ class Comparison:
     Attributes:
       n: how many rows all runs have; left_out: how many only some of them have.
       scores: run -> metric -> value, low, high.
-      differences: run, without the first -> metric -> value, low, high, p, and p_holm, corrected for all comparisons.
+      differences: run, without the first -> metric -> value, low, high, p, corrected for all splits, runs and metrics.
     """
 
     split: str
@@ -127,11 +127,11 @@ def compare(runs: Mapping[str, Predictions], seed: int = 0) -> list[Comparison]:
     ]
     if not splits:
         raise UserError(f"{names[0]} and {', '.join(names[1:])} have no split in common")
-    found = [_compare_split(split, runs, seed) for split in splits]
-    return _corrected(found)
+    comparisons = len(splits) * (len(runs) - 1) * len(HEADLINE)
+    return [_compare_split(split, runs, comparisons, seed) for split in splits]
 
 
-def _compare_split(split: str, runs: Mapping[str, Predictions], seed: int) -> Comparison:
+def _compare_split(split: str, runs: Mapping[str, Predictions], comparisons: int, seed: int) -> Comparison:
     keys_of = {name: {key for key in rows if key[0] == split} for name, rows in runs.items()}
     common = [key for key in next(iter(runs.values())) if all(key in keys for keys in keys_of.values())]
     if not common:
@@ -145,7 +145,8 @@ def _compare_split(split: str, runs: Mapping[str, Predictions], seed: int) -> Co
     scores = {name: metrics.summarise(answers, by_metric, seed) for name, by_metric in values.items()}
     first, *others = runs
     differences = {
-        name: {m: difference(answers, values[name], values[first], m, seed) for m in HEADLINE} for name in others
+        name: {m: difference(answers, values[name], values[first], m, seed, comparisons=comparisons) for m in HEADLINE}
+        for name in others
     }
     return Comparison(split, len(common), len(set().union(*keys_of.values())) - len(common), scores, differences)
 
@@ -175,23 +176,9 @@ def _column(rows: Predictions, keys: Sequence[Key], metric: str) -> np.ndarray:
     return np.array([rows[key][metric] for key in keys])
 
 
-def _corrected(comparisons: list[Comparison]) -> list[Comparison]:
-    """Adds p-values that are corrected by Holm's method over all splits, runs and metrics together."""
-    p_values = {
-        f"{i}\0{name}\0{m}": entry["p"]
-        for i, c in enumerate(comparisons)
-        for name, by_metric in c.differences.items()
-        for m, entry in by_metric.items()
-    }
-    for place, p in holm(p_values).items():
-        i, name, m = place.split("\0")
-        comparisons[int(i)].differences[name][m]["p_holm"] = p
-    return comparisons
-
-
 def print_comparison(comparisons: Sequence[Comparison]) -> None:
     """Prints a table of scores, and of differences from the first run."""
-    table = Table(title="Paired on common rows; differences from the first run, 95 % intervals, p by Holm")
+    table = Table(title="Paired on common rows; differences from the first run, intervals and p by Bonferroni")
     for column in ("split", "run", *HEADLINE.values()):
         table.add_column(column, no_wrap=True)
     for title in HEADLINE.values():
@@ -210,7 +197,7 @@ def _cell(entry: metrics.Interval | None) -> str:
         return ""
     if np.isnan(entry["low"]):
         return f"{entry['value']:+.3f} (one question: no interval)"
-    return f"{entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}] p = {entry['p_holm']:.3f}"
+    return f"{entry['value']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}] p = {entry['p']:.3f}"
 
 
 def to_json(comparisons: Sequence[Comparison], files: Mapping[str, Path]) -> dict[str, Any]:

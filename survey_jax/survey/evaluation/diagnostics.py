@@ -19,6 +19,7 @@ from survey_jax.survey.table import Answer
 
 Array = np.ndarray
 MIN_GROUPS = 3  # an order of two groups says little
+POSITIVE = (0.0, np.inf)  # the limits of a ratio or a distance
 
 
 def collapse(
@@ -41,7 +42,7 @@ def collapse(
     bootstrap = Bootstrap(answers, seed, samples)
     human, predicted = (d**2).sum(-1), (e**2).sum(-1)
     return {
-        "between_group_variance_ratio": bootstrap.ratios(predicted, human)[0].interval(),
+        "between_group_variance_ratio": bootstrap.ratios(predicted, human)[0].interval(POSITIVE),
         "slope": bootstrap.ratios((d * e).sum(-1), predicted)[0].interval(),
         "explained": bootstrap.ratios(human - ((d - e) ** 2).sum(-1), human)[0].interval(),
     }
@@ -65,9 +66,9 @@ def diversity(
     d, e = _to_mean(target, from_mean[0], known), _to_mean(prediction, from_mean[1], known)
     bootstrap = Bootstrap(answers, seed, samples)
     return {
-        "predicted": bootstrap.mean(e, known).interval(),
-        "human": bootstrap.mean(d, known).interval(),
-        "ratio": bootstrap.ratios(e, d)[0].interval(),
+        "predicted": bootstrap.mean(e, known).interval(POSITIVE),
+        "human": bootstrap.mean(d, known).interval(POSITIVE),
+        "ratio": bootstrap.ratios(e, d)[0].interval(POSITIVE),
     }
 
 
@@ -85,8 +86,8 @@ def sharpness(
     h_target, h_prediction = (np.where(known, special.entr(p).sum(-1) / np.log(2), 0.0) for p in (target, prediction))
     bootstrap = Bootstrap(answers, seed, samples)
     return {
-        "entropy_ratio": bootstrap.ratios(h_prediction, h_target)[0].interval(),
-        "entropy_error": bootstrap.mean(np.abs(h_prediction - h_target), known).interval(),
+        "entropy_ratio": bootstrap.ratios(h_prediction, h_target)[0].interval(POSITIVE),
+        "entropy_error": bootstrap.mean(np.abs(h_prediction - h_target), known).interval(POSITIVE),
     }
 
 
@@ -132,7 +133,7 @@ def rank_correlation(
     values = np.array(list(of_question.values()))
     one_group = [dataclasses.replace(first[question], group=()) for question in of_question]
     bootstrap = Bootstrap(one_group, seed, samples)
-    return bootstrap.mean(values, np.ones(len(values), bool)).interval()
+    return bootstrap.mean(values, np.ones(len(values), bool)).interval((-1.0, 1.0))
 
 
 def calibration(
@@ -158,7 +159,7 @@ def calibration(
     for number in range(bins):
         inside = exists & (place == number)
         if inside.any():
-            human = bootstrap.ratios((target * inside).sum(-1), inside.sum(-1).astype(float))[0].interval()
+            human = bootstrap.ratios((target * inside).sum(-1), inside.sum(-1).astype(float))[0].interval((0.0, 1.0))
             n, predicted = int(inside.sum()), float(prediction[inside].mean())
             table.append(
                 {"from": number / bins, "to": (number + 1) / bins, "n": n, "predicted": predicted, "human": human}
@@ -188,7 +189,7 @@ def position_bias(
     result = {}
     for name, place in (("first", 0), ("last", -1)):
         option = np.array([order[place] for order in orders])
-        result[name] = bootstrap.mean(prediction[every, option] - target[every, option], known).interval()
+        result[name] = bootstrap.mean(prediction[every, option] - target[every, option], known).interval((-1.0, 1.0))
     return result
 
 

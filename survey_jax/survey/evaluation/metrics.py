@@ -7,6 +7,7 @@ tells from real ones. docs/metrics.md has the formulas, ranges and sources, and 
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -127,21 +128,23 @@ class Metric:
     function: Callable[[Array, Array, Array], Array]
     better: Literal["higher", "lower", "one"]  # "one": the closer to 1 the better
     ordinal_only: bool = False  # meaningless unless the options are ordered; NaN on other rows
+    limits: tuple[float, float] = (0.0, math.inf)  # no mean can be outside, and so no end of an interval
 
 
+_SHARE = (0.0, 1.0)
 METRICS: dict[str, Metric] = {
-    "paper_1_minus_jsd": Metric(paper_1_minus_jsd, "higher"),
-    "paper_emd": Metric(paper_emd, "lower"),
+    "paper_1_minus_jsd": Metric(paper_1_minus_jsd, "higher", limits=_SHARE),
+    "paper_emd": Metric(paper_emd, "lower", limits=_SHARE),
     "paper_kl": Metric(paper_kl, "lower"),
     "kl": Metric(kl, "lower"),
-    "jsd": Metric(jsd, "lower"),
-    "tv": Metric(tv, "lower"),
-    "emd": Metric(emd, "lower", ordinal_only=True),
+    "jsd": Metric(jsd, "lower", limits=_SHARE),
+    "tv": Metric(tv, "lower", limits=_SHARE),
+    "emd": Metric(emd, "lower", ordinal_only=True, limits=_SHARE),
     "mean_error": Metric(mean_error, "lower", ordinal_only=True),
     "sd_error": Metric(sd_error, "lower", ordinal_only=True),
     "entropy_ratio": Metric(entropy_ratio, "one"),
-    "mode_accuracy": Metric(mode_accuracy, "higher"),
-    "simbench": Metric(simbench, "higher"),
+    "mode_accuracy": Metric(mode_accuracy, "higher", limits=_SHARE),
+    "simbench": Metric(simbench, "higher", limits=(-math.inf, 100.0)),
 }
 
 
@@ -252,12 +255,12 @@ def summarise(
     """Means of row metrics with 95 % intervals: over rows as NAME, over questions' means as NAME_by_question.
 
     NaN rows do not count (`paired.without_failures` is for predictions that failed); a metric that is NaN on every row
-    is left out. Intervals are those of `bootstrap`: with one group, only questions are resampled; with one question
-    there is no interval, and low and high are NaN.
+    is left out. Intervals are those of `bootstrap`, cut where the metric ends: with one group, only questions are
+    resampled; two questions say next to nothing; with one there is no interval, and low and high are NaN.
 
     >>> answers = [Answer("S", q, "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.5, 0.5)) for q in ("q1", "q2")]
     >>> summarise(answers, {"tv": np.array([0.25, 0.5])})["tv"]
-    {'value': 0.375, 'low': 0.25, 'high': 0.5}
+    {'value': 0.375, 'low': 0.0, 'high': 1.0}
     """
     bootstrap = Bootstrap(answers, seed, samples)
     result: dict[str, Interval] = {}
@@ -265,7 +268,8 @@ def summarise(
         known = ~np.isnan(values)
         if known.any():
             ratios = bootstrap.ratios(np.where(known, values, 0.0), known.astype(float))
-            result[name], result[name + BY_QUESTION] = (replicates.interval() for replicates in ratios)
+            limits = METRICS[name].limits if name in METRICS else (-math.inf, math.inf)
+            result[name], result[name + BY_QUESTION] = (replicates.interval(limits) for replicates in ratios)
     return result
 
 
@@ -284,7 +288,7 @@ def between_group_variance_ratio(
     """
     target, prediction = deviations(answers, predictions)
     above, below = ((d**2).sum(-1) for d in (prediction, target))
-    return Bootstrap(answers, seed, samples).ratios(above, below)[0].interval()
+    return Bootstrap(answers, seed, samples).ratios(above, below)[0].interval((0.0, math.inf))
 
 
 def deviations(

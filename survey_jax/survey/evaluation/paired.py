@@ -4,17 +4,16 @@ All intervals are those of `bootstrap`; with the same seed, every system is scor
 groups. docs/metrics.md says how to read the numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from survey_jax.common.errors import UserError, some
-from survey_jax.survey.evaluation.bootstrap import SAMPLES, Bootstrap, Interval, Replicates
+from survey_jax.survey.evaluation.bootstrap import SAMPLES, Bootstrap, Interval
 from survey_jax.survey.evaluation.metrics import (
     METRICS,
     Distributions,
     RowMetrics,
-    Scores,
     Shares,
     losses,
     stack,
@@ -30,16 +29,20 @@ def difference(
     metric: str,
     seed: int = 0,
     samples: int = SAMPLES,
+    comparisons: int = 1,
 ) -> Interval:
     """The mean of A's metric less B's, over the rows that both have; for a metric that is best at 1, the mean of A's
     distance from 1 less B's.
 
     Args:
       rows_a, rows_b: row metrics of two systems on the same answers.
+      comparisons: how many differences are looked at together. Interval and p-value are corrected for it (Bonferroni),
+        so that the chance that any of them is called clear by mistake stays at 5 %.
 
     Returns:
-      value, low, high; p: two-sided, by the same bootstrap, never below 2 / (samples + 1); n: rows compared; unpaired:
-      rows that only one of the two has. low, high and p are NaN where all rows belong to one question.
+      value, low, high; p: two-sided, below 0.05 if and only if the interval excludes zero; comparisons; n: rows
+      compared; unpaired: rows that only one of the two has. low, high and p are NaN where all rows belong to one
+      question. At least 200 samples a comparison are taken, for enough of them beyond the ends of the interval.
 
     Raises:
       UserError: the rows are not of the same table, or there is none that both have.
@@ -56,71 +59,48 @@ def difference(
     known = ~np.isnan(change)
     if not known.any():
         raise UserError(f"{metric}: there is no row that both systems have")
-    replicates = Bootstrap(answers, seed, samples).mean(change, known)
+    replicates = Bootstrap(answers, seed, max(samples, 200 * comparisons), comparisons).mean(change, known)
     unpaired = int((np.isnan(a) != np.isnan(b)).sum())
-    return replicates.interval() | {"p": replicates.p_value(), "n": int(known.sum()), "unpaired": unpaired}
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Corrects p-values for their number, so that the chance of any false claim stays at the level (Holm 1979).
-
-    NaN (a comparison without a p-value) stays, and does not count.
-
-    >>> holm({"zero_shot": 0.01, "best baseline": 0.04})
-    {'zero_shot': 0.02, 'best baseline': 0.04}
-    """
-    ordered = sorted((p, name) for name, p in p_values.items() if not np.isnan(p))
-    corrected, least = dict(p_values), 0.0
-    for rank, (p, name) in enumerate(ordered):
-        least = max(least, min(1.0, p * (len(ordered) - rank)))
-        corrected[name] = least
-    return corrected
+    counts = {"n": int(known.sum()), "unpaired": unpaired, "comparisons": comparisons}
+    return replicates.interval() | {"p": replicates.p_value()} | counts
 
 
 def skill(
     answers: Sequence[Answer],
     rows: RowMetrics,
-    baselines: Mapping[str, RowMetrics],
+    baseline: RowMetrics,
     ceiling: RowMetrics,
     metric: str,
     seed: int = 0,
     samples: int = SAMPLES,
-) -> tuple[str, Interval]:
-    """Share of the way from the best baseline to the sampling ceiling: (score - best) / (ceiling - best).
+) -> Interval:
+    """Share of the way from a baseline to the sampling ceiling: (score - baseline) / (ceiling - baseline).
 
-    0: no better than the best baseline. 1: as good as knowing the population. Below 0: worse than the baseline. Only
-    rows that all of them have count. Every bootstrap sample chooses its own best baseline, as that choice is uncertain.
+    0: no better than the baseline. 1: as good as knowing the population. Below 0: worse than the baseline. Only rows
+    that all three have count.
 
     Args:
-      baselines: row metrics by baseline, on the same answers.
+      baseline: row metrics of one baseline on the same answers, chosen without them (on the validation rows). One that
+        is the best of several on these very rows is better here than it would be elsewhere.
       ceiling: as from `metrics.sampling_ceiling`.
 
     Returns:
-      The best baseline, and the skill; NaN where the baseline is at the ceiling, and nothing is left to gain.
+      The skill; NaN where the baseline is at the ceiling, and nothing is left to gain.
 
     Raises:
       UserError: there is no row that all have, for instance because no number of respondents is known.
+
+    >>> answers = [Answer("S", q, "Fair?", ("Yes", "No"), (("country", "Kenya"),), (0.5, 0.5)) for q in ("q1", "q2")]
+    >>> model, rule, ceiling = ({"tv": np.full(2, loss)} for loss in (0.125, 0.25, 0.0))
+    >>> skill(answers, model, rule, ceiling, "tv")["value"]
+    0.5
     """
-    if not baselines:
-        raise UserError("skill needs at least one baseline")
-    scores = {name: losses(metric, r[metric]) for name, r in baselines.items()}
-    system, best_possible = losses(metric, rows[metric]), losses(metric, ceiling[metric])
-    known = ~np.isnan(np.array([system, best_possible, *scores.values()])).any(axis=0)
+    model, reference, best_possible = (losses(metric, r[metric]) for r in (rows, baseline, ceiling))
+    known = ~np.isnan([model, reference, best_possible]).any(axis=0)
     if not known.any():
-        raise UserError(f"{metric}: no row has a prediction, every baseline and a sampling ceiling (which needs n)")
-    bootstrap = Bootstrap(answers, seed, samples)
-    reference = {name: bootstrap.mean(s, known) for name, s in scores.items()}
-    model, top = bootstrap.mean(system, known), bootstrap.mean(best_possible, known)
-    name = min(reference, key=lambda n: reference[n].value)
-    least = np.min([r.sampled for r in reference.values()], axis=0)
-    (value,) = _skill(*(np.array([x]) for x in (model.value, reference[name].value, top.value)))
-    return name, Replicates(float(value), _skill(model.sampled, least, top.sampled)).interval()
-
-
-def _skill(model: Scores, baseline: Scores, ceiling: Scores) -> Scores:
-    """The skill that losses amount to (less is better); NaN where there is nothing to gain."""
-    to_gain = baseline - ceiling
-    return (baseline - model) / np.where(to_gain > 0, to_gain, np.nan)
+        raise UserError(f"{metric}: no row has a prediction, the baseline and a sampling ceiling (which needs n)")
+    gained, to_gain = (np.where(known, reference - loss, 0.0) for loss in (model, best_possible))
+    return Bootstrap(answers, seed, samples).ratios(gained, to_gain)[0].interval()
 
 
 def without_failures(answers: Sequence[Answer], predictions: Distributions) -> tuple[Shares, list[str]]:
