@@ -41,8 +41,8 @@ BASELINES: Mapping[str, Baseline] = {
 IN_WORDS: Mapping[str, str] = {
     "uniform": "even guess",
     "seen_group_mean": "average of the groups asked before",
-    "half_seen_mean": "half that average, half even",
-    "seen_group_mean_by_n": "that average, large samples counting more",
+    "half_seen_mean": "half the average of the groups asked before, half even",
+    "seen_group_mean_by_n": "average of the groups asked before, large samples counting more",
     "nearest_groups": "average of the groups most alike in other answers",
     "factor_model": "few traits estimated from a group's other answers",
     "covariates": "regression on what is known of the group",
@@ -59,10 +59,10 @@ IN_WORDS: Mapping[str, str] = {
     "model": "the model",
     "zero_shot": "the same model untrained",
     "uncalibrated": "the model without calibration",
-    "group_swapped": "asked about the wrong group",
-    "no_group": "asked about no group",
-    "reversed": "options in reverse order",
-    "shuffled": "options in random order",
+    "group_swapped": "the model asked about the wrong group",
+    "no_group": "the model asked about no group",
+    "reversed": "the model, options in reverse order",
+    "shuffled": "the model, options in random order",
 }
 
 

@@ -19,6 +19,7 @@ from survey_jax.survey.splits.config import (
     UNSEEN_BOTH,
     UNSEEN_GROUP,
     UNSEEN_QUESTION,
+    UNSEEN_SUBGROUP,
     UNSEEN_SURVEY,
     UNSEEN_WAVE,
     VALID,
@@ -30,7 +31,14 @@ BETTER, WORSE, UNCLEAR, UNKNOWN = "clearly better", "clearly worse", "not clearl
 # All groups are said to get nearly the same answer where predictions vary between groups by less than this share of
 # the variance of people's answers, with the whole interval: less than a third of the differences (.1 = .32 squared).
 SAME_ANSWER = 0.1
-_FIRST = (UNSEEN_QUESTION, UNSEEN_GROUP, UNSEEN_BOTH, UNSEEN_SURVEY, UNSEEN_WAVE)  # the order of the first screen
+_FIRST = (
+    UNSEEN_QUESTION,
+    UNSEEN_GROUP,
+    UNSEEN_SUBGROUP,
+    UNSEEN_BOTH,
+    UNSEEN_SURVEY,
+    UNSEEN_WAVE,
+)  # the order of the first screen
 _CALIBRATED_FOR = ("kl", SPOKEN)  # where calibration may hurt
 
 _NO_BREAK_TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # an interval stays on one line

@@ -8,6 +8,7 @@ from survey_jax.survey.splits.config import (
     UNSEEN_BOTH,
     UNSEEN_GROUP,
     UNSEEN_QUESTION,
+    UNSEEN_SUBGROUP,
     UNSEEN_SURVEY,
     UNSEEN_WAVE,
     VALID,
@@ -22,6 +23,7 @@ _NEW_BOTH = "new questions, new groups"
 SPLITS: Mapping[str, str] = {
     UNSEEN_QUESTION: _NEW_QUESTIONS,
     UNSEEN_GROUP: _NEW_GROUPS,
+    UNSEEN_SUBGROUP: "new groups that are part of known ones, known questions",
     UNSEEN_BOTH: _NEW_BOTH,
     UNSEEN_SURVEY: "a new survey",
     UNSEEN_WAVE: "a new wave of a known survey",
@@ -41,21 +43,13 @@ _ON: Mapping[str, str] = {  # how a sentence on a split begins
     _NEW_QUESTIONS: "On questions it was not trained on",
     _NEW_GROUPS: "On groups it was not trained on",
     _NEW_BOTH: "On questions and groups it was not trained on",
+    SPLITS[UNSEEN_SUBGROUP]: "On groups it was not trained on, but that are part of others it was",
     SPLITS[UNSEEN_SURVEY]: "On a survey it was not trained on",
     SPLITS[UNSEEN_WAVE]: "On a wave it was not trained on",
     SPLITS[VALID]: "On what it was tuned on",
 }
-_MODEL: Mapping[str, str] = {
-    "model": "the model",
-    "zero_shot": "the model before training",
-    "uncalibrated": "the model without calibration",
-    "group_swapped": "the model, asked about the wrong group",
-    "no_group": "the model, asked about no group",
-    "reversed": "the model, options reversed",
-    "shuffled": "the model, options shuffled",
-}
-_CONTROLS = {"orders": "the model, mean over {} orders of the options", "template": "the model, asked by template {}",
-             "language": "the model, asked in language {}"}  # fmt: skip
+_CONTROLS = {"orders": "the model, mean over {} orders of the options", "template": "the model asked by template {}",
+             "language": "the model asked in language {}"}  # fmt: skip
 
 
 def split_name(code: str) -> str:
@@ -85,12 +79,12 @@ def system_name(code: str) -> str:
     """A system in words; its code where there are none.
 
     >>> system_name("group_swapped"), system_name("orders:4")
-    ('the model, asked about the wrong group', 'the model, mean over 4 orders of the options')
+    ('the model asked about the wrong group', 'the model, mean over 4 orders of the options')
     """
     kind, _, value = code.partition(":")
     if value and kind in _CONTROLS:
         return _CONTROLS[kind].format(value)
-    return _MODEL.get(code) or IN_WORDS.get(code, code)
+    return IN_WORDS.get(code, code)
 
 
 def decimals(low: float, high: float, least: int) -> int:

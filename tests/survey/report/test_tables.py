@@ -30,7 +30,7 @@ def test_the_printed_table_has_misplaced_answers_first_the_best_rule_and_not_all
     columns = [said.index(title) for title in ("prediction by", "misplaced of 100", "KL", "1-√JSD", "worth interviews")]
     assert columns == sorted(columns)
     assert f"{100 * split.summary['model']['tv']['value']:.1f} [" in said
-    for name in ("the model", tables.system_name("text_ridge") + " <- best rule", "all options alike"):
+    for name in ("the model", tables.system_name("text_ridge") + " <- best rule", "even guess"):
         assert name in said
     assert tables.system_name("covariates") not in said
     assert f"unseen_question: {sentence('unseen_question', split.summary)}" in said

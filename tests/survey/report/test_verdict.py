@@ -33,7 +33,7 @@ def test_the_sentence_is_in_people():
     said = verdict.sentence("unseen_question", summary(0.2, 0.22, -0.041, -0.006))
     assert said == (
         "On questions it was not trained on, the model misplaces 20 of 100 answers, the best rule that needs no model "
-        "(all options alike) 22: clearly better, 2 fewer [1 to 4 fewer]."
+        "(even guess) 22: clearly better, 2 fewer [1 to 4 fewer]."
     )
     assert "clearly worse, 6 more [4 to 8 more]." in verdict.sentence("x", summary(0.28, 0.22, 0.04, 0.08))
     unclear = verdict.sentence("x", summary(0.2, 0.21, -0.03, 0.01))
@@ -70,7 +70,7 @@ def test_other_metrics_are_better_in_their_own_direction(metric: str):
     sign = -1 if metric == "kl" else 1
     entry = {"value": sign * 0.003, "low": min(sign * 0.0002, sign * 0.006), "high": max(sign * 0.0002, sign * 0.006)}
     whole = {"best_baseline": {metric: "uniform"}, "differences": {"uniform": {metric: entry}}}
-    assert "clearly better by 0.0030 [0.0002, 0.0060], against all options alike" in verdict.in_metric(whole, metric)
+    assert "clearly better by 0.0030 [0.0002, 0.0060], against even guess" in verdict.in_metric(whole, metric)
     worse = {"value": -entry["value"], "low": -entry["high"], "high": -entry["low"]}
     whole["differences"] = {"uniform": {metric: worse}}
     assert "clearly worse by 0.0030 [0.0002, 0.0060]" in verdict.in_metric(whole, metric)
@@ -80,7 +80,7 @@ def test_secondary_comparisons_say_for_how_many_they_are_corrected():
     split = made_scores.split(rows())
     said = verdict.against_others(split.summary)
     assert [s.split(":")[0] for s in said] == [
-        "Against the model before training",
+        "Against the same model untrained",
         "Against the model without calibration",
     ]
     assert all("corrected for 2 comparisons" in s for s in said)
