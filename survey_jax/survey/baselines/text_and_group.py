@@ -37,7 +37,7 @@ _QUESTION_PARTS = 4  # any question, same options, similar text, same question: 
 # similarity of groups, of noise, and of all attributes together. Fitted ones are mostly within a factor of 10.
 _START, _START_BY_GROUP, _START_NOISE, _START_GROUPS = (0.1, 0.2, 0.3, 0.3), (0.1, 0.1, 0.1, 0.2), 0.1, 1.0
 _PRIOR = 2.0  # standard deviation of a log variance: keeps what the data do not tell near its start
-_WIDEST = 8.0  # log variances stay this near to their start
+_WIDEST = 5.0  # log variances stay this near to their start, so that the kernel can be inverted
 
 Vectors: TypeAlias = TfidfVectorizer | Embeddings
 Similarity = tuple[int, Float[np.ndarray, "g h"]]  # number of a similarity of groups, and its values

@@ -23,7 +23,7 @@ from survey_jax.survey.table import Answer
 BOUNDS = (0.2, 5.0)  # a model that needs more than this has learned nothing, or memorised
 LEAST_QUESTIONS = 15  # fewer decide nothing: cross-validation over them is as noisy as the fit itself
 # A weaker correction is taken if it costs at most this many standard errors more. In simulations with 15 and 30
-# questions 0 can harm by .004 KL where there is nothing to gain, and the textbook's 1 gives up a third of real gains.
+# questions 0 can harm by .004 KL where there is nothing to gain, and the textbook's 1 gives up two fifths of a gain.
 _PATIENCE = 0.5
 
 _LOW, _HIGH = (math.log(bound) for bound in BOUNDS)
