@@ -66,7 +66,7 @@ def test_differences_are_paired_means(tmp_path: Path) -> None:
     assert entry["value"] == pytest.approx(kl.mean())
     assert 0 < entry["low"] < entry["value"] < entry["high"]
     assert entry["p"] < 0.05
-    assert entry["comparisons"] == 2
+    assert entry["comparisons"] == 1
     assert found.differences["bad"]["paper_1_minus_jsd"]["high"] < 0
     assert found.scores["good"]["kl"]["value"] == pytest.approx(np.mean([row["kl"] for row in good.values()]))
 
