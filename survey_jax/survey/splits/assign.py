@@ -1,6 +1,7 @@
 """Assigns rows to splits, one function for each way to say what is held out; `split.split` checks the result."""
 
 import dataclasses
+import itertools
 import math
 import zlib
 from collections import defaultdict
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+from scipy import sparse
 
 from survey_jax.common.errors import UserError, some
 from survey_jax.survey import countries
@@ -18,6 +20,7 @@ from survey_jax.survey.splits.config import (
     UNSEEN_BOTH,
     UNSEEN_GROUP,
     UNSEEN_QUESTION,
+    UNSEEN_SUBGROUP,
     UNSEEN_SURVEY,
     UNSEEN_WAVE,
     VALID,
@@ -28,6 +31,7 @@ from survey_jax.survey.splits.config import (
 from survey_jax.survey.table import Answer, Group, group_name
 from survey_jax.survey.text import is_country, same_group
 
+LOST = "question that all rows of train left"  # a reason
 Places = tuple[str, ...]  # the splits of a row, or one reason why it is left out
 Assign = Callable[[Answer], Places]
 T = TypeVar("T")
@@ -65,7 +69,11 @@ def assign_splits(answers: Sequence[Answer], config: SplitConfig) -> Assignment:
         assign = by_holding_out(rest, config)
     places = [(UNSEEN_SURVEY,) if a.survey in unseen_surveys else assign(a) for a in answers]
     result = Assignment(places, promises, notes)
-    return reveal(answers, result, config) if config.known_answers else result
+    if config.valid_group_fraction:
+        result = validation_groups(answers, result, config)
+    if config.known_answers:
+        result = reveal(answers, result, config)
+    return with_parents(result) if config.parents_in_train else result
 
 
 def by_column(answers: Sequence[Answer], config: SplitConfig) -> Assign:
@@ -163,17 +171,64 @@ def by_holding_out(rows: Sequence[Answer], config: SplitConfig) -> Assign:
     return lambda answer: (VALID,) if answer.key in valid_rows else assign(answer)
 
 
+def validation_groups(answers: Sequence[Answer], assignment: Assignment, config: SplitConfig) -> Assignment:
+    """Draws groups of train for validation: their rows in train move to valid, those of unseen questions go nowhere."""
+    seen = {same_group(a.group) for a, places in zip(answers, assignment.places, strict=True) if TRAIN in places}
+    size = _share(config.valid_group_fraction, len(seen))
+    drawn = frozenset(draw(sorted(seen), size, repr, config.seed, "validation groups"))
+    promises = assignment.promises
+    new_question = {name for name, p in promises.items() if p.new_question and not p.new_survey} - {VALID}
+    new_group = {name for name, p in promises.items() if p.known_answers == 0 and not p.new_question}
+    before: set[tuple[str, str]] = set()
+    after: set[tuple[str, str]] = set()
+    for answer, places in zip(answers, assignment.places, strict=True):
+        if TRAIN in places:
+            before.add(answer.question_key)
+            after |= {answer.question_key} if same_group(answer.group) not in drawn else set()
+    lost = before - after
+
+    def place(answer: Answer, places: Places) -> Places:
+        if answer.question_key in lost and not new_group.isdisjoint(places):
+            return (LOST,)
+        if same_group(answer.group) not in drawn:
+            return places
+        if places == (TRAIN,):
+            return (VALID,)
+        return ("validation group, unseen question",) if not new_question.isdisjoint(places) else places
+
+    rest = {name: promise for name, promise in promises.items() if name not in (TRAIN, VALID)}
+    promises = {TRAIN: promises[TRAIN], VALID: Promise(new_groups=drawn), **rest}
+    return Assignment(
+        [place(*pair) for pair in zip(answers, assignment.places, strict=True)], promises, assignment.notes
+    )
+
+
+def with_parents(assignment: Assignment) -> Assignment:
+    """The looser promise for groups and waves, and the name that says so for unseen groups."""
+    rename = {UNSEEN_GROUP: UNSEEN_SUBGROUP}
+    promises = {}
+    for name, promise in assignment.promises.items():
+        promises[rename.get(name, name)] = dataclasses.replace(promise, parents_in_train=True)
+    places = [tuple(rename.get(name, name) for name in places) for places in assignment.places]
+    return Assignment(places, promises, assignment.notes)
+
+
 def reveal(answers: Sequence[Answer], assignment: Assignment, config: SplitConfig) -> Assignment:
-    """Few-shot: moves `known_answers` questions of each held-out group to train, and renames the group's splits."""
+    """Few-shot: moves `known_answers` questions of each held-out group to train, and renames the group's splits.
+
+    Groups of which one contains another are drawn the same questions, and a group has those that it was asked: what one
+    of them answers in train is then not to be predicted for another.
+    """
     new_group = {name for name, promise in assignment.promises.items() if promise.known_answers == 0}
     asked: dict[Group, set[tuple[str, str]]] = defaultdict(set)
     for answer, places in zip(answers, assignment.places, strict=True):
         if any(name in new_group and not assignment.promises[name].new_question for name in places):
             asked[same_group(answer.group)].add(answer.question_key)
-    revealed = {
-        group: set(draw(sorted(ids), config.known_answers, repr, config.seed, f"answers of {group_name(group)}"))
-        for group, ids in asked.items()
-    }
+    revealed: dict[Group, set[tuple[str, str]]] = {}
+    for family in _families(asked):
+        ids = sorted(set().union(*(asked[group] for group in family)))
+        drawn = set(draw(ids, config.known_answers, repr, config.seed, f"answers of {group_name(family[0])}"))
+        revealed |= dict.fromkeys(family, drawn)
 
     def place(answer: Answer, places: Places) -> Places:
         if new_group.isdisjoint(places):
@@ -190,6 +245,24 @@ def reveal(answers: Sequence[Answer], assignment: Assignment, config: SplitConfi
     return Assignment(
         [place(*pair) for pair in zip(answers, assignment.places, strict=True)], promises, assignment.notes
     )
+
+
+def _families(groups: Iterable[Group]) -> list[list[Group]]:
+    """Groups, together with those that contain them or that they contain, and so on; the largest comes first."""
+    ordered = sorted(groups, key=lambda group: (len(group), group))
+    index = {group: i for i, group in enumerate(ordered)}
+    links = [
+        (index[group], index[larger])
+        for group in ordered
+        for size in range(1, len(group) + 1)
+        for larger in itertools.combinations(group, size)
+        if larger in index
+    ]
+    graph = sparse.coo_array((np.ones(len(links)), np.array(links).reshape(-1, 2).T), shape=(len(index),) * 2)
+    families: dict[int, list[Group]] = defaultdict(list)
+    for group, number in zip(ordered, sparse.csgraph.connected_components(graph, directed=False)[1], strict=True):
+        families[int(number)].append(group)
+    return list(families.values())
 
 
 def draw_questions(

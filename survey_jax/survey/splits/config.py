@@ -1,10 +1,14 @@
 """What is held out, as settings, and what each split promises."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from survey_jax.survey.table import Group  # reading settings need not wait for Arrow
 
 TRAIN, VALID = "train", "valid"
 UNSEEN_QUESTION, UNSEEN_GROUP, UNSEEN_BOTH = "unseen_question", "unseen_group", "unseen_both"
+UNSEEN_SUBGROUP = "unseen_subgroup"  # as UNSEEN_GROUP, but train may have groups that give it by subtraction
 UNSEEN_WAVE, UNSEEN_SURVEY = "unseen_wave", "unseen_survey"
 FEW_SHOT = "few_shot_"  # prefix of a split whose groups have some answers in train
 
@@ -47,10 +51,15 @@ class SplitConfig:
     # Few-shot adaptation: this many questions of each held-out group, drawn by seed, go to train after all; the group's
     # test splits are then named few_shot_*, not unseen_*.
     known_answers: int = 0
+    # Rows that include a held-out group's people, or give such a group by sums, leave train (splits/subtraction.py).
+    # True: they stay, and unseen_group is named unseen_subgroup, since a parent less the siblings gives its answers.
+    parents_in_train: bool = False
     # Validation picks the checkpoint. By questions, to select for questions never seen (the paper's way). By rows,
     # when what counts is new groups or gaps in a table: cheaper in data, but blind to overfitting the questions.
     valid_questions: tuple[str, ...] = ()  # question ids for validation, seen groups only
     valid_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
+    # This share of the groups that are not held out, drawn by seed: their rows on questions of train and of validation.
+    valid_group_fraction: float = 0.0
     valid_row_fraction: float = 0.0  # this share of the remaining training rows, drawn by seed
     # If > 0: leaves out rows of other splits whose question is at least this similar to another question of train; see
     # splits/near_duplicates.py (its THRESHOLD is a good value). 0: they stay, and the leakage audit lists them.
@@ -67,6 +76,9 @@ class Promise:
     known_answers: int | None = None  # the most questions that a group of it has in train; 0: its groups are new
     new_survey: bool = False  # no survey of train
     new_wave: bool = False  # no wave that train has of the same survey
+    new_groups: "frozenset[Group]" = frozenset()  # these groups of it (`text.same_group`) have no answer in train
+    # Train may have groups that include the people of a group or wave promised as new, or give it by subtraction.
+    parents_in_train: bool = False
     may_overlap: bool = False  # its rows may also be in another split of this kind
 
 
@@ -75,6 +87,7 @@ PROMISES: dict[str, Promise] = {
     VALID: Promise(),
     UNSEEN_QUESTION: Promise(new_question=True),
     UNSEEN_GROUP: Promise(known_answers=0),
+    UNSEEN_SUBGROUP: Promise(known_answers=0, parents_in_train=True),
     UNSEEN_BOTH: Promise(new_question=True, known_answers=0),
     UNSEEN_WAVE: Promise(new_wave=True),
     UNSEEN_SURVEY: Promise(new_question=True, new_survey=True),

@@ -5,6 +5,7 @@ train            seen        seen         -
 valid            seen        either       model selection
 unseen_question  seen        held out     a new question put to known groups
 unseen_group     held out    of train     a new group answering known questions
+unseen_subgroup  the same, but train may have groups that give it by subtraction (`parents_in_train`)
 unseen_both      held out    held out     both at once
 unseen_wave      any         any          a later (or earlier) round of a survey that training knows
 unseen_survey    any         of a survey that training never saw
@@ -20,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from survey_jax.common.errors import UserError, plural
-from survey_jax.survey.splits import presets
-from survey_jax.survey.splits.assign import assign_splits, draw, known
+from survey_jax.survey.splits import presets, subtraction
+from survey_jax.survey.splits.assign import LOST, assign_splits, draw, known
 from survey_jax.survey.splits.config import (
     PROMISES,
     SPLITS,
@@ -29,6 +30,7 @@ from survey_jax.survey.splits.config import (
     UNSEEN_BOTH,
     UNSEEN_GROUP,
     UNSEEN_QUESTION,
+    UNSEEN_SUBGROUP,
     UNSEEN_SURVEY,
     UNSEEN_WAVE,
     VALID,
@@ -36,12 +38,13 @@ from survey_jax.survey.splits.config import (
     SplitConfig,
     few_shot_name,
 )
+from survey_jax.survey.splits.kinds import kinds
 from survey_jax.survey.table import Answer
-from survey_jax.survey.text import fold, same_group, wording
+from survey_jax.survey.text import Questions, fold, same_group
 
 __all__ = [
-    "PROMISES", "SPLITS", "TRAIN", "UNSEEN_BOTH", "UNSEEN_GROUP", "UNSEEN_QUESTION", "UNSEEN_SURVEY", "UNSEEN_WAVE",
-    "VALID", "Promise", "SplitConfig", "Splits", "audit", "counts_table", "split",
+    "PROMISES", "SPLITS", "TRAIN", "UNSEEN_BOTH", "UNSEEN_GROUP", "UNSEEN_QUESTION", "UNSEEN_SUBGROUP",
+    "UNSEEN_SURVEY", "UNSEEN_WAVE", "VALID", "Promise", "SplitConfig", "Splits", "audit", "counts_table", "split",
 ]  # fmt: skip
 
 SAME_AS_TRAIN = "same question as in train"  # reasons in `Splits.left_out`
@@ -84,14 +87,8 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
                 rows[place].append(answer)
             else:
                 left_out[place] += 1
-    in_train = {wording(a) for a in rows[TRAIN]}
-    ids_in_train = {a.question_key for a in rows[TRAIN]}
-    for name, promise in assigned.promises.items():
-        if promise.new_question:
-            # The same id in train is a mistake in the table, not a coincidence of wording: the audit refuses it.
-            fresh = [a for a in rows[name] if wording(a) not in in_train or a.question_key in ids_in_train]
-            left_out[f"{SAME_AS_TRAIN} ({name})"] += len(rows[name]) - len(fresh)
-            rows[name] = fresh
+    _without_subtraction(rows, assigned.promises, answers, left_out)
+    _without_copies(rows, assigned.promises, left_out)
     if config.remove_near_duplicates:
         from survey_jax.survey.splits.near_duplicates import NearDuplicates  # here: scikit-learn takes a second
 
@@ -106,23 +103,75 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
             raise UserError(f"split {name} has no rows; {why}")
     if config.max_rows > 0:
         for name in list(rows)[1:]:
-            kept = draw(rows[name], config.max_rows, lambda a: repr(a.key), config.seed, f"rows of {name}")
+            kept = _cut(rows, name, config)
             left_out[f"beyond max_rows={config.max_rows} ({name})"] += len(rows[name]) - len(kept)
             rows[name] = kept
     notes = assigned.notes
     if config.group_sets and (empty := [name for name, r in rows.items() if not r and name != UNSEEN_SURVEY]):
         notes += (f"no rows for: {', '.join(empty)}",)
     result = Splits({name: r for name, r in rows.items() if r}, dict(+left_out), notes)
-    audit(result.rows, assigned.promises)
+    audit(result.rows, assigned.promises, answers)
     return result
 
 
-def audit(splits: Mapping[str, Sequence[Answer]], promises: Mapping[str, Promise] = PROMISES) -> None:
+def _without_subtraction(
+    rows: dict[str, list[Answer]], promises: Mapping[str, Promise], table: Sequence[Answer], left_out: Counter[str]
+) -> None:
+    """Takes rows out of train that give held-out groups, then those on questions that train no longer has."""
+    before = {a.question_key for a in rows[TRAIN]}
+    reasons = subtraction.leaving(rows[TRAIN], subtraction.held_rows(rows, promises), table)
+    rows[TRAIN] = [a for a, reason in zip(rows[TRAIN], reasons, strict=True) if not reason]
+    left_out.update(f"{reason} ({TRAIN})" for reason in reasons if reason)
+    lost = before - {a.question_key for a in rows[TRAIN]}
+    for name, promise in promises.items():
+        if name != TRAIN and not promise.new_question:
+            kept = [a for a in rows[name] if a.question_key not in lost]
+            left_out[f"{LOST} ({name})"] += len(rows[name]) - len(kept)
+            rows[name] = kept
+
+
+def _without_copies(rows: dict[str, list[Answer]], promises: Mapping[str, Promise], left_out: Counter[str]) -> None:
+    """Takes rows out of valid, and of splits that promise new questions, whose question train has under another id."""
+    questions, ids = Questions(rows[TRAIN]), {a.question_key for a in rows[TRAIN]}
+    for name, promise in promises.items():
+        if name == VALID or promise.new_question:
+            # The same id in train is a mistake in the table, not a coincidence of wording: the audit refuses it.
+            fresh = [a for a in rows[name] if a.question_key in ids or questions.find(a) is None]
+            left_out[f"{SAME_AS_TRAIN} ({name})"] += len(rows[name]) - len(fresh)
+            rows[name] = fresh
+
+
+def _cut(rows: Mapping[str, Sequence[Answer]], name: str, config: SplitConfig) -> list[Answer]:
+    """At most max_rows of a split, in the table's order; of valid as many of each kind, as far as each has them."""
+    by_kind: dict[str, list[Answer]] = defaultdict(list)
+    for answer, kind in zip(rows[name], kinds(rows[TRAIN], rows[name]), strict=True):
+        by_kind[kind if name == VALID else ""].append(answer)
+    kept: set[Any] = set()
+    left = config.max_rows
+    for number, (kind, members) in enumerate(sorted(by_kind.items(), key=lambda item: (len(item[1]), item[0]))):
+        purpose = f"rows of {name}" + (f", {kind}" if len(by_kind) > 1 else "")
+        size = left // (len(by_kind) - number)  # the smaller kind first: what it lacks goes to the larger one
+        drawn = {a.key for a in draw(members, size, lambda a: repr(a.key), config.seed, purpose)}
+        left -= len(drawn)
+        kept |= drawn
+    return [a for a in rows[name] if a.key in kept]
+
+
+def audit(
+    splits: Mapping[str, Sequence[Answer]],
+    promises: Mapping[str, Promise] = PROMISES,
+    table: Sequence[Answer] = (),
+) -> None:
     """Checks that the splits are what their names promise, however they were made.
 
     No row is in two splits, unless both promise that they may overlap; and each split keeps its promise about train
-    (`Promise`). Letter case and spacing are ignored, and a country's name is as good as its code. A group is its whole
-    set of attributes: {country: Kenya} and {country: Kenya, age: 18-29} are two groups.
+    (`Promise`). Questions are compared as in `text.Questions`; letter case and spacing of other names are ignored, and
+    a country's name is as good as its code. A group is its whole set of attributes: {country: Kenya} and {country:
+    Kenya, age: 18-29} are two groups; where a split promises new ones, train gives neither, by sums or differences.
+
+    Args:
+      table: all rows that the splits are from, which say what values an attribute has; without them sums may seem
+        complete that are not, and more is refused.
 
     Raises:
       UserError: a split is unknown or a rule is broken; names the split and a first offender.
@@ -138,7 +187,6 @@ def audit(splits: Mapping[str, Sequence[Answer]], promises: Mapping[str, Promise
     train = splits.get(TRAIN, ())
     rules: list[tuple[str, Callable[[Promise], bool], Callable[[Answer], object]]] = [
         ("question id", lambda p: p.new_question, lambda a: a.question_key),
-        ("question wording and options", lambda p: p.new_question, wording),
         ("group", lambda p: p.known_answers == 0, lambda a: same_group(a.group)),
         ("survey", lambda p: p.new_survey, lambda a: fold(a.survey)),
         ("wave", lambda p: p.new_wave, lambda a: (fold(a.survey), a.wave)),
@@ -148,6 +196,11 @@ def audit(splits: Mapping[str, Sequence[Answer]], promises: Mapping[str, Promise
         for name, rows in splits.items():
             if applies(promises[name]) and (leak := next((a for a in rows if key(a) in seen), None)):
                 raise UserError(f"leak: {name} shares a {what} with train: {leak.describe()}")
+    questions, ids = Questions(train), {a.question_key for a in train}
+    for name, rows in splits.items():
+        new = rows if promises[name].new_question else [a for a in rows if name == VALID and a.question_key not in ids]
+        if leak := next((a for a in new if questions.find(a)), None):
+            raise UserError(f"leak: {name} shares a question wording and options with train: {leak.describe()}")
     answered: dict[object, set[object]] = defaultdict(set)
     for answer in train:
         answered[same_group(answer.group)].add(answer.question_key)
@@ -156,6 +209,11 @@ def audit(splits: Mapping[str, Sequence[Answer]], promises: Mapping[str, Promise
         for answer in rows if limit else ():
             if len(answered[same_group(answer.group)]) > limit:
                 raise UserError(f"leak: train has more than {limit} answers of a group of {name}: {answer.describe()}")
+        for answer in rows:
+            if (group := same_group(answer.group)) in promises[name].new_groups and group in answered:
+                raise UserError(f"leak: {name} shares a group with train: {answer.describe()}")
+    if row := subtraction.determined(train, subtraction.held_rows(splits, promises), table):
+        raise UserError(f"leak: train gives a group with the people of a held-out row: {row.describe()}")
 
 
 def counts_table(splits: Splits) -> str:
@@ -175,8 +233,9 @@ def _requested(config: SplitConfig) -> list[str]:
     if config.column:
         wanted |= dict.fromkeys(config.rename.values(), True)
     elif not config.group_sets:
-        group = few_shot_name(UNSEEN_GROUP) if config.known_answers else UNSEEN_GROUP
-        wanted[VALID] = bool(config.valid_questions or config.valid_question_fraction or config.valid_row_fraction)
+        group = UNSEEN_SUBGROUP if config.parents_in_train else UNSEEN_GROUP
+        group = few_shot_name(UNSEEN_GROUP) if config.known_answers else group
+        wanted[VALID] = bool(config.valid_questions or any(getattr(config, name) for name in _VALID_FRACTIONS))
         wanted[UNSEEN_QUESTION] = bool(
             config.unseen_questions or config.unseen_question_fraction or config.unseen_topics
         )
@@ -185,9 +244,19 @@ def _requested(config: SplitConfig) -> list[str]:
     return [name for name, want in wanted.items() if want]
 
 
-_FRACTIONS = ("unseen_question_fraction", "valid_question_fraction", "valid_row_fraction")
-_HOLDING_OUT = ("unseen_waves", "unseen_questions", "unseen_topics", "unseen_groups", "unseen_regions",
-                "valid_questions", *_FRACTIONS)  # fmt: skip
+_VALID_FRACTIONS = ("valid_question_fraction", "valid_group_fraction", "valid_row_fraction")
+_FRACTIONS = ("unseen_question_fraction", *_VALID_FRACTIONS)
+_HOLDING_OUT = (
+    "unseen_waves",
+    "unseen_questions",
+    "unseen_topics",
+    "unseen_groups",
+    "unseen_regions",
+    "unseen_question_fraction",
+    "valid_questions",
+    "valid_question_fraction",
+    "valid_row_fraction",
+)
 
 
 def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
@@ -208,7 +277,7 @@ def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
     if not all({**config.group_sets, **config.question_sets}.values()):
         raise UserError("group_sets and question_sets: a set is empty")
     used = [name for name in _HOLDING_OUT if getattr(config, name)]
-    if config.column and (used := [*used, *(["group_sets"] if config.group_sets else [])]):
+    if config.column and (used := [*used, *(n for n in ("group_sets", "valid_group_fraction") if getattr(config, n))]):
         raise UserError(f"splits come from the column {config.column!r}, so {', '.join(used)} cannot be set too")
     if config.group_sets and used:
         raise UserError(f"splits come from group_sets x question_sets, so {', '.join(used)} cannot be set too")
