@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from survey_jax.common.errors import plural
+from survey_jax.survey.splits.kinds import KNOWN, kinds
 from survey_jax.survey.splits.lattice import Cell, Lattice, cell, lattice
 from survey_jax.survey.splits.subtraction import Part, question_parts
 from survey_jax.survey.table import Answer
@@ -62,15 +63,18 @@ def attack(train: Sequence[Answer], rows: Sequence[Answer], table: Sequence[Answ
 
 
 def summary(train: Sequence[Answer], splits: Mapping[str, Sequence[Answer]]) -> list[str]:
-    """A line for each split with rows that can be attacked."""
+    """A line for each split with rows on questions that train asks."""
     lines = []
     for name, rows in splits.items():
-        if guesses := attack(train, rows):
+        known = [a for a, kind in zip(rows, kinds(train, rows), strict=True) if kind == KNOWN]
+        guesses = attack(train, known)
+        if guesses:
             mean, simple = np.mean([(g.tv, g.seen_mean_tv) for g in guesses], axis=0)
-            lines.append(
-                f"by subtraction, {name}: {plural(len(guesses), 'row')} of {len(rows):,} can be estimated, "
-                f"mean TV {mean:.3f}; by the mean of the seen groups {simple:.3f}"
-            )
+            result = f"mean TV {mean:.3f}; of the mean of the seen groups {simple:.3f}"
+        else:
+            result = "there is no sum or difference of train's groups to estimate them by"
+        if known:
+            lines.append(f"by subtraction, {name}: {len(guesses):,} of {plural(len(known), 'row')}; {result}")
     return lines
 
 

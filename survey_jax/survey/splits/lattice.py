@@ -75,10 +75,10 @@ class Lattice:
         while queue:
             s = queue.popleft()
             base, values = self.sums[s]
-            for unknown_one in {base, *values} - reached:  # it may have been found meanwhile
-                found[unknown_one] = s
-                reached.add(unknown_one)
-                for other in self.of[unknown_one]:
+            for group in {base, *values} - reached:  # one, or none if it has been found meanwhile
+                found[group] = s
+                reached.add(group)
+                for other in self.of[group]:
                     unknown[other] -= 1
                     if unknown[other] == 1:
                         queue.append(other)
@@ -107,8 +107,8 @@ def lattice(cells: frozenset[Cell]) -> Lattice:
         if (base, attribute) not in incomplete
     )
     of: list[list[int]] = [[] for _ in groups]
-    for s, (base, values) in enumerate(pairs):
-        for g in (base, *values):
+    for s, (whole, members) in enumerate(pairs):
+        for g in (whole, *members):
             of[g].append(s)
     return Lattice(groups, index, tuple(pairs), tuple(map(tuple, of)))
 

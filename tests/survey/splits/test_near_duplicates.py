@@ -1,5 +1,7 @@
 """The audit finds copies of training questions that were planted, and only those."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -100,6 +102,55 @@ def test_seen_questions_are_no_finding():
 def test_threshold_of_one_means_copies():
     found = NearDuplicates(splits(), 1.0).questions()
     assert [d.question.question_id for d in found] == ["P1"]
+
+
+PARTY = tuple(f"{how} {party}" for how in ("Strong", "Weak", "Leaning") for party in ("left", "right"))
+ASKED = "In politics, do you think of yourself as left or right, and how strongly or toward which side?"
+AGAIN = "Do you see yourself as left or right, and how strongly or closer to which side?"
+
+
+def party(question, survey, number=1, options=PARTY):
+    probs = tuple(float(o == options[0]) for o in options)
+    return Answer(survey, f"party{number}", question, options, (("country", "Peru"),), probs)
+
+
+def found_party(train, test):
+    others = rows(TRAINED | FRESH, "X")  # so that words have their usual weight
+    return [d.similarity for d in NearDuplicates({"train": [*others, *train], "unseen_survey": test}).questions()]
+
+
+def test_paraphrases_with_the_same_rare_options_of_another_survey_are_found():
+    (similarity,) = found_party([party(ASKED, "S")], [party(AGAIN, "T", options=PARTY[::-1])])
+    assert 0.6 <= similarity < 0.87
+    assert found_party([party(ASKED, "S")], [party(AGAIN, "S", 2)]) == []  # the next item of a battery
+    assert found_party([party(ASKED, "S")], [party(AGAIN, "T", options=PARTY[:5])]) == []
+    battery = [party(TRAINED[f"Q{n}"], "S", n + 1) for n in (1, 2, 3)]
+    assert len(found_party([party(ASKED, "S"), *battery[:2]], [party(AGAIN, "T")])) == 1
+    assert found_party([party(ASKED, "S"), *battery], [party(AGAIN, "T")]) == []  # options that many questions have
+
+
+def test_options_that_a_question_lists_do_not_make_it_similar():
+    listed = ", ".join(PARTY)
+    train = party(f"How did you vote in the last general election for the lower house: {listed}?", "S")
+    test = party(f"What were your father's opinions while you were growing up at home: {listed}?", "T")
+    assert found_party([train], [test]) == []
+
+
+def test_shared_cells_need_the_same_options_and_the_nearest_are_shown():
+    asked = party("In politics, are you strongly or weakly of the left or of the right?", "S")
+    again = []
+    for i in range(5):
+        probs = (i / 10, 0.0, 0.0, 0.0, 0.0, 1 - i / 10)  # as far from the ones in train as i tells
+        question = asked.question + "?" * i
+        row = Answer("T", f"p{i}", question, PARTY[::-1], asked.group, probs)
+        again.append(row)
+    other = dataclasses.replace(asked, survey="T", question_id="other", options=(*PARTY[1:], "None"))
+    duplicates = NearDuplicates({"train": [asked], "unseen_survey": [*again[::-1], other]})
+    assert [c.tv for c in duplicates.shared_cells()] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert len(duplicates.questions()) == 6
+    lines = duplicates.table().splitlines()
+    assert "5 rows of a group that answers the similar question in train; nearest:" in lines
+    assert [line.split(":")[0] for line in lines if "same cell" in line] == [f"same cell, TV 0.{i}00" for i in range(3)]
 
 
 def test_without_anything_to_compare():

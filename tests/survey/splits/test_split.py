@@ -2,13 +2,16 @@
 
 import dataclasses
 import random
+from collections import Counter
 
 import pytest
 
 from places import SHARED
 from survey_jax.common.errors import UserError
-from survey_jax.survey.splits.split import SPLITS, Promise, SplitConfig, audit, counts_table, split
+from survey_jax.survey.splits.kinds import KNOWN, NEW, kinds
+from survey_jax.survey.splits.split import PROMISES, SPLITS, Promise, SplitConfig, audit, counts_table, split
 from survey_jax.survey.table import Answer, read_table
+from survey_jax.survey.text import same_group
 
 WVS = SHARED / "wvs7_country.jsonl.gz"
 WVS_SPLITS = {
@@ -72,6 +75,26 @@ def test_unseen_question_loses_twins_of_train_questions():
     assert result.left_out == {"same question as in train (unseen_question)": 1}
 
 
+LONG = "S asks: are you satisfied with life these days?"
+COPIES = {
+    "verbatim": answer(99, text=LONG),
+    "punctuation": answer(99, text="s asks -- are you satisfied with life, these days"),
+    "reversed options": dataclasses.replace(answer(99, text=LONG), options=("No", "Yes")),
+    "lead-in": answer(99, text="Now to something else. " + LONG),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_of_train_questions_leave_valid_too_and_the_audit_refuses_them(name):
+    rows = [*grid(), answer(50, text=LONG), COPIES[name]]
+    result = split(rows, SplitConfig(valid_questions=("Q9", "Q99")))
+    assert ids(result.rows["valid"]) == {"Q9"}
+    assert result.left_out == {"same question as in train (valid)": 1}
+    for split_name in ("valid", "unseen_question"):
+        with pytest.raises(UserError, match=f"leak: {split_name} shares a question wording and options with train"):
+            audit({"train": [answer(50, text=LONG)], split_name: [COPIES[name]]})
+
+
 SEEDED = SplitConfig(
     unseen_question_fraction=0.2,
     valid_question_fraction=0.1,
@@ -87,7 +110,7 @@ def test_seeded_draws_do_not_depend_on_row_order():
     rows = grid(20) + grid(5, survey="T")
     shuffled = random.Random(0).sample(rows, len(rows))
     one, two = split(rows, SEEDED), split(shuffled, SEEDED)
-    assert one.rows.keys() == two.rows.keys() == set(SPLITS) - {"unseen_wave"}
+    assert one.rows.keys() == two.rows.keys() == set(SPLITS) - {"unseen_wave", "unseen_subgroup"}
     for name in one.rows:
         assert {a.key for a in one.rows[name]} == {a.key for a in two.rows[name]}
     assert one.left_out == two.left_out
@@ -286,6 +309,16 @@ def test_few_shot_moves_k_questions_of_each_held_out_group_to_train():
     assert {a.key for a in other.rows["train"]} != {a.key for a in result.rows["train"]}
 
 
+def test_few_shot_draws_the_same_questions_for_groups_that_contain_each_other():
+    rows = [answer(q, "A", age=a) for q in range(10) for a in (None, "young", "old")] + grid(10, "B")
+    result = split(rows, SplitConfig(unseen_groups={"country": ("A",)}, known_answers=3))
+    known = {group: ids(a for a in result.rows["train"] if a.group == group) for group in {a.group for a in rows}}
+    of_a = [questions for group, questions in known.items() if ("country", "A") in group]
+    assert len(of_a) == 3
+    assert of_a[0] == of_a[1] == of_a[2]
+    assert len(of_a[0]) == 3
+
+
 def test_audit_counts_the_known_answers_of_few_shot_groups():
     rows = {"train": [answer(q, "A") for q in range(4)], "few_shot_group": [answer(9, "A")]}
     audit(rows, {"train": Promise(), "few_shot_group": Promise(known_answers=4)})
@@ -324,11 +357,11 @@ def test_blocks_without_rows_are_noted():
 
 
 def test_near_duplicates_are_removed_on_request():
-    twin = answer(9, text="In general: how satisfied are you with your life as a whole these days")
+    twin = answer(9, text="In general: how satisfied you are with your life as a whole these days")
     rows = [*grid(9), answer(10, text="In general, how satisfied are you with your life as a whole, these days?"), twin]
     config = SplitConfig(unseen_questions=("Q8", "Q9"))
     assert ids(split(rows, config).rows["unseen_question"]) == {"Q8", "Q9"}
-    clean = split(rows, dataclasses.replace(config, remove_near_duplicates=0.99))
+    clean = split(rows, dataclasses.replace(config, remove_near_duplicates=0.87))
     assert ids(clean.rows["unseen_question"]) == {"Q8"}
     assert clean.left_out == {"near-duplicate of a question of train (unseen_question)": 1}
 
@@ -376,3 +409,100 @@ def test_sets_refuse_question_ids_of_two_surveys():
         split(rows, SETS)
     result = split(rows, dataclasses.replace(SETS, unseen_surveys=("T",)))
     assert {name: len(r) for name, r in result.rows.items()} == {"train": 6, "unseen_survey": 6}
+
+
+BY_GROUP = SplitConfig(
+    unseen_questions=("Q8", "Q9"),
+    unseen_groups={"country": ("E",)},
+    valid_questions=("Q7",),
+    valid_group_fraction=0.3,
+    seed=1,
+)
+
+
+def test_validation_groups_are_drawn_from_those_that_are_not_held_out():
+    result = split(grid(10, "ABCDE"), BY_GROUP)
+    known = [a for a, kind in zip(result.rows["valid"], kinds(result.rows["train"], result.rows["valid"]), strict=True)
+             if kind == KNOWN]  # fmt: skip
+    drawn = countries(known)
+    assert len(drawn) == 2  # .3 of 4, rounded up
+    assert "E" not in drawn
+    assert ids(known) == {f"Q{q}" for q in range(7)}
+    assert countries(result.rows["train"]) == set("ABCD") - drawn
+    assert {(a.question_id, *countries([a])) for a in result.rows["valid"] if a not in known} == {
+        ("Q7", country) for country in "ABCD"
+    }
+    assert countries(result.rows["unseen_question"]) == set("ABCD") - drawn
+    assert result.left_out == {"validation group, unseen question": 4, "unseen group, validation question": 1}
+    again = split(random.Random(0).sample(grid(10, "ABCDE"), 50), BY_GROUP)
+    assert {a.key for a in again.rows["valid"]} == {a.key for a in result.rows["valid"]}
+    others = [
+        countries(split(grid(10, "ABCDE"), dataclasses.replace(BY_GROUP, seed=s)).rows["train"]) for s in range(8)
+    ]
+    assert len(set(map(frozenset, others))) > 2
+
+
+def test_one_validation_group_is_one_country_under_all_its_names():
+    rows = [*grid(4, ["Kenya", "Peru", "Chile"]), *grid(4, ["KEN", "PER", "CHL"], "T")]
+    result = split(rows, SplitConfig(valid_group_fraction=0.1))
+    assert len({same_group(a.group) for a in result.rows["valid"]}) == 1
+    assert len(result.rows["valid"]) == 8
+
+
+def test_ancestors_of_validation_groups_leave_train():
+    rows = [answer(q, "A", age=a) for q in range(3) for a in (None, "young", "old")] + grid(3, "BCD")
+    left = set()
+    for seed in range(10):
+        result = split(rows, SplitConfig(valid_group_fraction=0.1, seed=seed))
+        left.add(result.left_out.get("includes people of a held-out group (train)", 0))
+    assert left == {0, 3}
+
+
+def test_audit_holds_valid_to_its_new_groups():
+    promises = PROMISES | {"valid": Promise(new_groups=frozenset({(("age", "old"), ("country", "a"))}))}
+    old = answer(1, age="old")
+    audit({"train": [answer(1, age="young")], "valid": [old]}, promises)
+    with pytest.raises(UserError, match="leak: valid shares a group with train: S / Q1 / age=old, country=A"):
+        audit({"train": [answer(2, age="old")], "valid": [old]}, promises)
+    with pytest.raises(
+        UserError, match="leak: train gives a group with the people of a held-out row: S / Q1 / age=old"
+    ):
+        audit({"train": [answer(1)], "valid": [old]}, promises)
+
+
+def test_validation_groups_of_the_first_set():
+    rows = grid(7, "ABCDEFG")
+    result = split(
+        rows, dataclasses.replace(SETS, group_sets={"G1": ("A", "B", "C"), "G2": ("D",)}, valid_group_fraction=0.1)
+    )
+    (drawn,) = set("ABC") - countries(result.rows["train"])
+    valid = {(a.question_id, *countries([a])) for a in result.rows["valid"]}
+    assert valid == {(f"Q{q}", drawn) for q in range(3)} | {("Q3", c) for c in "ABC"}
+    assert countries(result.rows["G1Q3"]) == set("ABC") - {drawn}
+    assert countries(result.rows["G2Q1"]) == {"D"}
+
+
+def test_questions_that_only_validation_groups_answer_are_lost_to_held_out_groups():
+    rows = [*grid(5, "ABE"), answer(7, "A"), answer(7, "E"), answer(8, "B"), answer(8, "E")]
+    result = split(rows, SplitConfig(unseen_groups={"country": ("E",)}, valid_group_fraction=0.1))
+    assert ids(result.rows["unseen_group"]) <= ids(result.rows["train"])
+    assert result.left_out == {"question that all rows of train left": 1}
+
+
+def test_max_rows_keeps_both_kinds_of_validation_rows():
+    def sizes(max_rows, valid_questions):
+        config = dataclasses.replace(BY_GROUP, valid_questions=valid_questions, max_rows=max_rows)
+        rows = split(grid(20, "ABCDE"), config).rows
+        return Counter(kinds(rows["train"], rows["valid"]))
+
+    assert sizes(10, ("Q6", "Q7")) == {KNOWN: 5, NEW: 5}
+    assert sizes(11, ("Q6", "Q7")) == {KNOWN: 6, NEW: 5}
+    assert sizes(20, ("Q7",)) == {KNOWN: 16, NEW: 4}  # all four new ones, and the rest
+    assert sizes(1000, ("Q7",)) == {KNOWN: 2 * 17, NEW: 4}
+
+
+def test_validation_groups_and_a_column_exclude_each_other():
+    with pytest.raises(UserError, match="splits come from the column 'split', so valid_group_fraction cannot be set"):
+        split(grid(split="train"), SplitConfig(column="split", valid_group_fraction=0.1))
+    with pytest.raises(UserError, match="valid_group_fraction must be at least 0 and less than 1, got 1"):
+        split(grid(), SplitConfig(valid_group_fraction=1.0))
