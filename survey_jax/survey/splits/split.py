@@ -2,7 +2,7 @@
 
 split            groups      questions    what it measures
 train            seen        seen         -
-valid            seen        either       model selection
+valid            either      either       model selection and calibration
 unseen_question  seen        held out     a new question put to known groups
 unseen_group     held out    of train     a new group answering known questions
 unseen_subgroup  the same, but train may have groups that give it by subtraction (`parents_in_train`)
