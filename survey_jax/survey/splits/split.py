@@ -63,9 +63,9 @@ class Splits:
 def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
     """Assigns every row to one split, or to nowhere with a reason; the result has passed `audit`.
 
-    Only where `group_sets` overlap can a row be in two test splits. Rows of a split that promises new questions whose
-    wording and options also occur in train, under another id or survey, are left out (`SAME_AS_TRAIN`): trend questions
-    are asked in many surveys.
+    Only where `group_sets` overlap can a row be in two test splits. Rows leave train that give a group with held-out
+    people in it (`subtraction`). Rows of valid, and of splits that promise new questions, whose question is also in
+    train under another id or survey are left out (`SAME_AS_TRAIN`): trend questions are asked in many surveys.
 
     Raises:
       UserError: a name that the table does not have, a fraction outside [0, 1), fields that exclude each other, a split
