@@ -106,7 +106,7 @@ def main() -> None:
     )
     params, weights = model.params, base_model
     raw: dict[str, dict[str, np.ndarray]] = {}
-    template = config.data.template
+    template: str = config.data.template
     if checkpoints is None or step is None:
         raw["zero_shot"] = predict_all(predictor, params, task, predicted, "base model", weights)
     else:

@@ -58,7 +58,7 @@ def prompts(
         control = controls.worded(template, config, *tokenizer)
         return controls.make_prompts(control, answers, config.batch.seq_len, predictor.options)
 
-    best = config.data.template
+    best: str = config.data.template
     if VALID in rows:
         tried = draw(list(rows[VALID]), ROWS, lambda a: repr(a.key), config.run.seed, "rows to choose a template on")
         losses = {}
