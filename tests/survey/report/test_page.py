@@ -97,6 +97,14 @@ def write(path: Path, rows: list[Answer], *names: str, preset: str = "", failed:
     return (path / "report.html").read_text(encoding="utf-8")
 
 
+def test_the_page_of_many_splits_can_be_mailed(tmp_path: Path):
+    rows = table(20, groups=tuple(f"group {i}" for i in range(100)))
+    scored = made_scores.split(rows)
+    splits = {name: dataclasses.replace(scored, name=name) for name in ("valid", *"abcdefgh")}
+    write_report(tmp_path, splits, [], rows, data_sections(rows, "counts", "leaks"), FACTS)
+    assert (tmp_path / "report.html").stat().st_size < 3e6
+
+
 def test_texts_from_outside_stay_texts(tmp_path: Path):
     page = Page(write(tmp_path, evil_table()))
     assert not {"script", "img", "iframe", "b", "object", "link"} & {tag for tag, _ in page.tags}
