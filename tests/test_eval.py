@@ -288,13 +288,14 @@ def test_a_checkpoint_is_not_scored_under_other_settings(world: Path) -> None:
 
 def test_what_only_changes_how_to_compute_has_flags(world: Path) -> None:
     sizes = ("--batch_size=3", "--seq_len=500", "--answers_per_seq=7", "--mesh=data:1,fsdp:1", "--cache=other_cache")
-    run(world, "eval", "--step=last", "--name=sizes", "--controls=", *sizes)
+    chosen = ("--workdir=checkpoints/tiny_config", "--step=last")
+    run(world, "eval", *chosen, "--name=sizes", "--controls=", *sizes)
     assert (world / "other_cache" / "tokens").is_dir()
     for name, found in results(world, "sizes").items():
         expected = results(world, "last")[name]["model"]["kl"]["value"]
         assert found["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-5)
-    assert "--seq_len" in refused(world, "--step=last", "--seq_len=20")
-    assert "left out" in run(world, "eval", "--step=last", "--name=short", "--seq_len=130", "--drop_long")
+    assert "--seq_len" in refused(world, *chosen, "--seq_len=20")
+    assert "left out" in run(world, "eval", *chosen, "--name=short", "--seq_len=130", "--drop_long")
 
 
 def test_nothing_is_predicted_twice(world: Path) -> None:
@@ -303,7 +304,7 @@ def test_nothing_is_predicted_twice(world: Path) -> None:
 
     def new_files(*flags: str) -> int:
         before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
-        run(world, "eval", *flags)
+        run(world, "eval", "--workdir=checkpoints/tiny_config", *flags)
         return sum(before.get(file) != file.stat().st_mtime_ns for file in folder.iterdir())
 
     new_files("--step=last", "--name=first")

@@ -25,7 +25,7 @@ ROWS = [
 class Predictor(SimpleNamespace):
     """Gives letter k the share that `by_letter` says, and remembers what it was shown."""
 
-    def __call__(self, train: Any, prompts: Any, label: str, letters: np.ndarray) -> np.ndarray:
+    def __call__(self, train: Any, prompts: Any, label: str, letters: np.ndarray, weights: str) -> np.ndarray:
         self.shown += [TOKENIZER.decode(p.tokens) for p in prompts]
         self.letters = letters
         result = np.zeros((len(prompts), OPTIONS))
