@@ -28,7 +28,7 @@ from survey_jax.inputs.prompts import Prompt, Prompter
 from survey_jax.inputs.task import Task, build_task
 from survey_jax.model.abstract import abstract_model
 from survey_jax.model.lora import LoraParam
-from survey_jax.model.quantize import QUANTIZE
+from survey_jax.model.quantize import KINDS
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.splits.split import TRAIN
@@ -50,7 +50,7 @@ def main() -> None:
         pretrained = open_pretrained(weights)
         tokenizer = pretrained.tokenizer()
         plain = None
-        for kind in QUANTIZE:
+        for kind in ("", *KINDS):
             config = Config(model=ModelConfig(weights=weights, quantize=kind, remat="full"), data=DataConfig(("demo",)))
             task = build_task(config, Prompter(tokenizer, config.data.template))
             shares, temporary = predict(config, pretrained, task)

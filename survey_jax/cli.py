@@ -91,9 +91,12 @@ def run(main: Callable[..., None], *, refuse: Callable[[str], NoReturn] = fail, 
             sys.exit(0)
         try:
             _check_config_flags(argv)
-            return _parse(argv, arguments)
-        except UserError as error:
-            refuse(str(error))
+            rest = flags.FLAGS(argv)
+        except Exception as error:  # a config file may raise anything
+            refuse(_explain(error))
+        if len(rest) > 1 and not arguments:
+            refuse(f"unexpected argument {rest[1]!r}; flags start with --")
+        return rest
 
     def guarded(argv: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # orbax and jax narrate at INFO
@@ -130,16 +133,6 @@ def _help() -> str:
                     kind = "One" if typing.get_origin(s.type) is typing.Literal else "A tuple"
                     lines += [f"        {kind} of {', '.join(choice or repr(choice) for choice in s.choices)}."]
     return "\n".join(lines)
-
-
-def _parse(argv: list[str], arguments: bool) -> list[str]:
-    try:
-        rest = flags.FLAGS(argv)
-    except Exception as error:  # a config file may raise anything
-        raise UserError(_explain(error)) from error
-    if len(rest) > 1 and not arguments:
-        raise UserError(f"unexpected argument {rest[1]!r}; flags start with --")
-    return rest
 
 
 def _check_config_flags(argv: Sequence[str]) -> None:

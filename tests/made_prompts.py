@@ -1,9 +1,16 @@
 """Made-up prompts, and a reading of batches that does not use the code that makes them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from survey_jax.inputs.prompts import Prompt
+from survey_jax.inputs.prompts import Prompt, Prompter, limited
 from survey_jax.survey.table import Answer
+
+
+def encode(prompter: Prompter, rows: Sequence[Answer], max_tokens: int = 1000, drop_long: bool = False) -> list[Prompt]:
+    """The rows' prompts of at most so many tokens."""
+    return limited(prompter.tokenise(rows)[0], max_tokens, drop_long)
 
 
 def make_prompt(tokens, question: str = "q", group: str = "g", probs=(0.25, 0.75)) -> Prompt:

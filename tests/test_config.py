@@ -31,9 +31,9 @@ from survey_jax.config import (
     validate,
 )
 from survey_jax.config import settings as config_settings
-from survey_jax.inputs.prompts import ORDERS, TEMPLATES
+from survey_jax.inputs.prompts import TEMPLATES
 from survey_jax.model.decoder import PROJECTIONS, REMAT
-from survey_jax.model.quantize import QUANTIZE
+from survey_jax.model.quantize import KINDS
 from survey_jax.survey.splits.config import SplitConfig
 from survey_jax.training.losses import LOSSES
 
@@ -224,8 +224,8 @@ def test_choices_are_those_of_the_code_that_reads_them():
     assert (choices["loss"], choices["template"]) == (tuple(LOSSES), tuple(TEMPLATES))
     assert (typing.get_args(Projection), typing.get_args(Remat)) == (PROJECTIONS, tuple(REMAT))
     by_name = {setting.name: setting.choices for setting in config_settings()}
-    assert by_name["config.model.quantize"] == QUANTIZE
-    assert by_name["config.data.option_order"] == ORDERS
+    assert by_name["config.model.quantize"] == ("", *KINDS)
+    assert by_name["config.data.option_order"] == ("listed", "reversed", "shuffled")
 
 
 def test_a_setting_that_does_not_exist_cannot_be_assigned():

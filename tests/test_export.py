@@ -17,6 +17,7 @@ from scipy.special import softmax
 
 import tiny
 from binaries import Binary, check_refusal, contents
+from made_prompts import encode
 from survey_jax.common.errors import UserError
 from survey_jax.config import BatchConfig, Config, DataConfig
 from survey_jax.inference.parity import our_logits, spread, their_logits
@@ -193,7 +194,7 @@ def test_real_weights_with_adapters(name: str, request, tmp_path: Path) -> None:
 
     prompter = Prompter(pretrained.tokenizer(), "question_first")
     answers = read_answers(Config(data=DataConfig(tables=("demo",))))
-    prompts = spread(prompter.encode(answers[::40], 120, drop_long=True), 20)
+    prompts = spread(encode(prompter, answers[::40], 120, drop_long=True), 20)
     options = max(len(p.answer.options) for p in prompts)
     letters = prompter.letters([prompter.text(prompts[0].answer)], options)
     config = Config(batch=BatchConfig(batch_size=2, seq_len=384, answers_per_seq=8))

@@ -21,7 +21,6 @@ from orbax.checkpoint import v1 as ocp
 import tiny
 from survey_jax.checkpointing.manager import METRIC, Checkpoints
 from survey_jax.common.errors import UserError
-from survey_jax.telemetry.run_log import is_timing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")  # final_state reads what is there
 STEPS, EVERY = 40, 20
@@ -58,7 +57,7 @@ def lines(workdir: Path) -> list[dict[str, Any]]:
     file = workdir / "metrics.jsonl"
     text = file.read_text() if file.is_file() else ""
     parsed = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    return [{k: v for k, v in line.items() if not is_timing(k)} for line in parsed]
+    return [{k: v for k, v in line.items() if not tiny.is_timing(k)} for line in parsed]
 
 
 def last_step(workdir: Path) -> int:

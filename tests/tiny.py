@@ -39,6 +39,11 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
 }
 
 
+def is_timing(name: str) -> bool:
+    """Whether a value of metrics.jsonl measures the machine; all others are the same if a run is repeated."""
+    return name.startswith(("time/", "memory/")) or name.endswith("_per_second") or name == "mfu"
+
+
 def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     """A Hugging Face directory with random float32 weights and a byte-level tokenizer; no torch needed."""
     from safetensors.numpy import save_file

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from survey_jax.common.errors import UserError
-from survey_jax.inputs.prompts import Prompt, Prompter
+from survey_jax.inputs.prompts import Prompt, Prompter, limited
 from survey_jax.survey.splits.config import SplitConfig
 from survey_jax.survey.splits.split import TRAIN, VALID, split
 from survey_jax.survey.table import Answer, read_table
@@ -73,7 +73,7 @@ def read_rows(data: str, job: Job) -> list[Answer]:
 
 def encode(prompter: Prompter, answers: Sequence[Answer]) -> tuple[list[Prompt], list[int]]:
     """Prompts of at most LONGEST tokens (says how many are left out), and token ids of the letters."""
-    prompts = prompter.encode(answers, LONGEST, drop_long=True)
+    prompts = limited(prompter.tokenise(answers)[0], LONGEST, drop_long=True)
     texts = [prompter.text(p.answer) for p in prompts]
     return prompts, prompter.letters(texts, max(len(p.order) for p in prompts)).tolist()
 

@@ -15,19 +15,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from survey_jax.checkpointing.files import (
-    COMMIT,
-    TEMPORARY,
-    Damaged,
-    digest,
-    one_line,
-    quiet,
-    read_arrays,
-    read_record,
-    root_cause,
-    together,
-    write,
-)
+from survey_jax.checkpointing import files
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote
@@ -65,12 +53,11 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.PathLike, keep: int | None = None):
-        self.folder = _absolute(workdir) / "checkpoints"
+        path = epath.Path(workdir)  # Orbax needs absolute ones
+        self.folder = (path if is_remote(path) else path.expanduser().resolve()) / "checkpoints"
         self._keep = keep
         self._saving: tuple[str, Any] | None = None  # its name and Orbax's handle
         self._quiet = contextlib.ExitStack()  # entered while a save is running
-
-    # ------------------------------------------------------------------ saving
 
     def save(
         self,
@@ -81,38 +68,32 @@ class Checkpoints:
         metrics: Mapping[str, float] | None = None,
         log: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Starts writing; returns once the arrays are copied, so that the caller may overwrite them.
+        """Starts writing; returns once the arrays are copied. UserError if this save or the previous one failed.
 
         Args:
           metrics: scores on the validation split; None: an interim checkpoint.
           log: the steps that the run's log has collected and not yet written; valid JSON.
-
-        Raises:
-          UserError: this save or the previous one failed.
         """
         self.wait()
         name = f"{step}" if metrics is not None else f"{step}-interim"
         scores = None if metrics is None else {key: float(value) for key, value in metrics.items()}
         facts = {"step": step, "identity": dict(identity), "metrics": scores, "log": list(log)}
-        self._quiet.enter_context(quiet())
+        self._quiet.enter_context(files.quiet())
         with self._explained(name):
-            handle = write(self.folder / name, {"parameters": parameters, "optimizer": optimizer}, facts)
+            handle = files.write(self.folder / name, {"parameters": parameters, "optimizer": optimizer}, facts)
         self._saving = name, handle
 
     def check(self) -> None:
         """Raises UserError if the running save has failed; does not wait."""
         with contextlib.suppress(TimeoutError):
-            self._finish(timeout=0)
+            self.wait(seconds=0)
 
-    def wait(self) -> None:
-        """Waits for the running save. Raises UserError if it has failed."""
-        self._finish(timeout=None)
-
-    def _finish(self, timeout: float | None) -> None:
+    def wait(self, seconds: float | None = None) -> None:
+        """Waits for the running save. Raises UserError if it has failed, TimeoutError if it takes longer."""
         if self._saving:
             name, handle = self._saving
             with self._explained(name):
-                handle.result(timeout=timeout)
+                handle.result(timeout=seconds)
             self._saving = None
             self._quiet.close()
             self._delete_old()
@@ -123,7 +104,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:
-            text = one_line(root_cause(error))
+            text = files.one_line(files.root_cause(error))
             tensorstores = re.match("ValueError: [A-Z_]+: ", text)
             if isinstance(error, TimeoutError) or not (isinstance(error, OSError) or tensorstores):
                 raise
@@ -147,39 +128,29 @@ class Checkpoints:
             best = min(scored, key=self._score, default=None)
             for name in set(names) - {*scored[-(self._keep or 1) :], best, names[-1]}:
                 try:
-                    self._delete(name)
+                    if is_remote(self.folder):
+                        (self.folder / name / files.COMMIT).unlink()
+                        (self.folder / name).rmtree()
+                    else:  # renamed first: if killed here, nothing is left that looks like a checkpoint
+                        (self.folder / name).rename(self.folder / f"{name}{files.TEMPORARY}-old").rmtree()
                 except OSError as error:  # e.g. someone reads it over NFS; the next save tries again
-                    say(f"warning: {self.folder / name}: cannot be removed now: {one_line(error)}")
-
-    def _delete(self, name: str) -> None:
-        if is_remote(self.folder):
-            (self.folder / name / COMMIT).unlink()
-            (self.folder / name).rmtree()
-        else:  # renamed first: if killed here, nothing is left that looks like a checkpoint
-            (self.folder / name).rename(self.folder / f"{name}{TEMPORARY}-old").rmtree()
+                    say(f"warning: {self.folder / name}: cannot be removed now: {files.one_line(error)}")
 
     def _clean(self) -> None:
         """Removes what a killed or failed save has left behind."""
         if is_first() and self.folder.exists():
             for path in self.folder.iterdir():
-                cut_off = is_remote(path) and _NAME.fullmatch(path.name) and not (path / COMMIT).exists()
-                if TEMPORARY in path.name or cut_off:
+                cut_off = is_remote(path) and _NAME.fullmatch(path.name) and not (path / files.COMMIT).exists()
+                if files.TEMPORARY in path.name or cut_off:
                     say(f"{path}: removed an incomplete checkpoint left by an interrupted save")
                     path.rmtree()
 
-    # --------------------------------------------------------------- resuming
-
     def restore_latest(self, parameters: Any, optimizer: Any, identity: Mapping[str, str]) -> Restored | None:
-        """The newest intact checkpoint; damaged ones are reported and set aside.
+        """The newest intact checkpoint, None if nothing was ever saved; damaged ones are reported and set aside.
 
         Args:
-          parameters: arrays, or `jax.ShapeDtypeStruct`s with a sharding, on any mesh. If there is a checkpoint, the
-            arrays are deleted: the state need not fit into memory twice.
-          optimizer: likewise.
-          identity: of this run.
-
-        Returns:
-          None if nothing was ever saved.
+          parameters, optimizer: arrays, or `jax.ShapeDtypeStruct`s with a sharding, on any mesh. If there is a
+            checkpoint, the arrays are deleted: the state need not fit into memory twice.
 
         Raises:
           UserError: the checkpoint belongs to another run, or there were checkpoints and all are damaged.
@@ -192,28 +163,22 @@ class Checkpoints:
             jax.tree.map(lambda x: x.delete() if isinstance(x, jax.Array) else None, like)
         for name in reversed(names):
             try:
-                record = together(self._record, name)
+                record = files.together(self._record, name)
                 check_identity(record["identity"], identity, self.folder.parent)
-                found = read_arrays(self.folder / name, abstract)
-            except Damaged as damage:
-                say(f"warning: {damage}\nwarning: it is set aside as {self._set_aside(name)}")
+                found = files.read_arrays(self.folder / name, abstract)
+            except files.Damaged as damage:
+                aside = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
+                if is_first():
+                    (self.folder / name).rename(self.folder / aside)
+                say(f"warning: {damage}\nwarning: it is set aside as {all_gather_text(aside)[0]}")
                 continue
             return Restored(_step(name), found["parameters"], found["optimizer"], record["log"])
-        if aside := sorted(path.name for path in self.folder.glob(f"{_ASIDE}*")):
+        if damaged := ", ".join(sorted(path.name for path in self.folder.glob(f"{_ASIDE}*"))):
             raise UserError(
-                f"{self.folder}: none of its checkpoints is whole ({', '.join(aside)}); to start over, choose another "
+                f"{self.folder}: none of its checkpoints is whole ({damaged}); to start over, choose another "
                 "--workdir or delete this one"
             )
         return None
-
-    def _set_aside(self, name: str) -> str:
-        """Renames a damaged checkpoint; returns its new name."""
-        new = f"{_ASIDE}{name}_{time.strftime('%Y%m%dT%H%M%S')}"
-        if is_first():
-            (self.folder / name).rename(self.folder / new)
-        return all_gather_text(new)[0]
-
-    # ---------------------------------------------------------------- reading
 
     def scored(self, step: int) -> bool:
         """Whether there is a checkpoint of this step with scores."""
@@ -241,7 +206,7 @@ class Checkpoints:
 
     def digest(self, step: int) -> str:
         """Hash of everything in a checkpoint. Raises UserError if it is damaged."""
-        return digest(self._read(step))
+        return files.digest(self._read(step))
 
     def temperatures(self, step: int) -> dict[str, float]:
         """Kind of row -> the temperature fitted at a step. Raises UserError if the checkpoint is damaged."""
@@ -250,18 +215,15 @@ class Checkpoints:
         return {kind.replace("_", " "): value for kind, value in fitted.items()}
 
     def restore_parameters(self, step: int, like: Any, partial: bool = False) -> Any:
-        """The trained parameters of a step, with the shardings of `like`.
+        """The trained parameters of a step. UserError if the checkpoint is damaged or holds other parameters.
 
         Args:
-          like: arrays, or `jax.ShapeDtypeStruct`s with a sharding.
+          like: arrays, or `jax.ShapeDtypeStruct`s, with the sharding that is wanted.
           partial: `like` has only some of the parameters; the others are not read.
-
-        Raises:
-          UserError: the checkpoint is damaged or holds other parameters.
         """
         abstract = {"parameters": jax.tree.map(_abstract, like)}
         with self._refusing(step):
-            return read_arrays(self.folder / f"{step}", abstract, partial)["parameters"]
+            return files.read_arrays(self.folder / f"{step}", abstract, partial)["parameters"]
 
     def _names_of_first(self) -> list[str]:
         """The checkpoints that process 0 sees: a shared folder may show new ones to others later."""
@@ -273,13 +235,13 @@ class Checkpoints:
             return []
         found = [path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         if is_remote(self.folder):  # a local folder gets its name when it is complete
-            found = [name for name in found if (self.folder / name / COMMIT).exists()]
+            found = [name for name in found if (self.folder / name / files.COMMIT).exists()]
         return sorted(found, key=lambda name: (_step(name), name.isdecimal()))
 
     def _record(self, name: str) -> dict[str, Any]:
-        record = read_record(self.folder / name)
+        record = files.read_record(self.folder / name)
         if record["step"] != _step(name):
-            raise Damaged(f"{self.folder / name}: damaged: holds the checkpoint of step {record['step']}")
+            raise files.Damaged(f"{self.folder / name}: damaged: holds the checkpoint of step {record['step']}")
         return record
 
     def _read(self, step: int) -> dict[str, Any]:
@@ -291,23 +253,19 @@ class Checkpoints:
         """Turns Damaged into a UserError that names the other checkpoints."""
         try:
             yield
-        except Damaged as damage:
+        except files.Damaged as damage:
             others = [f"--step={name}" for name in self._names() if name.isdecimal() and name != f"{step}"]
             raise UserError(f"{damage}; others that are there: {', '.join(others) or 'none'}") from damage
 
     def _score(self, name: str) -> float:
         """METRIC of a checkpoint; infinity if it is damaged, so that it is not the best."""
-        with contextlib.suppress(Damaged):
+        with contextlib.suppress(files.Damaged):
             return self._record(name)["metrics"].get(METRIC, np.inf)
         return np.inf
 
 
 def check_identity(found: Mapping[str, str], expected: Mapping[str, str], workdir: os.PathLike[str]) -> None:
-    """Checks that a checkpoint belongs to this model and data.
-
-    Raises:
-      UserError: names what differs.
-    """
+    """Raises UserError, which names what differs, unless a checkpoint belongs to this model and data."""
     for name, value in expected.items():
         if found.get(name) != value:
             raise UserError(
@@ -322,9 +280,3 @@ def _step(name: str) -> int:
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
-def _absolute(workdir: epath.PathLike) -> epath.Path:
-    """Orbax needs absolute paths."""
-    path = epath.Path(workdir)
-    return path if is_remote(path) else path.expanduser().resolve()

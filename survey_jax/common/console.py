@@ -1,5 +1,7 @@
 """What a run tells people while it goes on."""
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -22,6 +24,18 @@ def track(items: Iterable[T], total: int, label: str) -> Iterator[T]:
         if time.monotonic() - last >= SECONDS:
             last = time.monotonic()
             print(f"{label}: {number} of {total}", flush=True)
+
+
+@contextlib.contextmanager
+def redirected(descriptor: int, target: int) -> Iterator[None]:
+    """Sends what anyone in this process, C++ too, writes to stdout (1) or stderr (2) to another file descriptor."""
+    kept = os.dup(descriptor)
+    os.dup2(target, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 def is_first() -> bool:

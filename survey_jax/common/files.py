@@ -53,13 +53,10 @@ def atomic_write(path: AnyPath, shared: bool = False) -> Iterator[AnyPath]:
     """Replaces a local file in one piece: never half of it, not even after a power cut.
 
     Yields a path in the same folder, which the body writes to and which takes the place of `path` when the body
-    succeeds. When the body fails, `path` is as it was before.
+    succeeds. When the body fails, `path` is as it was before. Raises UserError where the file cannot be written.
 
     Args:
       shared: other processes may be writing the same file; the last one to end wins.
-
-    Raises:
-      UserError: it cannot be written.
     """
     partial = path.with_name(f".partial-{secrets.token_hex(4) + '-' if shared else ''}{path.name}")
     with writing(path):

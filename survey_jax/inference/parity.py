@@ -31,9 +31,8 @@ def report_parity(pretrained: Pretrained, model: Model, task: Task, exact: bool 
     """
     reference = load_reference(pretrained)
     prompts = spread([p for part in task.prompts.values() for p in part], count)
-    difference = float(
-        np.abs(our_logits(model, prompts, task.letters) - their_logits(reference, prompts, task.letters)).max()
-    )
+    ours, theirs = our_logits(model, prompts, task.letters), their_logits(reference, prompts, task.letters)
+    difference = float(np.abs(ours - theirs).max())
     say(f"parity with transformers: max |logit difference| {difference:.2e} on {len(prompts)} prompts")
     if exact and difference > TOLERANCE and model.step_config.numerics.dtype == "float32":
         raise UserError(f"{pretrained.path}: logits differ from transformers' by {difference:.2e}, over {TOLERANCE}")

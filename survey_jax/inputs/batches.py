@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from survey_jax.inputs.prompts import Prompt
-from survey_jax.inputs.trees import Batch, BatchShape, Question, Tree, cut, group_questions, pack, to_batch
+from survey_jax.inputs.trees import Batch, BatchShape, Tree, cut, group_questions, pack, to_batch
 from survey_jax.parallel.sharding import ROWS
 
 
@@ -22,13 +22,11 @@ class Batches:
     """Training batches in a seeded order, with every prompt at most once an epoch and questions mixed within a step.
 
     Args:
-      prompts: the training rows.
       shape: fixed sizes of one microbatch.
       groups: how many groups of one question share a tree. Larger trees share more prompt tokens; smaller ones put more
         different questions into a step.
       question_answers: the most answers to one question in an epoch, drawn anew for each epoch; 0 = all.
       microbatches: how many make a step.
-      seed: of the order.
       here: which rows of a microbatch this process needs, see `local_rows`; None: all.
     """
 
@@ -55,14 +53,12 @@ class Batches:
         epoch = 0
         while step >= self.first_step(epoch + 1):
             epoch += 1
-        size = self.shape.batch_size * self.microbatches
+        count = self.microbatches
+        size = self.shape.batch_size * count
         start = (step - self.first_step(epoch)) * size
         rows = self._rows(epoch)[start : start + size]
         # Strided, so that the padding of a short last batch is spread over all microbatches.
-        parts = [
-            _lay_out(rows[m :: self.microbatches], self.here, self.prompts, self.shape)
-            for m in range(self.microbatches)
-        ]
+        parts = [_lay_out(rows[m::count], self.here, self.prompts, self.shape) for m in range(count)]
         return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
     def first_step(self, epoch: int) -> int:
@@ -75,18 +71,13 @@ class Batches:
     def _rows(self, epoch: int) -> list[list[Tree]]:
         if epoch not in self._epochs:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
-            trees = [
-                tree
-                for question in self.questions
-                for tree in cut(question, self._draw(question, rng), self.groups, self.shape)
-            ]
+            trees: list[Tree] = []
+            for question in self.questions:
+                drawn = rng.permutation(len(question.members))[: self.question_answers]
+                trees += cut(question, drawn, self.groups, self.shape)
             rows = pack([trees[i] for i in rng.permutation(len(trees))], self.shape)
             self._epochs = {epoch: [rows[i] for i in rng.permutation(len(rows))]}
         return self._epochs[epoch]
-
-    def _draw(self, question: Question, rng: np.random.Generator) -> np.ndarray:
-        """The members of a question that an epoch uses, in random order."""
-        return rng.permutation(len(question.members))[: self.question_answers]
 
     def fingerprint(self) -> str:
         """Hash of everything that batches depend on: tokens, targets, packing and seed."""
@@ -114,11 +105,9 @@ class Batches:
 
 def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Sequence[int] | None = None) -> list[Batch]:
     """Batches with each prompt once, in trees as large as rows allow; the last batch is padded with weight 0."""
-    trees = [
-        tree
-        for question in group_questions(prompts)
-        for tree in cut(question, range(len(question.members)), shape.answers_per_seq, shape)
-    ]
+    trees: list[Tree] = []
+    for question in group_questions(prompts):
+        trees += cut(question, range(len(question.members)), shape.answers_per_seq, shape)
     rows = pack(trees, shape)
     here = range(shape.batch_size) if here is None else here
     return [

@@ -42,10 +42,6 @@ class Attribute:
     portray: str
     values: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def word(self, value: str) -> str:
-        """The wording of a value in prompts."""
-        return self.values.get(value, value)
-
 
 @functools.cache
 def subpop_attributes() -> dict[str, Attribute]:
@@ -103,9 +99,7 @@ def qa(group: Group) -> str:
     if not group:
         return ""
     blocks = []
-    for name, value in _said(group):
-        attribute = _attribute(name)
-        word = attribute.word(value)
+    for attribute, word in _said(group):
         letters = dict(zip(attribute.options, string.ascii_uppercase, strict=False))
         lines = [f"Question: {attribute.question}", *(f"{x}. {option}" for option, x in letters.items())]
         answer = f"{letters[word]}. {word}" if word in letters else word
@@ -117,9 +111,8 @@ def bio(group: Group) -> str:
     """A request to describe oneself, and the description."""
     if not group:
         return ""
-    said = [(_attribute(name), value) for name, value in _said(group)]
-    topics = " and ".join(a.topic for a, _ in said)
-    sentences = " ".join(a.bio.format(a.word(value)) + "." for a, value in said)
+    topics = " and ".join(attribute.topic for attribute, _ in _said(group))
+    sentences = " ".join(attribute.bio.format(word) + "." for attribute, word in _said(group))
     request = f"Below you will be asked to provide a short description of {topics} and then answer some questions."
     return f"{request}\nDescription: {sentences}\n\n"
 
@@ -128,20 +121,17 @@ def portray(group: Group) -> str:
     """An instruction to answer as a member of the group would."""
     if not group:
         return ""
-    said = [(_attribute(name), value) for name, value in _said(group)]
-    clauses = " and ".join(a.portray.format(a.word(value)) for a, value in said)
+    clauses = " and ".join(attribute.portray.format(word) for attribute, word in _said(group))
     return f"Answer the following question as if {clauses}.\n\n"
 
 
-def _said(group: Group) -> Group:
-    """The attributes that SubPOP's three ways mention."""
-    return tuple(pair for pair in group if pair != _HOME) or group
-
-
-def _attribute(name: str) -> Attribute:
-    """SubPOP's wording of an attribute, or plain wording after the same pattern."""
-    if name in subpop_attributes():
-        return subpop_attributes()[name]
-    plain = name.replace("_", " ").replace("{", "{{").replace("}", "}}")
-    spoken = name.replace("_", " ")
-    return Attribute(f"What is your {spoken}?", (), f"your {spoken}", f"My {plain} is {{}}", f"your {plain} were {{}}")
+def _said(group: Group) -> list[tuple[Attribute, str]]:
+    """SubPOP's wording (or plain words like it) of the attributes that its three ways mention, and of their values."""
+    said = []
+    for name, value in [pair for pair in group if pair != _HOME] or group:
+        plain = name.replace("_", " ")
+        form = plain.replace("{", "{{").replace("}", "}}")
+        own = Attribute(f"What is your {plain}?", (), f"your {plain}", f"My {form} is {{}}", f"your {form} were {{}}")
+        attribute = subpop_attributes().get(name, own)
+        said.append((attribute, attribute.values.get(value, value)))
+    return said

@@ -56,22 +56,6 @@ _TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "templates.yam
 TEMPLATES: dict[str, dict[str, Template]] = {
     name: {language: _read(words) for language, words in languages.items()} for name, languages in _TABLE.items()
 }
-ORDERS = ("listed", "reversed", "shuffled")
-
-
-def option_order(answer: Answer, order: str, seed: int) -> tuple[int, ...]:
-    """The index of the option at each letter; the same for all groups of a question.
-
-    Args:
-      order: one of ORDERS. "shuffled" draws an order for each question from the seed.
-    """
-    indices = range(len(answer.options))
-    if order == "reversed":
-        return tuple(reversed(indices))
-    if order == "shuffled":
-        key = zlib.crc32("\0".join([*answer.question_key, *answer.options]).encode())
-        return tuple(np.random.default_rng([seed, key]).permutation(len(indices)).tolist())
-    return tuple(indices)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +102,14 @@ class Prompter:
     """Makes prompts with a tokenizer and a template, and checks the letter-token contract.
 
     Args:
-      tokenizer: any Hugging Face tokenizer.
       template: a key of TEMPLATES.
       chat: make the body a user's turn by the tokenizer's chat template, and start the reply with the stem.
       language: of the template's own words ("zh"); "": that of each row, English if it has none.
-      order: of the options, one of ORDERS; `seed` is for "shuffled".
+      order: of the options: "listed", "reversed" or "shuffled", which draws one for each question from the seed.
       cache: of prompts' tokens; the tokenizer is not used for prompts that are in it.
 
     Raises:
-      UserError: unknown template or order; a language that the template does not have; chat without a chat template.
+      UserError: unknown template; a language that the template does not have; chat without a chat template.
     """
 
     def __init__(
@@ -168,8 +151,14 @@ class Prompter:
         return str(start) + stem.lstrip()
 
     def option_order(self, answer: Answer) -> tuple[int, ...]:
-        """The index of the row's option at each letter."""
-        return option_order(answer, self.order, self.seed)
+        """The index of the row's option at each letter; the same for all groups of a question."""
+        indices = range(len(answer.options))
+        if self.order == "reversed":
+            return tuple(reversed(indices))
+        if self.order == "shuffled":
+            key = zlib.crc32("\0".join([*answer.question_key, *answer.options]).encode())
+            return tuple(np.random.default_rng([self.seed, key]).permutation(len(indices)).tolist())
+        return tuple(indices)
 
     def words(self, answer: Answer) -> str:
         """The language of the template's own words for a row."""
@@ -183,18 +172,6 @@ class Prompter:
                 f"{', '.join(languages)}; set data.language to one of them"
             )
         return languages[language]
-
-    def encode(self, answers: Sequence[Answer], max_tokens: int, drop_long: bool = False) -> list[Prompt]:
-        """Tokenises rows.
-
-        Args:
-          max_tokens: the longest prompt allowed.
-          drop_long: leave out longer prompts and print how many, instead of raising an error.
-
-        Raises:
-          UserError: a prompt is too long (names the row), or a letter breaks the contract.
-        """
-        return limited(self.tokenise(answers)[0], max_tokens, drop_long) if answers else []
 
     def tokenise(self, answers: Sequence[Answer], options: int = 0) -> tuple[list[Prompt], np.ndarray]:
         """Prompts of any length, and the token id of each letter: int32 [K].

@@ -61,7 +61,11 @@ class TokenCache:
         Args:
           settings: what the tokens depend on besides tokenizer and texts.
         """
-        key = _key([self._fingerprint, *settings], texts)
+        digest = hashlib.sha256(repr(([self._fingerprint, *settings], len(texts))).encode())
+        for text in texts:
+            content = text.encode()
+            digest.update(b"%d:" % len(content) + content)
+        key = digest.hexdigest()
         found = self._store.get(
             key, lambda a: len(a["lengths"]) == len(texts) and int(a["lengths"].sum()) == len(a["ids"])
         )
@@ -71,11 +75,3 @@ class TokenCache:
             self._store.put(key, ids=np.concatenate(tokens.ids), lengths=lengths, letters=tokens.letters)
             return tokens
         return Tokens(np.split(found["ids"], np.cumsum(found["lengths"])[:-1]), found["letters"])
-
-
-def _key(settings: list[str], texts: list[str]) -> str:
-    digest = hashlib.sha256(repr((settings, len(texts))).encode())
-    for text in texts:
-        content = text.encode()
-        digest.update(b"%d:" % len(content) + content)
-    return digest.hexdigest()

@@ -102,14 +102,12 @@ def pack(trees: Sequence[Tree], shape: BatchShape, open_rows: int = 64) -> list[
         rest = tree
         while rest.picks:
             row = next((row for row in rows[-open_rows:] if _room(row, rest, shape) == len(rest.picks)), None)
-            count = len(rest.picks)
             if row is None and rows:
-                count = _room(rows[-1], rest, shape)
-                row = rows[-1] if len(Tree(rest.question, rest.picks[:count])) > 2 * len(rest.question.trunk) else None
+                part = Tree(rest.question, rest.picks[: _room(rows[-1], rest, shape)])
+                row = rows[-1] if len(part) > 2 * len(rest.question.trunk) else None
             if row is None:
-                row = []
-                rows.append(row)
-                count = max(1, _room(row, rest, shape))
+                rows.append(row := [])
+            count = max(1, _room(row, rest, shape))
             row.append(Tree(rest.question, rest.picks[:count]))
             rest = Tree(rest.question, rest.picks[count:])
     return rows

@@ -77,8 +77,6 @@ def contexts(
 
     Args:
       batch: `positions`, `trees` and `branches`, int32 [B, T].
-      head_width: E, the channels of a head.
-      softcap: see `Context`.
       shape: how sequences are ordered, and the back end that relies on it; None: the dense back end.
     """
     positions, length = batch["positions"], tree_lengths(batch)

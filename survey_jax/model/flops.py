@@ -72,8 +72,9 @@ def step_flops(
     # Each product has two gradients of its own size; a frozen weight's gradient is not computed.
     trained = per_product * (adapters if lora_rank else weights) + (0 if lora_rank else head)
     recomputed = _attention_recomputed(attention, remat, tree_shape.back_end if tree_shape else "dense")
-    if remat == "full":
-        recomputed += per_product * _weights_recomputed(c, lora_rank, adapted)
+    if remat == "full":  # all products but a layer's last, whose result no gradient needs
+        last = 0 if c.post_norms else math.prod(width["down"]) + (lora_rank * width["down"][1]) * ("down" in adapted)
+        recomputed += per_product * (weights + adapters - last)
     return Flops(forward, forward + trained + attention, recomputed)
 
 
@@ -88,17 +89,6 @@ def _attention_recomputed(attention: int, remat: str, back_end: str) -> int:
     if remat != "full":
         return again
     return attention + (again if back_end in ("cudnn", "splash") else 0)
-
-
-def _weights_recomputed(c: DecoderConfig, lora_rank: int, adapted: tuple[str, ...]) -> int:
-    """Weights of a layer whose products "full" repeats: all but the last product, whose result no gradient needs."""
-    width = projection_widths(c)
-    last = 0 if c.post_norms else math.prod(width["down"])
-    again = sum(math.prod(width[name]) for name in PROJECTIONS) - last
-    for name in adapted:
-        fan_in, fan_out = width[name]
-        again += lora_rank * (fan_in if name == "down" and not c.post_norms else fan_in + fan_out)
-    return again
 
 
 def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
@@ -126,7 +116,6 @@ def step_bytes(
     Args:
       batch_size: sequences of one microbatch.
       itemsize: bytes of a number.
-      seq_len, lora_rank, remat: as in `step_flops`.
     """
     width = projection_widths(c)
     passes = 2 + (not lora_rank) + (remat == "full")  # forward, input's gradient, weight's gradient, forward again

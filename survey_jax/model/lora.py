@@ -18,8 +18,7 @@ class LoraParam(nnx.Param):
 def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
     """Adds zero adapters `<projection>_lora_a` [L, i, R] and `<projection>_lora_b` [L, R, o] to a model.
 
-    Raises:
-      UserError: `projections` is empty or has an unknown name.
+    Raises UserError if `projections` is empty or has an unknown name.
     """
     unknown = [p for p in projections if p not in PROJECTIONS]
     if unknown or not projections:

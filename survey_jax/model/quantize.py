@@ -70,7 +70,6 @@ class Kind:
 
 
 KINDS = {"int8": Kind(np.dtype(np.int8), encode_int8, 0), "nf4": Kind(np.dtype(np.uint8), encode_nf4, BLOCK)}
-QUANTIZE = ("", *KINDS)
 
 
 def kind_of(codes: nnx.Variable) -> Kind:

@@ -40,16 +40,14 @@ class Accelerator:
 
 
 def _read(name: str, entry: dict[str, Any]) -> Accelerator:
-    memory = entry["memory_gib"] * _GIB if "memory_gib" in entry else entry["memory_gb"] * _GB
-    bandwidths = {f"{kind}_bandwidth": entry[f"{kind}_bandwidth"] * _GB for kind in ("memory", "fast", "slow")}
     return Accelerator(
         name=name,
         kinds=tuple(entry["kinds"]),
-        memory=memory,
+        memory=entry["memory_gib"] * _GIB if "memory_gib" in entry else entry["memory_gb"] * _GB,
         flops=entry["tflops"] * 1e12,
         domain=entry["domain"],
         source=entry["source"],
-        **bandwidths,
+        **{f"{kind}_bandwidth": entry[f"{kind}_bandwidth"] * _GB for kind in ("memory", "fast", "slow")},
     )
 
 
@@ -59,10 +57,9 @@ ACCELERATORS = tuple(_read(name, entry) for name, entry in _TABLE.items())
 
 def by_name(name: str) -> Accelerator:
     """The accelerator of --chip. Raises UserError where there is none."""
-    for accelerator in ACCELERATORS:
-        if accelerator.name == name:
-            return accelerator
-    raise UserError(f"--chip={name}: unknown; choose one of {', '.join(a.name for a in ACCELERATORS)}")
+    if name not in _TABLE:
+        raise UserError(f"--chip={name}: unknown; choose one of {', '.join(_TABLE)}")
+    return next(a for a in ACCELERATORS if a.name == name)
 
 
 def by_kind(device_kind: str) -> Accelerator | None:

@@ -4,7 +4,6 @@ Processes find each other through the scheduler (SLURM, Open MPI, Cloud TPU, Kub
 by `jax.distributed`, or by the three flags below. With neither, a process runs alone.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -14,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +25,7 @@ from absl import flags
 from jax._src.distributed import global_state as _jax_state
 from jax.experimental import multihost_utils
 
-from survey_jax.common.console import is_first, say
+from survey_jax.common.console import is_first, redirected, say
 from survey_jax.common.errors import RESUMABLE, Stopped, UserError, fail, full_disk_explained
 from survey_jax.config import Config
 
@@ -73,7 +72,8 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     except ValueError as error:
         if coordinator is not None or "coordinator_address" not in str(error):
             raise UserError(f"cannot join the processes: {error}") from error
-        alone = f"127.0.0.1:{_free_port()}"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            alone = f"127.0.0.1:{free.getsockname()[1]}"
         jax.distributed.initialize(alone, 1, 0, coordinator_bind_address=alone, **limits)
     except RuntimeError as error:
         raise UserError(f"cannot join the processes: {error}") from error
@@ -83,23 +83,11 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     signal.signal(signal.SIGINT, _stop_request.on_signal)
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
-        with _silent_stdout():
+        sys.stdout.flush()
+        # At the first exchange of data on CPUs, Gloo announces that the processes are connected.
+        with open(os.devnull, "w") as nowhere, redirected(1, nowhere.fileno()):
             multihost_utils.process_allgather(np.zeros(1))
         say(f"{jax.process_count()} processes with {jax.device_count()} devices in all")
-
-
-@contextlib.contextmanager
-def _silent_stdout() -> Iterator[None]:
-    """Drops what C++ prints: at the first exchange of data on CPUs, Gloo announces that the processes are connected."""
-    sys.stdout.flush()
-    stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)
-        os.close(nowhere)
 
 
 def refuse(message: str) -> NoReturn:
@@ -210,13 +198,9 @@ def all_gather_text(text: str) -> list[str]:
 
 
 def check_same(parts: Mapping[str, str]) -> None:
-    """Checks that all processes agree; otherwise they would wait for each other in vain, or compute nonsense.
+    """Raises UserError, which names what differs, unless all processes have the same values or fingerprints by name.
 
-    Args:
-      parts: name -> value or fingerprint.
-
-    Raises:
-      UserError: names what differs between processes.
+    They would wait for each other in vain, or compute nonsense.
     """
     everyone = [json.loads(text) for text in all_gather_text(json.dumps(parts))]
     for number, other in enumerate(everyone):
@@ -285,12 +269,6 @@ def _end(failure: dict[str, Any], trace: str = "") -> NoReturn:
                 time.sleep(5 * _POLL)  # process 0 serves the store, and must stay while the others look for the message
         finally:  # even if stderr is closed
             os._exit(failure["code"])  # the usual exit waits for the others
-
-
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def use_compilation_cache(config: Config) -> None:

@@ -41,13 +41,21 @@ def layouts(params: Any, opt_state: Any, frozen: Any, mesh: Mesh) -> list[Layout
             array = leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
             axes = leaf.get_metadata()["axes"] if isinstance(leaf, nnx.Variable) else (None,) * len(array.shape)
             name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
-            result.append(_layout(part, name, axes, array, mesh))
+            spec = tuple(array.sharding.spec) + (None,) * (len(array.shape) - len(array.sharding.spec))
+            undivided = []
+            for axis, size, by in zip(axes, array.shape, spec, strict=True):
+                wanted = RULES.get(axis) if axis else None
+                if wanted and by is None and mesh.shape[wanted] > 1:
+                    undivided.append(f"{wanted} {mesh.shape[wanted]} does not divide {axis} {size}")
+            facts = (axes, tuple(array.shape), str(array.dtype), spec, bytes_per_device(array))
+            result.append(Layout(part, name, *facts, tuple(undivided)))
     return result
 
 
 def bytes_per_device(tree: Any) -> int:
     """Bytes per device held by the arrays of a tree."""
-    return sum(_local_bytes(leaf) for leaf in jax.tree.leaves(tree))
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def text(rows: list[Layout]) -> str:
@@ -67,21 +75,6 @@ def text(rows: list[Layout]) -> str:
         total = sum(r.bytes for r in rows if r.part == part)
         lines.append(f"{part}: {total / 1e9:,.3f} GB a device")
     return "\n".join(lines)
-
-
-def _layout(part: str, name: str, axes: tuple[str | None, ...], array: Any, mesh: Mesh) -> Layout:
-    spec = tuple(array.sharding.spec) + (None,) * (len(array.shape) - len(array.sharding.spec))
-    undivided = []
-    for axis, size, by in zip(axes, array.shape, spec, strict=True):
-        wanted = RULES.get(axis) if axis else None
-        if wanted and by is None and mesh.shape[wanted] > 1:
-            undivided.append(f"{wanted} {mesh.shape[wanted]} does not divide {axis} {size}")
-    bytes_ = _local_bytes(array)
-    return Layout(part, name, axes, tuple(array.shape), str(array.dtype), spec, bytes_, tuple(undivided))
-
-
-def _local_bytes(array: Any) -> int:
-    return math.prod(array.sharding.shard_shape(array.shape)) * array.dtype.itemsize
 
 
 def _list(names: tuple[str | None, ...]) -> str:

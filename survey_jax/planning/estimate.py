@@ -1,11 +1,9 @@
 """What a training step needs on devices that are not at hand: the real step, compiled without data or weights."""
 
-import contextlib
 import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,6 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from survey_jax.common.console import redirected
 from survey_jax.config import Config
 from survey_jax.inputs.trees import BatchShape, empty_batch
 from survey_jax.model.abstract import abstract_arrays, abstract_model
@@ -85,11 +84,7 @@ class Plan:
 
 
 def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: int) -> AbstractState:
-    """The arrays that `train.py` would have for this config, with the same shardings.
-
-    Raises:
-      UserError: the mesh does not divide the batch.
-    """
+    """The arrays of `train.py`, with the same shardings. UserError if the mesh does not divide the batch."""
     check_rows(config.batch.batch_size, mesh)
     b, kind = config.batch, trainable(config)
     model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
@@ -116,11 +111,9 @@ def plan_step(
     Args:
       mesh: a mesh of devices that XLA can compile for: virtual CPU devices, or a topology of TPUs.
       chip: the device whose memory and speeds count.
-      options: letters K.
       domain: how many devices fast links connect; 0: as many as the chip allows.
 
-    Raises:
-      UserError: the mesh does not divide the batch.
+    Raises UserError if the mesh does not divide the batch.
     """
     virtual = mesh.devices.flat[0].platform == "cpu"
     if virtual and config.model.dtype == "bfloat16":
@@ -131,12 +124,27 @@ def plan_step(
     step = compiled_train_step(state.graphdef, make_step_config(config, decoder), config.optim, state.train)
     letters = jax.ShapeDtypeStruct((options,), np.int32)
     begin = time.perf_counter()
-    with _stderr() as stderr:
-        lowered = step.lower(state.train, state.frozen, state.batch, letters)
-        compiled = lowered.compile()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        try:
+            with redirected(2, log.fileno()):
+                compiled = step.lower(state.train, state.frozen, state.batch, letters).compile()
+        finally:  # what XLA says is passed on, except the warnings that are counted here
+            log.seek(0)
+            lines = log.read().splitlines()
+            os.write(2, "".join(f"{line}\n" for line in lines if _REMATERIALIZED not in line).encode())
     seconds = time.perf_counter() - begin
     sent = traffic(compiled.as_text(), domain or chip.domain)
-    flops = _flops(config, decoder, options)
+    b = config.batch
+    flops = step_flops(
+        decoder,
+        batch_size=b.batch_size * b.microbatches,
+        seq_len=b.seq_len,
+        answers_per_seq=b.answers_per_seq,
+        options=options,
+        lora_rank=config.lora.rank,
+        projections=config.lora.projections,
+        remat=config.model.remat,
+    )
     devices, reads = mesh.size, _step_bytes(config, decoder, mesh, state)
     return Plan(
         memory=_memory(compiled.memory_analysis(), state),
@@ -150,7 +158,7 @@ def plan_step(
                 sum(sent.total.values()) / chip.fast_bandwidth, sum(sent.leaving.values()) / chip.slow_bandwidth
             ),
         },
-        warnings=stderr[0].count(_REMATERIALIZED),
+        warnings="\n".join(lines).count(_REMATERIALIZED),
         compiled_in=seconds,
     )
 
@@ -163,26 +171,11 @@ def _memory(analysis: Any, state: AbstractState) -> dict[str, int]:
         "optimizer state": bytes_per_device(state.train.opt_state),
         "batch": bytes_per_device(state.batch),
     }
-    fresh = (
-        analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    )  # results that do not reuse an argument's memory
+    # Results that do not reuse an argument's memory.
+    fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     gradients = min(known["trained parameters"], analysis.temp_size_in_bytes)
     rest = analysis.temp_size_in_bytes + max(0, fresh) - gradients
     return known | {"gradients": gradients, "activations and other temporaries": rest}
-
-
-def _flops(config: Config, decoder: DecoderConfig, options: int) -> Flops:
-    b = config.batch
-    return step_flops(
-        decoder,
-        batch_size=b.batch_size * b.microbatches,
-        seq_len=b.seq_len,
-        answers_per_seq=b.answers_per_seq,
-        options=options,
-        lora_rank=config.lora.rank,
-        projections=config.lora.projections,
-        remat=config.model.remat,
-    )
 
 
 def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: AbstractState) -> float:
@@ -199,21 +192,3 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: Abstr
     )
     update = 2 * bytes_per_device(state.train) + bytes_per_device(state.train.params)
     return products / mesh.shape["tensor"] + update
-
-
-@contextlib.contextmanager
-def _stderr() -> Iterator[list[str]]:
-    """Captures what C++ code writes to stderr. Afterwards the text is passed on, except the warnings counted here."""
-    text = [""]
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield text
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            file.seek(0)
-            text[0] = file.read().decode(errors="replace")
-            other = [line for line in text[0].splitlines() if _REMATERIALIZED not in line]
-            os.write(2, "".join(f"{line}\n" for line in other).encode())

@@ -134,7 +134,6 @@ def rotary(
       rope: the section; None: there is none.
       theta: the family's default base.
       share: the fraction of a head that the family rotates by default; None: it always rotates whole heads.
-      interleaved: see `Rotary`.
 
     Raises:
       UserError: the scaling or one of its settings is unknown, or a setting is missing.
@@ -148,10 +147,25 @@ def rotary(
         "share": asked or share or 1.0,
         "interleaved": interleaved,
     }
-    kind = rope.get("rope_type", rope.get("type", "default"))  # the names in transformers 5 and 4
-    if not isinstance(kind, str) or kind not in _SCALINGS:
-        raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {', '.join(_SCALINGS)}")
-    result = _SCALINGS[kind](f, rope, common)
+    result: Rotary
+    match kind := rope.get("rope_type", rope.get("type", "default")):  # the names in transformers 5 and 4
+        case "default":
+            rope.ignore("factor", "attention_factor")
+            result = Rotary(**common)
+        case "linear":
+            result = Linear(**common, factor=rope.number("factor"))
+        case "dynamic":
+            length = f.number("max_position_embeddings")
+            result = Dynamic(**common, factor=rope.number("factor"), original_length=length)
+        case "llama3":
+            result = _llama3(f, rope, common)
+        case "yarn":
+            result = _yarn(f, rope, common)
+        case "longrope" | "su":  # its name in Phi-3's first release
+            result = _longrope(f, rope, common)
+        case _:
+            known = "default, linear, dynamic, llama3, yarn, longrope, su"
+            raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {known}")
     rope.ignore("finetuned", "original_max_position_embeddings")  # the first is a note on how the model was made,
     f.ignore("original_max_position_embeddings")  # the other matters to some scalings only
     rope.finish()
@@ -162,19 +176,6 @@ def _original_length(f: Fields, rope: Fields) -> int:
     """The number of positions that the model was trained for before its rotary embedding was scaled."""
     inner, outer = (section.number("original_max_position_embeddings", None) for section in (rope, f))
     return outer or inner or f.number("max_position_embeddings")
-
-
-def _default(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
-    rope.ignore("factor", "attention_factor")
-    return Rotary(**common)
-
-
-def _linear(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
-    return Linear(**common, factor=rope.number("factor"))
-
-
-def _dynamic(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
-    return Dynamic(**common, factor=rope.number("factor"), original_length=f.number("max_position_embeddings"))
 
 
 def _llama3(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
@@ -215,17 +216,6 @@ def _longrope(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
         long=rope.numbers("long_factor"),
         original_length=length,
     )
-
-
-_SCALINGS = {
-    "default": _default,
-    "linear": _linear,
-    "dynamic": _dynamic,
-    "llama3": _llama3,
-    "yarn": _yarn,
-    "longrope": _longrope,
-    "su": _longrope,  # its name in Phi-3's first release
-}
 
 
 def check_turned(f: Fields, rope: Rotary, head_width: int) -> None:

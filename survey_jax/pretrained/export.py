@@ -48,7 +48,6 @@ def write_merged(
     Args:
       trained: adapters, or the parameters themselves after full fine-tuning.
       lora_scale: alpha / rank.
-      folder: an existing folder for the files.
       dtype: the dtype of all tensors; None: that of the base's tensors (float32 for a GGUF file).
       shard_bytes: the largest size of a file.
 
@@ -61,7 +60,10 @@ def write_merged(
     """
     _check_names(pretrained, trained)
     source = pretrained.source
-    tensors = {name: (source.shape(name), _target_dtype(source.dtype(name), dtype)) for name in source.names}
+    tensors = {}
+    for name in source.names:
+        own = source.dtype(name)
+        tensors[name] = (source.shape(name), np.dtype(dtype) if dtype and own.kind not in "iu" else own)
     rest = set(tensors)
     with ShardWriter(folder, tensors, shard_bytes) as writer:
         parameters = _parameters(pretrained)
@@ -114,7 +116,6 @@ def write_adapter(
     Args:
       trained: adapters only.
       lora_scale: alpha / rank.
-      folder: an existing folder for the files.
       base: the path or hub id by which PEFT finds the base model.
       revision: the revision of a hub id.
       dtype: the dtype of all tensors; None: float32, as trained.
@@ -123,7 +124,12 @@ def write_adapter(
       ValueError: `trained` has a parameter that the model lacks.
     """
     _check_names(pretrained, trained)
-    modules = _adapted_modules(pretrained, trained)
+    names, adapted = set(trained), dict[str, _Adapted]()
+    for parameter, stored in _parameters(pretrained):
+        if f"{parameter}_lora_a" in names:
+            part = (trained[f"{parameter}_lora_a"], trained[f"{parameter}_lora_b"], stored.rows)
+            adapted.setdefault(stored.name, _Adapted(stored.name, [])).parts.append(part)
+    modules = list(adapted.values())
     tensors: dict[str, np.ndarray] = {}
     for module in modules:
         for layer, name in enumerate(_tensor_names(pretrained, module.name)):
@@ -176,16 +182,6 @@ class _Adapted:
             columns = slice(at, at := at + b.shape[1])
             together[slice(*(span or (0, rows))), columns] = b[layer].T
         return np.concatenate([a[layer].T for a, _, _ in self.parts]), together
-
-
-def _adapted_modules(pretrained: Pretrained, trained: Trained) -> list[_Adapted]:
-    names = set(trained)
-    found: dict[str, _Adapted] = {}
-    for parameter, stored in _parameters(pretrained):
-        if f"{parameter}_lora_a" in names:
-            part = (trained[f"{parameter}_lora_a"], trained[f"{parameter}_lora_b"], stored.rows)
-            found.setdefault(stored.name, _Adapted(stored.name, [])).parts.append(part)
-    return list(found.values())
 
 
 def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str]:
@@ -252,11 +248,6 @@ def _blocks(shape: tuple[int, ...]) -> list[slice]:
     count, *inner = shape or (1,)
     step = max(1, _BLOCK // max(1, math.prod(inner)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-
-def _target_dtype(stored: np.dtype, dtype: str | None) -> np.dtype:
-    """The dtype in which a tensor is written; integers keep theirs."""
-    return np.dtype(dtype) if dtype and stored.kind not in "iu" else stored
 
 
 def _tensor_names(pretrained: Pretrained, pattern: str) -> list[str]:

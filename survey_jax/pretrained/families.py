@@ -66,22 +66,19 @@ def _qwen_kinds(f: Fields) -> list[LayerKind]:
     rope, first = rotary(f, _rope(f)), f.count("max_window_layers", 28, least=0)
     window = f.window(absent=4096)
     window = window if f.get("use_sliding_window") else None
-    slides = _slides(f, lambda layer: window is not None and layer >= first)
-    return [LayerKind(rope, window if slide else None) for slide in slides]
+    return _kinds(f, lambda layer: window is not None and layer >= first, rope, window)
 
 
 def _mistral(f: Fields) -> Family:
     """Mistral and Ministral: if there is a window, the layers that layer_types names have it; without it, all."""
     rope, window = rotary(f, _rope(f)), f.window(absent=4096)
-    slides = _slides(f, lambda layer: window is not None)
-    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), LLAMA
+    return _decoder(f, _kinds(f, lambda layer: window is not None, rope, window)), LLAMA
 
 
 def _cwm(f: Fields) -> Family:
     """Code World Model: a Llama 3 with a window in three of four layers."""
     rope, window = rotary(f, _rope(f) or f["rope_scaling"], theta=1e6), f.count("sliding_window")
-    slides = _slides(f, lambda layer: layer % 4 != 0)
-    return _decoder(f, [LayerKind(rope, window if slide else None) for slide in slides]), LLAMA
+    return _decoder(f, _kinds(f, lambda layer: layer % 4 != 0, rope, window)), LLAMA
 
 
 def _seed_oss(f: Fields) -> Family:
@@ -149,8 +146,8 @@ def _olmo2(f: Fields) -> Family:
 def _olmo3(f: Fields) -> Family:
     """Three of four layers have a window; scaled rotary settings apply to the others only."""
     full, local = _two_rotaries(f, 5e5, 5e5, "rope_theta")
-    slides = _slides(f, lambda layer: (layer + 1) % 4 != 0)
-    return _decoder(f, _alternating(slides, full, local, f.count("sliding_window", 4096)), **_olmo(f)), POST_NORMS
+    kinds = _kinds(f, lambda layer: (layer + 1) % 4 != 0, full, f.count("sliding_window", 4096), local)
+    return _decoder(f, kinds, **_olmo(f)), POST_NORMS
 
 
 def _olmo(f: Fields) -> dict[str, Any]:
@@ -189,7 +186,7 @@ def _gemma2(f: Fields) -> Family:
     rope = rotary(f, _rope(f))
     window = f.count("sliding_window")
     f.only("sliding_window_size", window)
-    kinds = _alternating(_slides(f, lambda layer: (layer + 1) % 2 != 0), rope, rope, window)
+    kinds = _kinds(f, lambda layer: (layer + 1) % 2 != 0, rope, window)
     caps = {"attention_softcap": f.number("attn_logit_softcapping", None)}
     caps["logit_softcap"] = f.number("final_logit_softcapping", None)
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
@@ -201,7 +198,7 @@ def _gemma3(f: Fields) -> Family:
     f.only("attn_logit_softcapping")
     full, local = _two_rotaries(f, 1e6, 1e4, "rope_local_base_freq")
     every = f.count("sliding_window_pattern", f.count("_sliding_window_pattern", 6))
-    kinds = _alternating(_slides(f, lambda layer: (layer + 1) % every != 0), full, local, f.count("sliding_window"))
+    kinds = _kinds(f, lambda layer: (layer + 1) % every != 0, full, f.count("sliding_window"), local)
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
     settings = {"query_scale": scale, "post_norms": True, "qk_norm": "head"}
     settings["logit_softcap"] = f.number("final_logit_softcapping", None)
@@ -337,8 +334,11 @@ def _uniform(f: Fields) -> list[LayerKind]:
     return _same(f, LayerKind(rotary(f, _rope(f))))
 
 
-def _alternating(slides: list[bool], full: Rotary, local: Rotary, window: int) -> list[LayerKind]:
-    return [LayerKind(local, window) if slide else LayerKind(full) for slide in slides]
+def _kinds(
+    f: Fields, default: Callable[[int], bool], full: Rotary, window: int | None, local: Rotary | None = None
+) -> list[LayerKind]:
+    """Layers with a window where `_slides` says so; `local`: their rotary embedding, if it is another."""
+    return [LayerKind(local or full, window) if slide else LayerKind(full) for slide in _slides(f, default)]
 
 
 def _slides(f: Fields, default: Callable[[int], bool]) -> list[bool]:

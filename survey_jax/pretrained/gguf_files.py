@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +9,15 @@ import gguf
 import numpy as np
 
 from survey_jax.common.errors import UserError
-from survey_jax.pretrained.gguf_header import Stored, map_file, read_header, unsupported
+from survey_jax.pretrained.gguf_header import Header, Stored, map_file, unsupported
+from survey_jax.pretrained.safetensors_files import TensorSource
 
 _LAYER = {
     "attn_norm.weight": "input_layernorm.weight",
-    "attn_q.weight": "self_attn.q_proj.weight",
-    "attn_k.weight": "self_attn.k_proj.weight",
-    "attn_v.weight": "self_attn.v_proj.weight",
     "attn_output.weight": "self_attn.o_proj.weight",
     "ffn_norm.weight": "post_attention_layernorm.weight",
-    "ffn_gate.weight": "mlp.gate_proj.weight",
-    "ffn_up.weight": "mlp.up_proj.weight",
-    "ffn_down.weight": "mlp.down_proj.weight",
+    **{f"attn_{part}.weight": f"self_attn.{part}_proj.weight" for part in "qkv"},
+    **{f"ffn_{part}.weight": f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")},
 }
 _BIASES = {f"attn_{part}.bias": f"self_attn.{part}_proj.bias" for part in "qkv"}
 _QK_NORMS = {f"attn_{part}_norm.weight": f"self_attn.{part}_norm.weight" for part in "qk"}
@@ -45,13 +41,11 @@ _LAYERS = {
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
-class GGUF:
+class GGUF(TensorSource):
     """A GGUF file of a supported architecture (a key of _LAYERS). Opening reads its header, `read` its tensors.
 
     Attributes:
-      path: the file.
       metadata: its key-value pairs; arrays of numbers are numpy arrays, arrays of strings are lists.
-      names: Hugging Face names of its tensors.
 
     Raises:
       UserError: the file is missing, truncated or not GGUF; or its architecture, a tensor or a quantisation is unknown.
@@ -60,28 +54,25 @@ class GGUF:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         with map_file(self.path) as data:
-            self.metadata, stored = read_header(self.path, data)
+            self.metadata, stored = Header(self.path, data).parse()
         architecture = self.metadata.get("general.architecture")
         if architecture not in _LAYERS:
             raise UserError(
                 f"{path}: architecture {architecture!r} is not supported; use a GGUF file of {', '.join(_LAYERS)}"
             )
         self.architecture: str = architecture
-        _check_kinds(self.path, stored)
+        for kind, name in {s.kind: s.name for s in reversed(stored)}.items():
+            try:  # whether the gguf package can read it, on a block of zeros
+                gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+            except NotImplementedError as error:
+                raise UserError(unsupported(self.path, name, kind.name)) from error
         self._rope_factors = next((s for s in stored if s.name == _ROPE_FACTORS), None)
-        self._tensors = {self._hf_name(s.name): s for s in stored if s is not self._rope_factors}
+        self._tensors: dict[str, Stored] = {self._hf_name(s.name): s for s in stored if s is not self._rope_factors}
 
     def header(self) -> bytes:
         """The bytes before the first tensor: all metadata, including the tokenizer's vocabulary."""
         with self.path.open("rb") as file:
             return file.read(min((s.offset for s in self._tensors.values()), default=-1))
-
-    @property
-    def names(self) -> Collection[str]:
-        return self._tensors.keys()
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensors[name].shape
 
     def dtype(self, name: str) -> np.dtype:
         """float32, whatever the file stores."""
@@ -89,7 +80,7 @@ class GGUF:
         return np.dtype(np.float32)
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """The part of a tensor that `index` selects (see `TensorSource.read`), float32, perhaps read-only.
+        """The part of a tensor that `index` selects, float32, perhaps read-only.
 
         Only the selected rows are dequantised. Two changes that GGUF makes are undone: the query and key rows of Llama
         are interleaved for its rotary embedding, and Gemma's norm weights have 1 added.
@@ -108,11 +99,12 @@ class GGUF:
     def config(self) -> dict[str, Any]:
         """The model's config as a Hugging Face config.json would have it (rotary fields as in transformers 4).
 
-        Raises:
-          UserError: a field is missing or has an unsupported value.
+        Raises UserError where a field is missing or has an unsupported value.
         """
         width, heads = self._integer("embedding_length"), self._integer("attention.head_count")
         head_width = self._integer("attention.key_length", width // heads)
+        if "model.embed_tokens.weight" not in self._tensors:
+            raise UserError(f"{self.path}: tensor token_embd.weight is missing")
         config: dict[str, Any] = {
             "hidden_size": width,
             "num_hidden_layers": self._integer("block_count"),
@@ -120,7 +112,7 @@ class GGUF:
             "num_key_value_heads": self._integer("attention.head_count_kv", heads),
             "head_dim": head_width,
             "intermediate_size": self._integer("feed_forward_length"),
-            "vocab_size": self._vocabulary(),
+            "vocab_size": self.shape("model.embed_tokens.weight")[0],
             "rms_norm_eps": self._field("attention.layer_norm_rms_epsilon"),
             "max_position_embeddings": self._integer("context_length"),
             "tie_word_embeddings": "lm_head.weight" not in self._tensors,
@@ -151,44 +143,38 @@ class GGUF:
 
     def _gemma2(self, config: dict[str, Any]) -> dict[str, Any]:
         """Every second layer has a window, which the file does not say."""
-        layers, base = config["num_hidden_layers"], self._field("rope.freq_base", 1e4)
-        return {
-            "model_type": "gemma2",
-            "architectures": ["Gemma2ForCausalLM"],
-            "hidden_activation": "gelu_pytorch_tanh",
-            # The 27B model alone (46 layers) scales queries by width / heads instead of by its head width.
-            "query_pre_attn_scalar": self._query_scalar(config, layers == 46),
-            "rope_theta": base,
-            "rope_scaling": self._rope_scaling(base, config["head_dim"]),
-            "sliding_window": self._integer("attention.sliding_window"),
-            "layer_types": ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)],
-            "attn_logit_softcapping": self._field("attn_logit_softcapping", 50.0),
-            "final_logit_softcapping": self._field("final_logit_softcapping", 30.0),
-        }
-
-    @staticmethod
-    def _query_scalar(config: dict[str, Any], by_width: bool) -> int:
-        return config["hidden_size"] // config["num_attention_heads"] if by_width else config["head_dim"]
+        return self._gemma(config, theta=1e4, largest=46, pattern=2, caps=(50.0, 30.0)) | {"model_type": "gemma2"}
 
     def _gemma3(self, config: dict[str, Any]) -> dict[str, Any]:
         """Files may lack the layers' pattern and the local rotary base; the defaults are Gemma 3's."""
-        layers, pattern = config["num_hidden_layers"], self._integer("attention.sliding_window_pattern", 6)
-        base = self._field("rope.freq_base", 1e6)
-        # The 27B model alone (62 layers) scales queries by width / heads instead of by its head width.
-        scalar = self._query_scalar(config, layers == 62)
-        return {
+        pattern = self._integer("attention.sliding_window_pattern", 6)
+        return self._gemma(config, theta=1e6, largest=62, pattern=pattern, caps=(None, None)) | {
             "model_type": "gemma3_text",
-            "architectures": ["Gemma3ForCausalLM"],
+            "rope_local_base_freq": self._field("rope.freq_base_swa", 1e4),
+            "sliding_window_pattern": pattern,
+        }
+
+    def _gemma(
+        self, config: dict[str, Any], theta: float, largest: int, pattern: int, caps: tuple[float | None, float | None]
+    ) -> dict[str, Any]:
+        """What Gemma 2 and 3 have in common.
+
+        Args:
+          largest: the layers of the 27B model, which alone scales queries by width / heads, not by its head width.
+          pattern: of so many layers, the last has no window.
+        """
+        layers, base = config["num_hidden_layers"], self._field("rope.freq_base", theta)
+        by_width = config["hidden_size"] // config["num_attention_heads"]
+        return {
+            "architectures": [f"Gemma{self.architecture[-1]}ForCausalLM"],
             "hidden_activation": "gelu_pytorch_tanh",
-            "query_pre_attn_scalar": scalar,
+            "query_pre_attn_scalar": by_width if layers == largest else config["head_dim"],
             "rope_theta": base,
             "rope_scaling": self._rope_scaling(base, config["head_dim"]),
-            "rope_local_base_freq": self._field("rope.freq_base_swa", 1e4),
             "sliding_window": self._integer("attention.sliding_window"),
-            "sliding_window_pattern": pattern,
             "layer_types": ["sliding_attention" if (i + 1) % pattern else "full_attention" for i in range(layers)],
-            "attn_logit_softcapping": self._field("attn_logit_softcapping", None),
-            "final_logit_softcapping": self._field("final_logit_softcapping", None),
+            "attn_logit_softcapping": self._field("attn_logit_softcapping", caps[0]),
+            "final_logit_softcapping": self._field("final_logit_softcapping", caps[1]),
         }
 
     def _rope_scaling(self, base: float, head_width: int) -> dict[str, Any] | None:
@@ -245,11 +231,6 @@ class GGUF:
             return _OUTSIDE[name]
         raise UserError(f"{self.path}: tensor {name} is not supported in a {self.architecture} model")
 
-    def _vocabulary(self) -> int:
-        if "model.embed_tokens.weight" not in self._tensors:
-            raise UserError(f"{self.path}: tensor token_embd.weight is missing")
-        return self.shape("model.embed_tokens.weight")[0]
-
     def _field(self, key: str, *default: Any) -> Any:
         value = self.metadata.get(f"{self.architecture}.{key}", *default)
         if value is None and not default:
@@ -261,12 +242,3 @@ class GGUF:
         if not isinstance(value, int) or value < 1:
             raise UserError(f"{self.path}: {self.architecture}.{key} must be one positive integer")
         return value
-
-
-def _check_kinds(path: Path, stored: list[Stored]) -> None:
-    """Raises UserError for a quantisation that the gguf package cannot read, by trying each on a block of zeros."""
-    for kind, name in {s.kind: s.name for s in reversed(stored)}.items():
-        try:
-            gguf.quants.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
-        except NotImplementedError as error:
-            raise UserError(unsupported(path, name, kind.name)) from error

@@ -31,15 +31,6 @@ class Stored:
     size: int
 
 
-def read_header(path: Path, data: mmap.mmap) -> tuple[dict[str, Any], list[Stored]]:
-    """Metadata (arrays of numbers as numpy arrays, arrays of strings as lists) and tensors of a mapped file.
-
-    Raises:
-      UserError: the file is not GGUF, truncated or corrupt.
-    """
-    return _Header(path, data).parse()
-
-
 def map_file(path: Path) -> mmap.mmap:
     """Maps a file's bytes into memory. UserError if it is missing, empty or cannot be read."""
     try:
@@ -53,13 +44,14 @@ def map_file(path: Path) -> mmap.mmap:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-class _Header:
-    """Parses the metadata and the list of tensors, and checks at every step that the file does not end."""
+class Header:
+    """Parses a mapped file's metadata and list of tensors, and checks at every step that the file does not end."""
 
     def __init__(self, path: Path, data: mmap.mmap):
         self.path, self.data, self.at = path, data, 0
 
     def parse(self) -> tuple[dict[str, Any], list[Stored]]:
+        """Metadata and tensors; arrays of numbers are numpy arrays. UserError if the file is not GGUF or not whole."""
         if not b"GGUF".startswith(self.data[:4]):
             raise UserError(f"{self.path}: not a GGUF file")
         self.take(4)

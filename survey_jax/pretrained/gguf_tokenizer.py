@@ -4,16 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import transformers
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-)
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from survey_jax.common.errors import UserError
 from survey_jax.pretrained.gguf_files import GGUF
@@ -44,7 +35,7 @@ def gguf_tokenizer(file: GGUF) -> transformers.PreTrainedTokenizerFast:
     tokenizer = _byte_level(file, tokens) if kind == "gpt2" else _sentencepiece(file, tokens)
     special = {f"{name}_token": _special(file, tokens, key) for name, key in _SPECIAL.items()}
     _add_tokens(file, tokens, tokenizer, {token for token in special.values() if token})
-    tokenizer.post_processor = _post_processor(file, tokenizer, special, default_bos=_wants_bos(file, kind))
+    tokenizer.post_processor = _post_processor(file, tokenizer, special)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         chat_template=file.metadata.get("tokenizer.chat_template"),
@@ -78,7 +69,8 @@ def _byte_level(file: GGUF, tokens: list[str]) -> Tokenizer:
         )
     merges = [tuple(merge.split(" ")) for merge in _field(file, "merges")]
     try:
-        tokenizer = Tokenizer(models.BPE(_ids(tokens), merges, ignore_merges=whole_words))
+        ids = {token: i for i, token in enumerate(tokens)}
+        tokenizer = Tokenizer(models.BPE(ids, merges, ignore_merges=whole_words))
     except Exception as error:  # tokenizers raises nothing more specific
         raise UserError(f"{file.path}: tokenizer.ggml.merges is broken ({error}); fetch the file again") from error
     if pre == "qwen2":
@@ -91,10 +83,11 @@ def _byte_level(file: GGUF, tokens: list[str]) -> Tokenizer:
 def _sentencepiece(file: GGUF, tokens: list[str]) -> Tokenizer:
     """SentencePiece BPE: spaces become U+2581, unknown characters become bytes, merges follow from scores."""
     types = _types(file, tokens)
-    pieces = [token if types[i] != _USER_DEFINED else _spaces(token) for i, token in enumerate(tokens)]
+    pieces = [t if types[i] != _USER_DEFINED else t.replace(" ", _SPACE) for i, t in enumerate(tokens)]
     merges = merges_from_scores(pieces, _per_token(file, tokens, "scores", _field(file, "scores")), types)
     unknown = _special(file, tokens, "unknown_token_id")
-    tokenizer = Tokenizer(models.BPE(_ids(pieces), merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     replace = normalizers.Replace(" ", _SPACE)
     decode = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if file.metadata.get("tokenizer.ggml.add_space_prefix", True):
@@ -133,7 +126,8 @@ def _add_tokens(file: GGUF, tokens: list[str], tokenizer: Tokenizer, special: se
         if types[i] == _USER_DEFINED and tokens[i] not in special:
             # In Gemma, runs of spaces are such tokens: they must be searched for after spaces have become U+2581.
             runs = sentencepiece and " " in tokens[i]
-            added.append(AddedToken(_spaces(tokens[i]) if runs else tokens[i], normalized=runs, special=False))
+            content = tokens[i].replace(" ", _SPACE) if runs else tokens[i]
+            added.append(AddedToken(content, normalized=runs, special=False))
         else:
             added.append(AddedToken(tokens[i], normalized=False, special=True))
     tokenizer.add_tokens(added)
@@ -141,16 +135,10 @@ def _add_tokens(file: GGUF, tokens: list[str], tokenizer: Tokenizer, special: se
         raise UserError(f"{file.path}: special tokens are missing from the vocabulary; use another conversion")
 
 
-def _wants_bos(file: GGUF, kind: str) -> bool:
-    """Whether a beginning-of-text token is added by files that do not say, as llama.cpp does it."""
-    return kind == "llama" or file.metadata.get("tokenizer.ggml.pre") in _LLAMA3
-
-
-def _post_processor(
-    file: GGUF, tokenizer: Tokenizer, special: dict[str, str | None], default_bos: bool
-) -> processors.PostProcessor:
+def _post_processor(file: GGUF, tokenizer: Tokenizer, special: dict[str, str | None]) -> processors.PostProcessor:
     """Adds the beginning-of-text and end-of-text tokens that the file asks for."""
-    parts = {"bos_token": default_bos, "eos_token": False}
+    by_default = _field(file, "model") == "llama" or file.metadata.get("tokenizer.ggml.pre") in _LLAMA3  # as llama.cpp
+    parts = {"bos_token": by_default, "eos_token": False}
     wanted = {
         name: token
         for name, default in parts.items()
@@ -189,11 +177,3 @@ def _field(file: GGUF, key: str):
     if (value := file.metadata.get(f"tokenizer.ggml.{key}")) is None:
         raise UserError(f"{file.path}: metadata field tokenizer.ggml.{key} is missing")
     return value
-
-
-def _ids(tokens: Sequence[str]) -> dict[str, int]:
-    return {token: i for i, token in enumerate(tokens)}
-
-
-def _spaces(token: str) -> str:
-    return token.replace(" ", _SPACE)

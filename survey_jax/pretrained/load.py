@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Sharding
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_arrays, abstract_model, parameter_name, variables_by_name
@@ -22,16 +21,8 @@ _ALIGNMENT = 64  # bytes
 
 Range = tuple[int, int]  # first, last + 1
 Box = tuple[Range, ...]  # part of an array: a range for each axis
+Target = jax.ShapeDtypeStruct  # of an array that is to be loaded, with a sharding
 Encode = Callable[[np.ndarray], tuple[np.ndarray, ...]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """Shape, dtype and sharding of an array that is to be loaded."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    sharding: Sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +48,6 @@ def load(
     """Loads arrays from the same tensors; only the parts that this process's devices hold are read.
 
     Args:
-      origin: the tensors.
       targets: one array, or the codes and scales of a quantised parameter.
       encode: rows of a tensor [r, ...] -> the corresponding part of each target, with the rows as its first axis.
       block: how many columns of a tensor become one column of a target; 0: `encode` needs whole rows.
@@ -143,7 +133,6 @@ def load_model(
     """Fills an abstract model with a checkpoint's weights; each device's part is read straight into its shard.
 
     Args:
-      abstract: from `abstract_model`.
       frozen_dtype: the dtype of parameters that are neither trained nor quantised.
       trainable: the Variable type that training updates; such parameters are float32.
       seed: seed of the adapters' initial values.
@@ -152,32 +141,25 @@ def load_model(
       UserError: a tensor is missing, has another shape, or is not used by the architecture.
     """
     graphdef, state = nnx.split(abstract)
-    variables, arrays = (
-        variables_by_name(state),
-        variables_by_name(abstract_arrays(state, mesh, frozen_dtype, trainable)),
-    )
+    variables, arrays = variables_by_name(state), abstract_arrays(state, mesh, frozen_dtype, trainable)
+    targets = {name: variable.get_value() for name, variable in variables_by_name(arrays).items()}
     base = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
     _check_names(pretrained, list(base))
     origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
-
-    def target(name: str) -> Target:
-        array = arrays[name].get_value()
-        return Target(array.shape, array.dtype, array.sharding)
-
     values: dict[str, jax.Array] = {}
     adapters = {name for name, variable in variables.items() if isinstance(variable, LoraParam)}
     for number, name in enumerate(name for name in variables if name in adapters or name in base):
         scale = f"{name}_scale"
         if name in adapters:
-            key, where = jax.random.fold_in(jax.random.key(seed), number), target(name)
+            key, where = jax.random.fold_in(jax.random.key(seed), number), targets[name]
             init = jax.jit(initial_adapter, static_argnums=(0, 2), out_shardings=where.sharding)
             values[name] = init(name, key, where.shape)
         elif scale in variables:
             kind = kind_of(variables[name])
-            pair = [target(name), target(scale)]
+            pair = [targets[name], targets[scale]]
             values[name], values[scale] = load(pretrained.source, origins[name], pair, kind.encode, kind.columns)
         else:
-            [values[name]] = load(pretrained.source, origins[name], [target(name)], lambda x: (x,))
+            [values[name]] = load(pretrained.source, origins[name], [targets[name]], lambda x: (x,))
     filled = [(path, v.replace(values[parameter_name(path)])) for path, v in nnx.to_flat_state(state)]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 

@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
 _HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own format
 _ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --config.model.weights=DIR"
-_TOKENIZER_FILES = (
-    ".json",
-    ".jinja",
-    ".model",
-    ".txt",
-    ".tiktoken",
-)  # .json: config.json, too, which names the kind of tokenizer
+# Suffixes; .json: config.json, too, which names the kind of tokenizer.
+_TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
 _SAMPLE = 1 << 20  # bytes hashed at each end of a weight file
 
 

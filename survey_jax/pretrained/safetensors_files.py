@@ -1,6 +1,6 @@
 """Safetensors files: reading parts of their tensors, and writing them a few rows at a time."""
 
-import contextlib
+import abc
 import dataclasses
 import json
 import math
@@ -8,17 +8,17 @@ import shutil
 import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO
 
 import huggingface_hub
-import ml_dtypes
+import ml_dtypes  # noqa: F401  # so that numpy knows bfloat16 by name
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from survey_jax.common.errors import UserError
 
 SHARD_BYTES = 5 * 10**9  # the most that a file holds, unless a single tensor is larger
-_STORED_AS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32"}
+_CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32"}
 
 
 class ShardWriter:
@@ -28,7 +28,6 @@ class ShardWriter:
     first, from shapes and dtypes alone; later each block of rows is written to its place.
 
     Args:
-      folder: an existing folder for the files.
       tensors: the shape and dtype of each tensor, by name.
       shard_bytes: the largest size of a file; a larger tensor has a file of its own.
 
@@ -88,20 +87,16 @@ class ShardWriter:
         The format is https://github.com/huggingface/safetensors#format; transformers needs the "format" entry.
         """
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-        at = 0
+        starts, end = {}, 0
         for name in names:
             shape, dtype = self._tensors[name]
-            end = at + _size(*self._tensors[name])
-            header[name] = {"dtype": _STORED_AS[dtype.name], "shape": list(shape), "data_offsets": [at, end]}
-            at = end
+            starts[name], end = end, end + _size(shape, dtype)
+            header[name] = {"dtype": _CODES[dtype.name], "shape": list(shape), "data_offsets": [starts[name], end]}
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         file = path.open("wb")
-        file.write(struct.pack("<Q", len(text)) + text)
-        at = file.tell()
-        for name in names:
-            self._places[name] = (file, at)
-            at += _size(*self._tensors[name])
+        head = file.write(struct.pack("<Q", len(text)) + text)
+        self._places |= {name: (file, head + start) for name, start in starts.items()}
 
 
 def _size(shape: tuple[int, ...], dtype: np.dtype) -> int:
@@ -110,14 +105,7 @@ def _size(shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-_DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-}
+_DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,23 +117,27 @@ class _Stored:
     shape: tuple[int, ...]
 
 
-@runtime_checkable
-class TensorSource(Protocol):
+class TensorSource(abc.ABC):
     """Read access to a model's tensors by Hugging Face name, in Hugging Face's layout ([out, in])."""
 
+    _tensors: Mapping[str, Any]  # by name; each has a shape
+
     @property
-    def names(self) -> Collection[str]: ...
+    def names(self) -> Collection[str]:
+        return self._tensors.keys()
 
-    def shape(self, name: str) -> tuple[int, ...]: ...
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._tensors[name].shape
 
+    @abc.abstractmethod
     def dtype(self, name: str) -> np.dtype: ...
 
+    @abc.abstractmethod
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The part of a tensor that `index` selects: one slice of step 1 for each leading axis; (): all of it."""
-        ...
 
 
-class SafetensorsDirectory:
+class SafetensorsDirectory(TensorSource):
     """A Hugging Face directory: model.safetensors, or model.safetensors.index.json and its shards.
 
     Opening checks each shard's header and length. `read` opens the file again each time: safetensors maps files into
@@ -165,25 +157,25 @@ class SafetensorsDirectory:
             self._tensors = _tensors(single)
         elif (index := self.directory / _INDEX).is_file():
             self._open_shards(index)
+        elif pickles := [file.name for file in sorted(self.directory.iterdir()) if file.suffix in _PICKLES]:
+            raise UserError(
+                f"{self.directory}: has pickle weights only ({pickles[0]}), which can run code when read and are "
+                "refused; fetch the safetensors revision, or convert them: load the model with transformers and call "
+                "save_pretrained()"
+            )
         else:
-            raise UserError(_nothing(self.directory))
-
-    @property
-    def names(self) -> Collection[str]:
-        return self._tensors.keys()
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensors[name].shape
+            expected = f"{_SINGLE}, or {_INDEX} and its shards (pickle weights are not read)"
+            raise UserError(f"{self.directory}: has no weights; expected {expected}")
 
     def dtype(self, name: str) -> np.dtype:
         """The stored dtype (bfloat16 is ml_dtypes.bfloat16). UserError for dtypes such as float8 that numpy lacks."""
         stored = self._tensors[name].dtype
         if stored not in _DTYPES:
             raise UserError(f"{self.directory}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
-        return np.dtype(_DTYPES[stored])
+        return _DTYPES[stored]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
-        """The part that `index` selects, in the stored dtype; see `TensorSource.read`."""
+        """The part that `index` selects, in the stored dtype."""
         dtype, stored = self.dtype(name), self._tensors[name]
         if 0 in stored.shape:
             return np.empty(stored.shape, dtype)[index]  # safetensors cannot slice it
@@ -217,13 +209,3 @@ def _tensors(path: Path) -> dict[str, _Stored]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: truncated or corrupt ({error}); fetch it again") from error
     return {name: _Stored(path, x.get_dtype(), tuple(x.get_shape())) for name, x in slices.items()}
-
-
-def _nothing(directory: Path) -> str:
-    with contextlib.suppress(StopIteration):
-        pickle = next(file.name for file in sorted(directory.iterdir()) if file.suffix in _PICKLES)
-        return (
-            f"{directory}: has pickle weights only ({pickle}), which can run code when read and are refused; fetch the "
-            "safetensors revision, or convert them: load the model with transformers and call save_pretrained()"
-        )
-    return f"{directory}: has no weights; expected {_SINGLE}, or {_INDEX} and its shards (pickle weights are not read)"

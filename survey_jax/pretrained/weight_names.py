@@ -18,11 +18,6 @@ class Tensor:
     transposed: bool = False
     rows: tuple[int, int] | None = None
 
-    def renamed(self, words: Mapping[str, str]) -> "Tensor":
-        """The same tensor in a checkpoint that spells the first word of its name differently."""
-        first, _, rest = self.name.partition(".")
-        return dataclasses.replace(self, name=f"{words[first]}.{rest}")
-
 
 @dataclasses.dataclass(frozen=True)
 class WeightMap:
@@ -49,7 +44,10 @@ class WeightMap:
     def found_in(self, stored: Collection[str]) -> "WeightMap":
         """This map in the spelling of a checkpoint whose tensors have the names `stored`."""
         for words in self.spellings:
-            entries = {parameter: tensor.renamed(words) for parameter, tensor in self.entries.items()}
+            entries = {}
+            for parameter, tensor in self.entries.items():
+                first, _, rest = tensor.name.partition(".")
+                entries[parameter] = dataclasses.replace(tensor, name=f"{words[first]}.{rest}")
             if entries["embedding"].name in stored:
                 return WeightMap(entries, ignored=self.ignored)
         return self
@@ -65,15 +63,7 @@ def projection(path: str, rows: tuple[int, int] | None = None) -> Tensor:
     return Tensor(f"model.layers.{{}}.{path}.weight", transposed=True, rows=rows)
 
 
-_PROJECTIONS = {
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "o": "self_attn.o_proj",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-}
+_PROJECTIONS = {p: f"self_attn.{p}_proj" for p in "qkvo"} | {p: f"mlp.{p}_proj" for p in ("gate", "up", "down")}
 LLAMA = WeightMap(
     {
         "embedding": Tensor("model.embed_tokens.weight"),

@@ -72,5 +72,4 @@ def load(source: str, request: Request) -> Prepared:
         given = getattr(request, field.name) != field.default
         if field.default is not dataclasses.MISSING and given and field.name not in adapter.ACCEPTS:
             raise UserError(f"--{field.name}: the source {source} has no use for it; leave it out")
-    prepared: Prepared = adapter.load(request)
-    return prepared
+    return adapter.load(request)

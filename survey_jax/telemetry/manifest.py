@@ -1,5 +1,6 @@
 """config.json and manifest.json: the settings of a run, and what each of its starts ran with."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -51,8 +52,7 @@ def read_config(workdir: epath.Path) -> Config:
 def check_workdir(workdir: epath.Path, config: Config, identity: dict[str, str]) -> None:
     """Checks that a folder is empty or holds this run.
 
-    Raises:
-      UserError: it holds a run with another base model, other data, or a setting that would change what is trained.
+    Raises UserError if its run has another base model, other data, or a setting that would change what is trained.
     """
     if not (workdir / _MANIFEST).exists():
         return
@@ -141,10 +141,8 @@ def config_hash(config: Config) -> str:
 def _versions() -> dict[str, str]:
     found = {package: importlib.metadata.version(package) for package in _PACKAGES}
     for package in _DRIVERS:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found | {"python": platform.python_version()}
 
 

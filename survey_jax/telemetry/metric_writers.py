@@ -18,7 +18,7 @@ class MetricWriter(Protocol):
         """Adds the values of a step."""
 
     def close(self) -> None:
-        """Flushes and closes."""
+        """Closes, when all is written or uploaded."""
 
 
 def check_metric_writers(config: Config) -> None:
@@ -53,22 +53,18 @@ class TensorBoardWriter:
         self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Adds the values of a step."""
         for name, value in values.items():
             self._writer.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
     def close(self) -> None:
-        """Flushes and closes."""
         self._writer.close()
 
 
 class WandbWriter:
     """A run of Weights & Biases, named like the workdir; later starts of the run continue it.
 
-    Steps that a resumed run computes again appear twice, with the same values.
-
-    Raises:
-      UserError: it cannot be opened, as without a login or the network.
+    Steps that a resumed run computes again appear twice, with the same values. Raises UserError where it cannot be
+    opened, as without a login or the network.
     """
 
     def __init__(self, workdir: epath.Path, config: Config, run_id: str):
@@ -91,9 +87,7 @@ class WandbWriter:
         self._run.define_metric("*", step_metric="step")  # its own step counter cannot go back, as a resumed run does
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Adds the values of a step."""
         self._run.log({"step": step, **values})
 
     def close(self) -> None:
-        """Waits for the upload."""
         self._run.finish()

@@ -76,20 +76,13 @@ UPLOAD_EVERY = 60  # seconds
 RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
 
-def is_timing(name: str) -> bool:
-    """Whether a value of metrics.jsonl measures the machine; all others are the same if a run is repeated."""
-    return name.startswith(("time/", "memory/")) or name.endswith("_per_second") or name == "mfu"
-
-
 class RunLog:
     """Writes metrics.jsonl, TensorBoard's files, time.json and progress lines, on process 0 only.
 
     Args:
-      run_id: from the manifest.
       start: the step to resume at; later lines are removed, since this start writes them again.
       evaluated: whether that checkpoint has scores.
       collected: what this attribute was when that checkpoint was saved.
-      clock: measures this process.
       flops: useful floating-point operations of a step.
       peak: peak FLOP/s of all devices together; None if unknown.
 

@@ -75,14 +75,8 @@ def paper_cross_entropy(logits: Options, target: Options, mask: Mask) -> Rows:
 
 
 LOSSES: Mapping[str, Loss] = {
-    "kl": kl,
-    "jsd": jsd,
-    "wasserstein": wasserstein,
-    "cross_entropy": cross_entropy,
-    "paper_kl": paper_kl,
-    "paper_jsd": paper_jsd,
-    "paper_wasserstein": paper_wasserstein,
-    "paper_cross_entropy": paper_cross_entropy,
+    loss.__name__: loss
+    for loss in (kl, jsd, wasserstein, cross_entropy, paper_kl, paper_jsd, paper_wasserstein, paper_cross_entropy)
 }
 
 

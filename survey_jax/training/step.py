@@ -35,29 +35,18 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def answer_states(model: Any, batch: Batch, step_config: StepConfig) -> Float[Array, "B A D"]:
+def answer_states(model: Any, batch: Batch, c: StepConfig) -> Float[Array, "B A D"]:
     """Final hidden states at the answer positions only."""
-    hidden = hidden_states(
-        model,
-        batch,
-        step_config.decoder,
-        numerics=step_config.numerics,
-        tree_shape=step_config.tree_shape,
-        remat=step_config.remat,
-    )
+    hidden = hidden_states(model, batch, c.decoder, numerics=c.numerics, tree_shape=c.tree_shape, remat=c.remat)
     return jnp.take_along_axis(hidden, batch["answer_index"][..., None], axis=1)
 
 
-def option_logits(
-    model: Any, batch: Batch, letters: Int[Array, " K"], step_config: StepConfig
-) -> Float[Array, "B A K"]:
+def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], c: StepConfig) -> Float[Array, "B A K"]:
     """Logits of the option letters at each answer position, float32.
 
-    Args:
-      batch: the arrays of `trees.py`.
-      letters: token id of each letter; by the letter-token contract the same for all prompts of a run.
+    `letters`: token id of each letter; by the letter-token contract the same for all prompts of a run.
     """
-    return token_logits(model, answer_states(model, batch, step_config), letters, step_config.decoder)
+    return token_logits(model, answer_states(model, batch, c), letters, c.decoder)
 
 
 def loss_sums(
@@ -171,10 +160,8 @@ def compiled_train_step(
 ) -> Any:
     """`train_step` under `jax.jit`: (state, frozen, batch, letters) -> (state, measured).
 
-    The state is updated in place (the arrays given are deleted) and keeps its sharding.
-
-    Args:
-      state: arrays, or `jax.ShapeDtypeStruct`s with shardings.
+    The state is updated in place (the arrays given are deleted) and keeps the sharding of `state`, whose leaves may be
+    arrays or `jax.ShapeDtypeStruct`s.
     """
     return jax.jit(
         functools.partial(train_step, graphdef=graphdef, step_config=step_config, optim=optim),

@@ -11,7 +11,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.config import Config, RunConfig
 from survey_jax.inference import controls
 from survey_jax.inference.controls import make_controls
-from survey_jax.inputs.prompts import LETTERS, option_order
+from survey_jax.inputs.prompts import LETTERS, Prompter
 
 OPTIONS = 5
 TOKENIZER = byte_tokenizer([("Ġ", letter) for letter in LETTERS])
@@ -82,6 +82,10 @@ def test_without_a_group(template: str, words: str):
     for text in predictor.shown:
         assert words in text
         assert "Kenya" not in text
+
+
+def option_order(row, order: str, seed: int = 0) -> tuple[int, ...]:
+    return Prompter(TOKENIZER, "paper", order=order, seed=seed).option_order(row)
 
 
 @pytest.mark.parametrize("name", ["reversed", "shuffled"])

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import tiny
+from made_prompts import encode
 from survey_jax.common.errors import UserError
 from survey_jax.config import BatchConfig, Config, DataConfig
 from survey_jax.inference.parity import TOLERANCE, our_logits, report_parity, spread, their_logits
@@ -34,7 +35,7 @@ def demo_prompts(prompter_of, config: Config) -> list[Prompt]:
     answers = read_answers(config)
     chosen = []
     for number, template in enumerate(("paper", "question_first")):
-        prompts = prompter_of(template).encode(answers, 180, drop_long=True)
+        prompts = encode(prompter_of(template), answers, 180, drop_long=True)
         questions = [q for q in group_questions(prompts)[number::2] if len(q.members) >= 4]
         first_of = {id(prompts[q.members[0]]): q for q in questions}
         for first in spread([prompts[q.members[0]] for q in questions], 7):

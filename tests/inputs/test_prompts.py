@@ -5,9 +5,10 @@ import pytest
 from tokenizers import normalizers
 
 from byte_tokenizer import answer, byte_tokenizer
+from made_prompts import encode
 from survey_jax.common.errors import UserError
 from survey_jax.inputs.personas import someone, subpop_attributes
-from survey_jax.inputs.prompts import LETTERS, ORDERS, TEMPLATES, Prompter
+from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
 
@@ -138,8 +139,8 @@ def test_a_language_that_the_template_does_not_have_is_refused():
 
 def test_options_in_other_orders_keep_their_shares():
     row = answer(("a", "b", "c"), probs=(0.7, 0.2, 0.1))
-    [listed] = Prompter(byte_tokenizer(), "paper").encode([row], 1000)
-    [reverse] = Prompter(byte_tokenizer(), "paper", order="reversed").encode([row], 1000)
+    [listed] = encode(Prompter(byte_tokenizer(), "paper"), [row], 1000)
+    [reverse] = encode(Prompter(byte_tokenizer(), "paper", order="reversed"), [row], 1000)
     assert (listed.order, listed.target) == ((0, 1, 2), [0.7, 0.2, 0.1])
     assert (reverse.order, reverse.target) == ((2, 1, 0), [0.1, 0.2, 0.7])
     assert "(A)c, (B)b, (C)a" in Prompter(byte_tokenizer(), "paper", order="reversed").text(row)
@@ -149,17 +150,17 @@ def test_shuffled_options_are_the_same_for_all_groups_and_differ_between_questio
     options = "abcdefgh"
     prompter = Prompter(byte_tokenizer(), "paper", order="shuffled", seed=1)
     rows = [answer(options, group=(("country", c),), question_id=q) for q in ("q1", "q2") for c in ("Kenya", "Peru")]
-    kenya, peru, other, _ = [p.order for p in prompter.encode(rows, 1000)]
+    kenya, peru, other, _ = [p.order for p in encode(prompter, rows, 1000)]
     assert kenya == peru != other
     assert sorted(kenya) == list(range(8))
-    [reseeded] = Prompter(byte_tokenizer(), "paper", order="shuffled", seed=2).encode(rows[:1], 1000)
+    [reseeded] = encode(Prompter(byte_tokenizer(), "paper", order="shuffled", seed=2), rows[:1], 1000)
     assert reseeded.order != kenya
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", ["listed", "reversed", "shuffled"])
 def test_twenty_six_options(order):
     row = answer([f"number {i}" for i in range(26)])
-    [prompt] = Prompter(byte_tokenizer(), "question_first", order=order).encode([row], 1000)
+    [prompt] = encode(Prompter(byte_tokenizer(), "question_first", order=order), [row], 1000)
     text = Prompter(byte_tokenizer(), "question_first", order=order).text(row)
     for letter, option in zip(LETTERS, prompt.order, strict=True):
         assert f"({letter}) number {option}\n" in text
@@ -176,14 +177,14 @@ def test_chat_is_the_tokenizers_own_format_with_the_stem_begun():
         "<s>[user]Is tea good?\n(A) Yes\n(B) No[assistant]\n"
         "If someone from Kenya had to select one of the options, their answer would be ("
     )
-    [prompt] = prompter.encode([answer()], max_tokens=1000)
+    [prompt] = encode(prompter, [answer()])
     assert prompt.tokens.tolist().count(tokenizer.bos_token_id) == 1
     assert tokenizer.decode(prompt.tokens) == text
 
 
 def test_without_chat_the_tokenizer_adds_its_own_beginning():
     tokenizer = byte_tokenizer()
-    [prompt] = (prompter := Prompter(tokenizer, "paper")).encode([answer()], max_tokens=1000)
+    [prompt] = encode(prompter := Prompter(tokenizer, "paper"), [answer()])
     assert tokenizer.decode(prompt.tokens) == "<s>" + prompter.text(answer())
 
 
@@ -207,7 +208,7 @@ def check_letters(tokenizer, prompter):
     rows = [answer(question_id=str(i), group=(("country", c),)) for i, c in enumerate(["Kenya", "New Zealand", "日本"])]
     found = prompter.letters([prompter.text(row) for row in rows], 26)
     for row in rows:
-        [prompt] = prompter.encode([row], max_tokens=1000)
+        [prompt] = encode(prompter, [row])
         for letter, token in zip(LETTERS, found, strict=True):
             extended = tokenizer(prompter.text(row) + prompter.lead + letter, add_special_tokens=not prompter.chat)[
                 "input_ids"
@@ -225,7 +226,7 @@ def test_contract_holds_for_bytes(template):
 
 def test_a_letter_apart_from_its_space_is_refused():
     with pytest.raises(UserError, match="template 'subpop_qa': letter A is not one token of its own"):
-        Prompter(byte_tokenizer(), "subpop_qa").encode([answer()], max_tokens=1000)
+        encode(Prompter(byte_tokenizer(), "subpop_qa"), [answer()])
 
 
 @pytest.mark.real_weights
@@ -251,7 +252,7 @@ def test_contract_holds_for_gemma3(gemma3_tokenizer, template):
 def test_letter_that_merges_with_the_stem_is_refused(template):
     prompter = Prompter(byte_tokenizer(merges=[("(", "B")]), template)
     with pytest.raises(UserError) as error:
-        prompter.encode([answer()], max_tokens=1000)
+        encode(prompter, [answer()])
     message = str(error.value)
     assert f"tokenizer tiny-bytes, template '{template}': letter B is not one token of its own" in message
     assert "(B" in message
@@ -262,23 +263,23 @@ def test_letter_that_recuts_the_prompt_is_refused():
     # " (" is a token until an A takes the bracket: one token more, but the prompt's own last token has changed.
     tokenizer = byte_tokenizer(merges=[("(", "A"), ("Ġ", "(")])
     with pytest.raises(UserError, match="letter A is not one token of its own"):
-        Prompter(tokenizer, "paper").encode([answer()], max_tokens=1000)
+        encode(Prompter(tokenizer, "paper"), [answer()])
 
 
 def test_letter_of_two_tokens_is_refused_where_it_is_used():
     tokenizer = byte_tokenizer()
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("C", "cc")
     prompter = Prompter(tokenizer, "paper")
-    assert len(prompter.encode([answer("xy")], max_tokens=1000)) == 1
+    assert len(encode(prompter, [answer("xy")])) == 1
     with pytest.raises(UserError, match="letter C is not one token of its own"):
-        prompter.encode([answer("xyz")], max_tokens=1000)
+        encode(prompter, [answer("xyz")])
 
 
 def test_letters_with_one_token_between_them_are_refused():
     prompter = Prompter(byte_tokenizer(without="BD"), "question_first")
-    assert len(prompter.encode([answer("xyz")], max_tokens=1000)) == 1  # A, B, C: one unknown letter is told apart
+    assert len(encode(prompter, [answer("xyz")])) == 1  # A, B, C: one unknown letter is told apart
     with pytest.raises(UserError, match=r"tokenizer tiny-bytes, .*: letter D shares its token with B"):
-        prompter.encode([answer("vwxyz")], max_tokens=1000)
+        encode(prompter, [answer("vwxyz")])
 
 
 def test_more_options_than_letters_are_refused():
@@ -286,7 +287,7 @@ def test_more_options_than_letters_are_refused():
     with pytest.raises(UserError, match="27 options: at most 26"):
         prompter.letters([prompter.text(answer())], 27)
     with pytest.raises(UserError, match="27 options: at most 26"):
-        prompter.encode([answer([str(i) for i in range(27)])], max_tokens=1000)
+        encode(prompter, [answer([str(i) for i in range(27)])])
 
 
 # --- long prompts
@@ -296,13 +297,13 @@ def test_long_prompts_stop_or_are_counted(capsys):
     rows = [answer(question_id=f"q{n}", question="x" * n) for n in (1, 50, 2, 60)]
     prompter = Prompter(byte_tokenizer(), "question_first")
     lengths = [1 + len(prompter.text(row)) for row in rows]  # a byte a token, and <s>
-    assert [len(p.tokens) for p in prompter.encode(rows, max(lengths))] == lengths
+    assert [len(p.tokens) for p in encode(prompter, rows, max(lengths))] == lengths
     with pytest.raises(UserError) as error:
-        prompter.encode(rows, max_tokens=lengths[2])
+        encode(prompter, rows, max_tokens=lengths[2])
     assert f"S / q50 / country=Kenya: the prompt has {lengths[1]} tokens, over the {lengths[2]}" in str(error.value)
     assert "2 such rows" in str(error.value)
     capsys.readouterr()
-    kept = prompter.encode(rows, max_tokens=lengths[2], drop_long=True)
+    kept = encode(prompter, rows, max_tokens=lengths[2], drop_long=True)
     assert [p.answer.question_id for p in kept] == ["q1", "q2"]
     assert "left out 2 of 4 rows" in capsys.readouterr().out
     assert all(p.tokens.dtype == np.int32 for p in kept)

@@ -9,7 +9,7 @@ import transformers
 import vocabularies
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter
 from survey_jax.pretrained.gguf_files import GGUF
-from survey_jax.pretrained.gguf_header import map_file, read_header
+from survey_jax.pretrained.gguf_header import Header, map_file
 from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
 from survey_jax.survey.table import Answer
 
@@ -24,7 +24,7 @@ def vocabulary(name: str) -> tuple[list[str], transformers.PreTrainedTokenizerBa
     path = vocabularies.FOLDER / f"ggml-vocab-{name}.gguf"
     if not path.is_file():
         pytest.skip(f"{path} is absent: python tests/vocabularies.py")
-    metadata, _ = read_header(path, map_file(path))
+    metadata, _ = Header(path, map_file(path)).parse()
     file = mock.create_autospec(GGUF, instance=True, path=path, metadata=metadata)  # it has no tensors, hence no model
     file.config.return_value = {"max_position_embeddings": 4096}
     return metadata["tokenizer.ggml.tokens"], gguf_tokenizer(file)

@@ -15,6 +15,7 @@ import scipy.stats
 from flax import nnx
 
 import tiny
+from made_prompts import encode
 from survey_jax.inputs.batches import Batches
 from survey_jax.inputs.prompts import Prompt, Prompter
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
@@ -70,7 +71,7 @@ def make_setup(family: str, directory: Path, trainable: type) -> Setup:
     prompts = {}
     for template in ("paper", "question_first"):
         prompter = Prompter(pretrained.tokenizer(), template)
-        prompts[template] = prompter.encode(parse_rows(rows, "tiny"), SHAPE.seq_len)
+        prompts[template] = encode(prompter, parse_rows(rows, "tiny"), SHAPE.seq_len)
         prompts[template][0].tokens[0] += 1  # the first question's prompts share nothing: its trunk is empty
     letters = prompter.letters([prompter.text(prompts["paper"][0].answer)], SHAPE.options)
     step_config = StepConfig(config, Numerics(lora_scale=2.0 if trainable is LoraParam else 0.0))

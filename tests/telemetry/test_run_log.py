@@ -21,8 +21,9 @@ from survey_jax.inputs.trees import BatchShape
 from survey_jax.telemetry import clock, metric_writers, run_log
 from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.telemetry.metric_writers import check_metric_writers
-from survey_jax.telemetry.run_log import Lines, RunLog, is_timing, memory
+from survey_jax.telemetry.run_log import Lines, RunLog, memory
 from survey_jax.training.step import counts
+from tiny import is_timing
 
 SCORES = {"kl": 0.5, "kl_by_question": 0.25, "paper_1_minus_jsd": 0.75, "temperature": 2.0}
 

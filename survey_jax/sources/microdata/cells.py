@@ -61,14 +61,17 @@ def sort_respondents(
     for name in attributes:
         attribute = codebook.attributes[name]
         if attribute.value is not None:
-            constant[name], found = _constant(attribute)
+            names, found = _country_names([attribute.value]) if is_country(name) else ([attribute.value], [])
+            constant[name] = names[0]
             notes += found
         else:
             by_name[name], found = _values(respondents, attribute, codebook.questions)
             notes += found
             notes += _count_note(by_name[name].index < 0, f"are in no group by {name}: no value, or a missing code")
     waves = _waves(respondents, codebook)
-    size = len((waves or next(iter(by_name.values()), None) or _first(respondents, codebook)).index)
+    question = codebook.questions[0]  # any column will do where only the number of respondents is wanted
+    sized = waves or next(iter(by_name.values()), None)
+    size = len((sized or respondents.column(respondents.require(question.column, question.where))).index)
     left_out = np.zeros(size, bool) if waves is None else waves.index < 0
     notes += _count_note(left_out, f"are left out: {codebook.wave_column}, their wave, is blank")
     weight = None
@@ -103,15 +106,6 @@ def unlisted(respondents: Respondents, column_name: str, column: Column, codes: 
     return f"column {column_name} of {respondents.path} holds the {kind} {', '.join(parts)}{more}"
 
 
-def _constant(attribute: CodebookAttribute) -> tuple[str, list[str]]:
-    """The value that everyone has, and notes on it."""
-    value = attribute.value or ""
-    if not is_country(attribute.name):
-        return value, []
-    names, notes = _country_names([value])
-    return names[0], notes
-
-
 def _values(
     respondents: Respondents, attribute: CodebookAttribute, questions: Sequence[CodebookQuestion]
 ) -> tuple[_Values, list[str]]:
@@ -123,12 +117,14 @@ def _values(
     labels = list(dict.fromkeys(known))
     position = {label: i for i, label in enumerate(labels)}
     lookup = np.array([position[found[i]] if i in found else -1 for i in range(len(column.codes))] + [-1])
-    values = _Values(labels, lookup[column.index])
+    index = lookup[column.index]
     notes = remarks.missing_in_bands(attribute, column, questions) if attribute.bands else []
     if is_country(attribute.name):
-        values, more = _countries(values)
+        names, more = _country_names(labels)  # one for each country, whatever the file calls it
         notes += more
-    return values, notes
+        labels = list(dict.fromkeys(names))
+        index = np.array([labels.index(name) for name in names] + [-1])[index]
+    return _Values(labels, index), notes
 
 
 def _meanings(respondents: Respondents, attribute: CodebookAttribute, name: str, column: Column) -> dict[int, str]:
@@ -169,14 +165,6 @@ def _meanings(respondents: Respondents, attribute: CodebookAttribute, name: str,
     return found
 
 
-def _countries(values: _Values) -> tuple[_Values, list[str]]:
-    """The values with one name for each country, whatever the file calls it; and notes."""
-    names, notes = _country_names(values.labels)
-    labels = list(dict.fromkeys(names))
-    lookup = np.array([labels.index(name) for name in names] + [-1])
-    return _Values(labels, lookup[values.index]), notes
-
-
 def _country_names(labels: Sequence[str]) -> tuple[list[str], list[str]]:
     """The one name of each country, and notes on rewritten and unknown ones."""
     names = [countries.one_name(label) for label in labels]
@@ -195,12 +183,6 @@ def _waves(respondents: Respondents, codebook: Codebook) -> _Values | None:
     unknown = [code == "" or variable.declared_missing(code) for code in column.codes]
     lookup = np.array([-1 if unknown[i] else i for i in range(len(column.codes))] + [-1])
     return _Values([variable.values.get(code, code) for code in column.codes], lookup[column.index])
-
-
-def _first(respondents: Respondents, codebook: Codebook) -> Column:
-    """Any column, where only the number of respondents is wanted."""
-    question = codebook.questions[0]
-    return respondents.column(respondents.require(question.column, question.where))
 
 
 def _weights(

@@ -100,7 +100,8 @@ def read_codebook(path: Path) -> Codebook:
     questions = _questions(top, common)
     if not attributes:
         raise top.error("has no attributes, of which groups are made", "attributes")
-    codebook = Codebook(
+    breakdowns = [_breakdown(top, item) for item in top.items("breakdowns")]
+    return Codebook(
         path=path,
         survey=top.text("survey", required=True) or "",
         wave=None if isinstance(wave, dict) else top.text("wave"),
@@ -108,27 +109,20 @@ def read_codebook(path: Path) -> Codebook:
         language=top.text("language"),
         source=top.text("source"),
         weights=tuple(top.texts("weight")),
-        min_n=_whole(top, "min_n", MIN_N),
+        min_n=_min_n(top),
         encoding=top.text("encoding"),
         common=common["missing"] | common["not_asked"],
         attributes=attributes,
-        breakdowns=(),
+        breakdowns=check_breakdowns(attributes, breakdowns, top.where("breakdowns")),
         questions=questions,
         about=_about(top),
     )
-    names = [_breakdown(top, item) for item in top.items("breakdowns")]
-    return dataclasses.replace(codebook, breakdowns=check_breakdowns(codebook, names, top.where("breakdowns")))
 
 
 def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[CodebookQuestion, ...], str | None]:
     """Reads a codebook of `questions` and perhaps their `language`, for a published file of which the rest is known.
 
-    Args:
-      path: the codebook.
-      missing, not_asked: codes that mean so in every question.
-
-    Raises:
-      UserError: as `read_codebook`.
+    `missing` and `not_asked` are codes that mean so in every question. Raises UserError as `read_codebook` does.
     """
     top = Section(path, "", read_yaml(path))
     top.check_keys(("language", "questions"))
@@ -136,19 +130,18 @@ def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[
 
 
 def check_breakdowns(
-    codebook: Codebook, breakdowns: Sequence[Sequence[str]], where: str
+    attributes: Mapping[str, CodebookAttribute], breakdowns: Sequence[Sequence[str]], where: str
 ) -> tuple[tuple[str, ...], ...]:
     """The breakdowns, or by default each attribute that varies alone; attributes of one value are in all of them.
 
-    Raises:
-      UserError: beginning with `where`: an attribute is unknown, or a breakdown is there twice.
+    Raises UserError, beginning with `where`, if an attribute is unknown or a breakdown is there twice.
     """
-    constant = [name for name, attribute in codebook.attributes.items() if attribute.value is not None]
-    varying = [name for name in codebook.attributes if name not in constant]
+    constant = [name for name, attribute in attributes.items() if attribute.value is not None]
+    varying = [name for name in attributes if name not in constant]
     result: list[tuple[str, ...]] = []
     for names in breakdowns or [[name] for name in varying] or [constant]:
-        if unknown := [name for name in names if name not in codebook.attributes]:
-            raise UserError(f"{where}: unknown attribute {unknown[0]!r}; choose from {', '.join(codebook.attributes)}")
+        if unknown := [name for name in names if name not in attributes]:
+            raise UserError(f"{where}: unknown attribute {unknown[0]!r}; choose from {', '.join(attributes)}")
         whole = tuple(dict.fromkeys([*constant, *names]))
         if set(whole) in map(set, result):
             raise UserError(f"{where}: the breakdown {'+'.join(names)} is there twice")
@@ -233,10 +226,8 @@ def _breakdown(top: Section, item: Any) -> list[str]:
     return [name.strip() for name in names]
 
 
-def _whole(section: Section, key: str, default: int) -> int:
-    text = section.text(key)
-    if text is None:
-        return default
+def _min_n(top: Section) -> int:
+    text = top.text("min_n") or str(MIN_N)
     if not text.isdecimal() or int(text) < 1:
-        raise section.error(f"{key} must be a whole number of at least 1, got {text!r}", key)
+        raise top.error(f"min_n must be a whole number of at least 1, got {text!r}", "min_n")
     return int(text)

@@ -42,6 +42,14 @@ def canonical(value: Any) -> str:
     return text.lower() if _LETTER.fullmatch(text) else text
 
 
+def order(code: str) -> tuple[bool, float, str]:
+    """Sorts numbers before texts: (whether it is a text, its number, itself)."""
+    try:
+        return (False, float(code), code)
+    except ValueError:
+        return (True, 0.0, code)
+
+
 @dataclasses.dataclass(frozen=True)
 class Band:
     """Numbers from `low` to `high` (None: no end), both included; 29.5 is in 18-29, as an age of 29 years is."""

@@ -11,6 +11,7 @@ from survey_jax.common.errors import UserError, plural, some
 from survey_jax.common.files import atomic_write
 from survey_jax.sources.microdata import guesses
 from survey_jax.sources.microdata.codebook import MIN_N
+from survey_jax.sources.microdata.codes import order
 from survey_jax.sources.microdata.guesses import OLDEST, YOUNGEST, Seen
 from survey_jax.sources.microdata.readers import EncodingError, Respondents, Variable, open_respondents
 from survey_jax.sources.microdata.yaml_section import TODO
@@ -27,11 +28,7 @@ _HEAD = """\
 
 
 def draft_codebook(path: Path, output: Path) -> str:
-    """Writes a draft beside whatever is there, and says in one line what is in it.
-
-    Raises:
-      UserError: the draft's file exists, cannot be written, or the data cannot be read.
-    """
+    """Writes a draft, and says in one line what is in it. UserError if `output` exists, or a file cannot be used."""
     if output.exists():
         raise UserError(f"{output}: exists, and may hold your work; name another file, or remove it first")
     if not output.parent.is_dir():
@@ -142,7 +139,7 @@ def _question(seen: Seen, common: Collection[str]) -> Iterator[str]:
 
 def _attribute(seen: Seen, common: Collection[str], is_age: bool) -> Iterator[str]:
     """Bands for ages, labels of the file or to be written for other numbers; texts stay as they are."""
-    numbers = [number for word, number, _ in map(guesses.order, seen.counts) if not word]
+    numbers = [number for word, number, _ in map(order, seen.counts) if not word]
     labelled = seen.variable.values.keys() & seen.counts.keys()
     if is_age and len(numbers) == len(seen.counts) and not labelled and max(numbers) > 15:
         yield from _ages(seen, common)
@@ -163,9 +160,7 @@ def _missing(
     """The entry's own list of missing codes, if the common list lacks one or has one that means something else here.
 
     Args:
-      seen: the column.
       codes: codes that mean no answer here.
-      common: the common list.
       answers: codes that mean something else here.
       blank: codes of blank cells, where the entry's list replaces the common `not_asked` too.
     """
@@ -175,7 +170,7 @@ def _missing(
     if taken := [c for c in answers if c in common]:
         remarks.append(f"in place of the common list, since {', '.join(taken)} may mean something else here")
     if taken or not set(codes) <= set(common):
-        yield _with_remarks(f"    missing: {_listed([*sorted(codes, key=guesses.order), *blank])}", remarks)
+        yield _with_remarks(f"    missing: {_listed([*sorted(codes, key=order), *blank])}", remarks)
 
 
 def _ages(seen: Seen, common: Collection[str]) -> Iterator[str]:
@@ -201,7 +196,7 @@ def _listed(codes: Iterable[str]) -> str:
 
 def _meaning(variable: Variable, code: str, label: str) -> str:
     """A line for one code. In a file that labels none of a variable's numbers, their meaning is for the user to say."""
-    if not variable.values and not guesses.order(code)[0]:
+    if not variable.values and not order(code)[0]:
         label = f"{TODO}: what {code} means"
     return f"      {_quoted(code)}: {json.dumps(label, ensure_ascii=False)}"
 

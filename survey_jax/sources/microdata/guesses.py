@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from survey_jax.common.errors import plural
-from survey_jax.sources.microdata.codes import NO_ANSWER_LABEL, NOT_ASKED_LABEL
+from survey_jax.sources.microdata.codes import NO_ANSWER_LABEL, NOT_ASKED_LABEL, order
 from survey_jax.sources.microdata.readers import Column, Variable
 from survey_jax.survey.table import MAX_OPTIONS
 
@@ -67,14 +67,6 @@ def see(name: str, variable: Variable, column: Column) -> Seen:
     kept = {c: counts[c] for c in codes if c not in blank and not variable.declared_missing(c)}
     individual = len(set(column.codes)) == len(column.index) > 2
     return Seen(name, variable, kept, blank, individual)
-
-
-def order(code: str) -> tuple[bool, float, str]:
-    """Sorts numbers before texts: (whether it is a text, its number, itself)."""
-    try:
-        return (False, float(code), code)
-    except ValueError:
-        return (True, 0.0, code)
 
 
 def is_weight(seen: Seen) -> bool:

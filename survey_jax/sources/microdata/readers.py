@@ -24,7 +24,7 @@ import pyreadstat
 from jaxtyping import Int
 
 from survey_jax.common.errors import UserError
-from survey_jax.sources.microdata.codes import canonical
+from survey_jax.sources.microdata.codes import canonical, order
 
 _READERS: dict[str, Callable[..., Any]] = {
     ".sav": pyreadstat.read_sav,
@@ -82,13 +82,11 @@ class Variable:
         """Whether the file declares this code to be a missing value."""
         if self.lettered and len(code) == 2 and code[0] == ".":
             return True
-        for low, high in self.declared:
-            if isinstance(low, str):
-                if code == canonical(low):
-                    return True
-            elif _is_number(code) and low <= float(code) <= high:
-                return True
-        return False
+        word, number, _ = order(code)
+        return any(
+            code == canonical(low) if isinstance(low, str) else not word and low <= number <= high
+            for low, high in self.declared
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +94,6 @@ class Respondents:
     """A file of respondents, opened.
 
     Attributes:
-      path: the file.
       variables: name -> what the file says about it, in file order.
       comma: decimal commas are to be expected.
       note: something to tell the user about how the file was read.
@@ -154,9 +151,6 @@ def open_respondents(path: Path, encoding: str | None = None) -> Respondents:
     return _open_csv(path, encoding or "utf-8")
 
 
-# ------------------------------------------------------------------------------------------------ CSV
-
-
 def _open_csv(path: Path, encoding: str) -> Respondents:
     """The header decides the delimiter: whichever of comma, semicolon and tab it has most of."""
     try:
@@ -179,28 +173,20 @@ def _open_csv(path: Path, encoding: str) -> Respondents:
     note = None if delimiter == "," else f"read as separated by {'semicolons' if delimiter == ';' else 'tabs'}"
 
     def read(wanted: Sequence[str]) -> Iterator[tuple[str, Column]]:
-        table = _read_csv(path, encoding, delimiter, names, wanted)
+        text = pa.dictionary(pa.int32(), pa.string())  # what stands in the file, with no guess of types or of blanks
+        try:
+            table = pyarrow.csv.read_csv(
+                path,
+                pyarrow.csv.ReadOptions(encoding=encoding, column_names=names, skip_rows=1, block_size=1 << 23),
+                pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                pyarrow.csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, text)),
+            )
+        except (pa.ArrowException, OSError, UnicodeError) as error:
+            raise _unreadable(path, error) from error
         for name in wanted:
             yield name, _from_arrow(table.column(name).unify_dictionaries().combine_chunks())
 
     return Respondents(path, {name: Variable() for name in names}, read, delimiter != ",", note)
-
-
-def _read_csv(path: Path, encoding: str, delimiter: str, names: Sequence[str], wanted: Sequence[str]) -> pa.Table:
-    """The wanted columns as dictionary-encoded text: what stands in the file, with no guess of types or of blanks."""
-    text = pa.dictionary(pa.int32(), pa.string())
-    try:
-        return pyarrow.csv.read_csv(
-            path,
-            pyarrow.csv.ReadOptions(encoding=encoding, column_names=names, skip_rows=1, block_size=1 << 23),
-            pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, text)),
-        )
-    except (pa.ArrowException, OSError, UnicodeError) as error:
-        raise _unreadable(path, error) from error
-
-
-# -------------------------------------------------------------------------------------------- Parquet
 
 
 def _open_parquet(path: Path) -> Respondents:
@@ -228,9 +214,6 @@ def _from_arrow(array: pa.Array) -> Column:
     return Column([canonical(value) for value in array.dictionary.to_pylist()], index)
 
 
-# ------------------------------------------------------------------------------ SPSS, Stata and SAS
-
-
 def _open_statistics(path: Path, suffix: str, encoding: str | None) -> Respondents:
     options: dict[str, Any] = {"encoding": encoding, "disable_datetime_conversion": True}
     if suffix != ".xpt":  # missing letters of a transport file come as blanks
@@ -249,7 +232,9 @@ def _open_statistics(path: Path, suffix: str, encoding: str | None) -> Responden
         for start in range(0, len(wanted), size):
             frame, _ = _run(path, functools.partial(reader, usecols=wanted[start : start + size]))
             for name in wanted[start : start + size]:
-                yield name, _from_pandas(frame.pop(name), lettered=suffix in _LETTERED and name not in text)
+                index, distinct = pd.factorize(frame.pop(name).to_numpy())
+                letters = suffix in _LETTERED and name not in text
+                yield name, Column([_code(value, letters) for value in distinct.tolist()], index)
 
     return Respondents(path, variables, read)
 
@@ -268,11 +253,6 @@ def _variable(meta: Any, name: str, lettered: bool) -> Variable:
     )
 
 
-def _from_pandas(series: pd.Series, lettered: bool) -> Column:
-    index, distinct = pd.factorize(series.to_numpy())
-    return Column([_code(value, lettered) for value in distinct.tolist()], index)
-
-
 def _code(value: Any, lettered: bool) -> str:
     """pyreadstat gives Stata's .d as "d", in variables that hold numbers otherwise."""
     return canonical(f".{value}" if lettered and isinstance(value, str) and len(value) == 1 else value)
@@ -283,9 +263,6 @@ def _run(path: Path, read: Callable[[], Any]) -> Any:
         return read()
     except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, UnicodeError, OSError) as error:
         raise _unreadable(path, error) from error
-
-
-# ----------------------------------------------------------------------------------------------------
 
 
 def _check_rows(path: Path, rows: int) -> None:
@@ -300,11 +277,3 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         hint = "if it is sound, say what its text is with `encoding:` in the codebook, such as latin1"
         return EncodingError(f"{path}: cannot be read: {cause}; {hint}")
     return UserError(f"{path}: cannot be read: {cause}")
-
-
-def _is_number(code: str) -> bool:
-    try:
-        float(code)
-    except ValueError:
-        return False
-    return True

@@ -14,9 +14,7 @@ from survey_jax.sources.microdata.readers import Column
 def on_codebook(codebook: Codebook, breakdowns_overruled: bool = False) -> list[str]:
     """Notes on a codebook that a user wrote: codes made one, and attributes that no group has.
 
-    Args:
-      codebook: theirs.
-      breakdowns_overruled: by --breakdowns, which leaves attributes out on purpose.
+    `breakdowns_overruled`: by --breakdowns, which leaves attributes out on purpose.
     """
     notes = merged_options(codebook.questions)
     for attribute in codebook.attributes.values():
@@ -36,12 +34,7 @@ def merged_options(questions: Iterable[CodebookQuestion]) -> list[str]:
 
 
 def unused_options(chosen: Mapping[str, Sequence[int]], questions: Iterable[CodebookQuestion]) -> list[str]:
-    """Notes on options that no respondent chose.
-
-    Args:
-      chosen: question id -> how many respondents chose each option.
-      questions: theirs.
-    """
+    """Notes on options that no respondent chose. `chosen`: question id -> how many respondents chose each option."""
     remarks = {}
     for question in questions:
         never = [repr(o) for o, n in zip(question.options, chosen[question.id], strict=True) if not n]
@@ -51,13 +44,7 @@ def unused_options(chosen: Mapping[str, Sequence[int]], questions: Iterable[Code
 
 
 def missing_in_bands(attribute: CodebookAttribute, column: Column, questions: Iterable[CodebookQuestion]) -> list[str]:
-    """Notes on codes that questions call missing and that lie in a band of an attribute: 99 in 65+.
-
-    Args:
-      attribute: with bands.
-      column: its column.
-      questions: all of the codebook.
-    """
+    """Notes on codes that questions call missing and that lie in a band of an attribute: 99 in 65+."""
     listed: dict[Codes, list[str]] = defaultdict(list)  # questions mostly share one list
     for question in questions:
         listed[question.missing | question.not_asked].append(question.id)

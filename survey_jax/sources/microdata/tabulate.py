@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,11 @@ OWN = "question that the group is made of"
 def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> Prepared:
     """A row for each question, wave and group, with the figures of `counting.Counts.row`.
 
-    Raises:
-      UserError: file and codebook do not fit together, or no row is left.
+    Raises UserError where file and codebook do not fit together, or no row is left.
     """
     breakdowns = codebook.breakdowns
     if request.breakdowns:
-        breakdowns = check_breakdowns(codebook, request.breakdowns, "--breakdowns")
+        breakdowns = check_breakdowns(codebook.attributes, request.breakdowns, "--breakdowns")
     used = list(dict.fromkeys(name for names in breakdowns for name in names))
     by_column: dict[str, list[CodebookQuestion]] = defaultdict(list)
     for question in codebook.questions:
@@ -42,7 +41,7 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
     ledger = Ledger()
     rows: dict[str, list[dict[str, Any]]] = {}
     chosen: dict[str, list[int]] = {}
-    declared: Counter[str] = Counter()
+    declared: dict[str, set[str]] = {"no answer": set(), "not asked": set()}  # codes that only the file declares so
     problems: list[str] = []
     for name, column in track(respondents.columns(list(by_column)), len(by_column), "questions counted"):
         for question in by_column[name]:
@@ -65,7 +64,11 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
         for row in rows[question.id]:
             ledger.keep({**same, **row})
     notes = [respondents.note] if respondents.note else []
-    notes += [*cells.notes, *_declared_notes(declared), *remarks.unused_options(chosen, codebook.questions)]
+    notes += cells.notes
+    for kind, codes in declared.items():
+        if codes:
+            notes.append(f'declared missing by the file and taken as "{kind}": {some(codes)}')
+    notes += remarks.unused_options(chosen, codebook.questions)
     return ledger.prepared(str(respondents.path), notes)
 
 
@@ -98,7 +101,7 @@ class _Groups:
 
 
 def _answers(
-    respondents: Respondents, name: str, column: Column, question: CodebookQuestion, declared: Counter[str]
+    respondents: Respondents, name: str, column: Column, question: CodebookQuestion, declared: dict[str, set[str]]
 ) -> tuple[Int[np.ndarray, " respondents"], list[int]]:
     """Each respondent's answer (0: not asked; 1 and on: the options; last: no answer), and the codes not accounted for.
 
@@ -118,7 +121,7 @@ def _answers(
         elif variable.declared_missing(code):
             meaning[i] = 0 if NOT_ASKED_LABEL.search(label) else no_answer
             kind = "no answer" if meaning[i] else "not asked"
-            declared[f"{kind}\t{code} {label}".rstrip()] += 1
+            declared[kind].add(f"{code} {label}".rstrip())
         else:
             strangers.append(i)
     return meaning[column.index], strangers
@@ -142,13 +145,3 @@ def _rows(
                 "wave": wave,
                 **figures,
             }
-
-
-def _declared_notes(declared: Mapping[str, int]) -> list[str]:
-    """Notes on codes that only the file declares missing, and what they were taken for."""
-    notes = []
-    for kind in ("no answer", "not asked"):
-        codes = [key.split("\t")[1] for key in declared if key.startswith(f"{kind}\t")]
-        if codes:
-            notes.append(f'declared missing by the file and taken as "{kind}": {some(codes)}')
-    return notes

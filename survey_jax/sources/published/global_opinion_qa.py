@@ -33,10 +33,8 @@ _NAN = re.compile(r"(?<=[\[ ])nan(?=[,\]])")
 def load(request: Request) -> Prepared:
     """The published rows, tidied by the rules in `shares`. Question ids are SOURCE-ROW, rows counted from 0.
 
-    Extra columns: country_label (as published), item_nonresponse, country_specific_label.
-
-    Raises:
-      UserError: no such file or data set, a column is missing, or a cell is not what is published.
+    Extra columns: country_label (as published), item_nonresponse, country_specific_label. Raises UserError: no such
+    file or data set, a column is missing, or a cell is not what is published.
     """
     ledger, labels = Ledger(), set()
     for number, row in enumerate(read_rows(request.input, ("question", "selections", "options", "source"))):
@@ -49,11 +47,12 @@ def load(request: Request) -> Prepared:
             raise UserError(f"{request.input} row {number + 1}: {error}") from error
         text = " ".join(str(row["question"] or "").split())
         own_leader = bool(_OWN_LEADER.search(text))
+        several = len({place.iso3 if (place := countries.find(label)) else label for label in selections}) > 1
         if not text or text == "nan":
             ledger.dropped[NO_TEXT] += len(selections)
         elif not options:
             ledger.dropped[NO_OPTIONS] += len(selections)
-        elif own_leader and len({_country(label) for label in selections}) > 1:
+        elif own_leader and several:
             ledger.dropped[OWN_LEADER] += len(selections)
         else:
             labels |= set(selections)
@@ -68,11 +67,6 @@ def load(request: Request) -> Prepared:
             padded = len(selections) >= _ENOUGH
             add_question(ledger, PublishedQuestion(columns, options, selections, padded, is_wvs=source == "WVS"))
     return ledger.prepared(request.input, countries.report_unknown(labels))
-
-
-def _country(label: str) -> str:
-    place = countries.find(label)
-    return place.iso3 if place else label
 
 
 def _selections(cell: Any) -> dict[str, list[Any]]:

@@ -43,10 +43,8 @@ def load(request: Request) -> Prepared:
     """Every question by every attribute's groups, and of everybody, weighted by the wave's weight.
 
     Options after those with an ordinal value are refusals: left out, their weighted share kept as item_nonresponse.
-    Further extra columns: attribute, ordinal_values.
-
-    Raises:
-      UserError: no wave in the directory, or a file of it is absent or not what is published.
+    Further extra columns: attribute, ordinal_values. Raises UserError: no wave in the directory, or a file of it is
+    absent or not what is published.
     """
     path = Path(request.input)
     if not path.is_dir():

@@ -58,10 +58,8 @@ def load(request: Request) -> Prepared:
     """The published rows, tidied by the rules in `shares`. World Values Survey ids become Q1 ... Q259.
 
     Extra columns: country_label, item_nonresponse, data_type, and paper_block such as "C2 x Q3": where the paper
-    counts a country twice, both blocks ("C2 x Q3 + C3 x Q3").
-
-    Raises:
-      UserError: the file cannot be read, or an object is not of the published form.
+    counts a country twice, both blocks ("C2 x Q3 + C3 x Q3"). Raises UserError: the file cannot be read, or an object
+    is not of the published form.
     """
     ledger, labels = Ledger(), set()
     questions: dict[tuple[Any, ...], dict[str, _Row]] = collections.defaultdict(dict)
@@ -124,15 +122,12 @@ def _add(ledger: Ledger, key: tuple[Any, ...], rows: Mapping[str, _Row], types: 
         if stray - {"X"}:
             ledger.dropped[NO_OPTION] += 1
             continue
-        shares[label] = _renormalised([row.shares.get(letter, 0.0) for letter in letters], row.shares)
+        # They sum to what all published ones sum to: code 0 may have had no option.
+        listed = [row.shares.get(letter, 0.0) for letter in letters]
+        total, left = math.fsum(row.shares.values()), math.fsum(listed)
+        shares[label] = [share * total / left for share in listed] if left else listed
         repairs[label] = [CODE_0_LEFT_OUT] * bool(stray) + [CODE_0_FIRST] * row.moved
         blocks = " + ".join(BLOCKS[t] for t in types[label] if t in BLOCKS)
         extras[label] = {"data_type": types[label][0], "paper_block": blocks or None}
     in_part = survey == WVS_IN_PEW
     add_question(ledger, PublishedQuestion(columns, texts, shares, not in_wvs_file, in_part, extras, repairs))
-
-
-def _renormalised(shares: list[float], published: Mapping[str, float]) -> list[float]:
-    """The shares of the options, summing to what all published ones sum to; code 0 may have had no option."""
-    total, left = math.fsum(published.values()), math.fsum(shares)
-    return [s * total / left for s in shares] if left else shares

@@ -64,7 +64,8 @@ def add_question(ledger: Ledger, question: PublishedQuestion) -> None:
     """Adds a row per country; drops and mends by the rules above."""
     places = _choose_places(ledger, question)
     options = [o.strip() if isinstance(o, str) else option_texts.clean(o) for o in question.options]
-    full = _used(question)
+    # How many options, up to the last with a share in any country; the rest may be filling.
+    full = max((i + 1 for shares in question.shares.values() for i, share in enumerate(shares) if share), default=0)
     groups: dict[tuple[int, bool], list[str]] = collections.defaultdict(list)
     for label in places:
         length = len(question.shares[label])
@@ -86,7 +87,7 @@ def _choose_places(ledger: Ledger, question: PublishedQuestion) -> dict[str, cou
     """The labels whose rows may be kept: one for each country, its current national sample before any other."""
     chosen: dict[str, str] = {}
     places: dict[str, countries.Place] = {}
-    for label in sorted(question.shares, key=_old_samples_last):
+    for label in sorted(question.shares, key=lambda label: "(old" in label.casefold()):  # old samples last
         place = countries.find(label)
         if place is None:
             ledger.dropped[UNKNOWN_COUNTRY] += 1
@@ -100,15 +101,6 @@ def _choose_places(ledger: Ledger, question: PublishedQuestion) -> dict[str, cou
             chosen[place.iso3] = label
             places[label] = place
     return {label: places[label] for label in question.shares if label in places}
-
-
-def _old_samples_last(label: str) -> bool:
-    return "(old" in label.casefold()
-
-
-def _used(question: PublishedQuestion) -> int:
-    """How many options, up to the last with a share in any country; the rest may be filling."""
-    return max((i + 1 for shares in question.shares.values() for i, share in enumerate(shares) if share), default=0)
 
 
 def _add_row(

@@ -45,7 +45,6 @@ def load(request: Request, survey: str | None = None) -> Prepared:
     `options`), and published_split where the hub names one.
 
     Args:
-      request: the file or the hub's id.
       survey: the survey of all rows; by default SubPOP-Train or SubPOP-Eval, depending on the key.
 
     Raises:
@@ -70,7 +69,9 @@ def load(request: Request, survey: str | None = None) -> Prepared:
             row["question_id"] = f"{key}#{questions[key, asked]}"
             repairs.append(NUMBERED)
         unique = (row["survey"], row["question_id"], tuple(sorted(row["group"].items())))
-        problem = option_problem(row["options"]) or _problem(row["probs"]) or (REPEATED if unique in seen else None)
+        probs = row["probs"]
+        good = all(math.isfinite(p) and p >= 0 for p in probs) and abs(math.fsum(probs) - 1) <= 1e-3
+        problem = option_problem(row["options"]) or (not good and BAD_RESPONSES) or (unique in seen and REPEATED)
         if problem:
             ledger.dropped[problem] += 1
         else:
@@ -127,11 +128,6 @@ def _parse(raw: Mapping[str, Any]) -> dict[str, Any]:
         "reordered": places != sorted(places),
         "cleaned": any(t != " ".join(p.split()) for t, p in zip(texts, published, strict=True)),
     }  # fmt: skip
-
-
-def _problem(responses: Sequence[float]) -> str | None:
-    good = all(math.isfinite(r) and r >= 0 for r in responses) and abs(math.fsum(responses) - 1) <= 1e-3
-    return None if good else BAD_RESPONSES
 
 
 def _list(raw: Mapping[str, Any], column: str) -> list[Any]:
