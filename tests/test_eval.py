@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -17,7 +18,9 @@ import scipy.stats
 from scipy.spatial.distance import jensenshannon
 
 import tiny
+from survey_jax.inputs.prompts import Prompter
 from survey_jax.survey.baselines.registry import BASELINES
+from survey_jax.survey.table import read_table
 
 SPLITS = ("valid", "unseen_question", "unseen_group", "unseen_both")
 EVIL = "<script>alert(1)</script> thing"
@@ -286,6 +289,12 @@ def test_a_checkpoint_is_not_scored_under_other_settings(world: Path) -> None:
     assert "config.data.template" in refused(world, *flags, "--config.data.template=paper")
 
 
+def prompts(world: Path) -> list[bytes]:
+    """All prompts of the tiny run, whose tokens are bytes."""
+    prompter = Prompter(SimpleNamespace(chat_template=None), "question_first")
+    return [prompter.text(answer).encode() for answer in read_table(world / "table.jsonl")]
+
+
 def test_what_only_changes_how_to_compute_has_flags(world: Path) -> None:
     sizes = ("--batch_size=3", "--seq_len=500", "--answers_per_seq=7", "--mesh=data:1,fsdp:1", "--cache=other_cache")
     chosen = ("--workdir=checkpoints/tiny_config", "--step=last")
@@ -295,7 +304,8 @@ def test_what_only_changes_how_to_compute_has_flags(world: Path) -> None:
         expected = results(world, "last")[name]["model"]["kl"]["value"]
         assert found["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-5)
     assert "--seq_len" in refused(world, *chosen, "--seq_len=20")
-    assert "left out" in run(world, "eval", *chosen, "--name=short", "--seq_len=130", "--drop_long")
+    longest = max(len(tiny_prompt) for tiny_prompt in prompts(world))
+    assert "left out" in run(world, "eval", *chosen, "--name=short", f"--seq_len={longest - 1}", "--drop_long")
 
 
 def test_nothing_is_predicted_twice(world: Path) -> None:

@@ -147,10 +147,5 @@ class NpzStore:
         except UserError as error:
             say(f"warning: {error}; the next start computes it again")
 
-    def clear(self) -> None:
-        """Deletes all."""
-        if self._folder.exists():
-            self._folder.rmtree()
-
     def _file(self, key: str) -> epath.Path:
         return self._folder / f"{key}.npz"

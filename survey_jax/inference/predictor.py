@@ -154,10 +154,10 @@ class Predictor:
           Stopped: see `over_prompts`.
         """
         letters = self._letters if letters is None else letters
-        result, done = np.zeros((len(prompts), self.options), np.float64), 0
+        result, done, kept = np.zeros((len(prompts), self.options), np.float64), 0, 0
         if self._cache:
             key = self._cache.key(weights, prompts, letters)
-            done = self._cache.load(key, result)
+            done = kept = self._cache.load(key, result)
         try:
             for probs, indices in over_prompts(self._model, self._predict, params, prompts, letters, label, done):
                 result[indices] = probs
@@ -165,7 +165,7 @@ class Predictor:
                 if self._cache:
                     self._cache.save(key, done, result)
         finally:
-            if self._cache:
+            if self._cache and done > kept:
                 self._cache.save(key, done, result, now=True)
         for row, prompt in zip(result, prompts, strict=True):  # from the order of letters to that of options
             row[list(prompt.order)] = row[: len(prompt.order)].copy()

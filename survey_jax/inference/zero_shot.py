@@ -1,5 +1,6 @@
 """Asks the untrained base model in the wording that suits it best: training is not to be compared with a bad prompt."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 from flax import nnx
@@ -21,23 +22,12 @@ from survey_jax.survey.table import Answer
 
 ROWS = 120  # of valid that the templates are tried on: their scores lie far apart
 
-
-def usable(config: Config, tokenizer: tuple[LazyTokenizer, TokenCache | None], rows: Sequence[Answer]) -> list[str]:
-    """The templates that have words in the languages of these rows, and letters that are tokens of their own."""
-    found = []
-    for template in TEMPLATES:
-        try:
-            controls.make_prompts(controls.worded(template, config, *tokenizer), rows, config.batch.seq_len, 1)
-        except UserError as error:
-            say(f"base model: template {template} is not tried: {error}")
-        else:
-            found.append(template)
-    return found
+Tokenizer = tuple[LazyTokenizer, TokenCache | None]
 
 
 def prompts(
     config: Config,
-    tokenizer: tuple[LazyTokenizer, TokenCache | None],
+    tokenizer: Tokenizer,
     rows: Mapping[str, Sequence[Answer]],
     names: Sequence[str],
     predictor: Predictor,
@@ -53,21 +43,33 @@ def prompts(
       rows: split -> its rows.
       params, weights: the base model, and its fingerprint.
     """
-
-    def ask(template: str, answers: Sequence[Answer]) -> ControlPrompts:
-        control = controls.worded(template, config, *tokenizer)
-        return controls.make_prompts(control, answers, config.batch.seq_len, predictor.options)
-
     best: str = config.data.template
     if VALID in rows:
         tried = draw(list(rows[VALID]), ROWS, lambda a: repr(a.key), config.run.seed, "rows to choose a template on")
         losses = {}
-        for template in usable(config, tokenizer, tried):
-            label = f"base model, template {template}"
-            found = controls.predict(ask(template, tried), predictor, params, label, weights)
+        for template, asked in _usable(config, tokenizer, tried, predictor.options).items():
+            found = controls.predict(asked, predictor, params, f"base model, template {template}", weights)
             scaled = with_temperature(found, fit_temperature(tried, found))
             losses[template] = metrics.summarise(tried, metrics.row_metrics(tried, scaled), samples=0)["kl"]["value"]
         best = all_gather_text(min(losses, key=losses.__getitem__))[0]  # process 0 alone has what is in the cache
         shown = ", ".join(f"{template} {loss:.3f}" for template, loss in losses.items())
         say(f"base model: KL on {len(tried)} rows of valid by template: {shown}; zero-shot uses {best}")
-    return best, {name: ask(best, rows[name]) for name in names}
+    control = controls.worded(best, config, *tokenizer)
+    return best, {n: controls.make_prompts(control, rows[n], config.batch.seq_len, predictor.options) for n in names}
+
+
+def _usable(config: Config, tokenizer: Tokenizer, rows: Sequence[Answer], options: int) -> dict[str, ControlPrompts]:
+    """Prompts by template: those with words in the rows' languages, letters that are tokens, and no prompt too long."""
+    found = {}
+    for template in TEMPLATES:
+        try:
+            asked = controls.make_prompts(controls.worded(template, config, *tokenizer), rows, sys.maxsize, options)
+        except UserError as error:
+            say(f"base model: template {template} is not tried: {error}")
+            continue
+        longest = max(len(prompt.tokens) for part, _, _ in asked.parts for prompt in part)
+        if longest > config.batch.seq_len:
+            say(f"base model: template {template} is not tried: {longest} tokens, over batch.seq_len (--seq_len)")
+        else:
+            found[template] = asked
+    return found
