@@ -16,9 +16,10 @@ from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
 from survey_jax.survey.splits.config import TRAIN, SplitConfig
-from survey_jax.survey.splits.kinds import KNOWN, NEW
+from survey_jax.survey.splits.kinds import kind_of
 from survey_jax.survey.splits.split import split
 from survey_jax.survey.table import DEMO, Answer, read_table, write_table
+from survey_jax.survey.text import same_group
 
 if TYPE_CHECKING:
     from survey_jax.inference.predictor import Predictor
@@ -81,7 +82,9 @@ class OpenedRun:
         base_model = {"base model": self._pretrained.fingerprint(self._config.model.quantize)}
         check_identity(self._checkpoints.identity(self.step), base_model, folder)
         self.temperatures = self._checkpoints.temperatures(self.step)
-        self._asked = {tuple(question) for question in read_json(folder / "splits.json")[TRAIN]["questions"]}
+        trained = read_json(folder / "splits.json")[TRAIN]
+        self._asked = {(survey, number) for survey, number in trained["questions"]}
+        self._groups = {same_group(tuple(sorted(group.items()))) for group in trained["groups"]}
         self._prompter = make_prompter(self._config, *open_tokenizer(self._config, self._pretrained))
         self._model: Model | None = None
         self._params: Any = None
@@ -115,7 +118,7 @@ class OpenedRun:
             self._predictors[len(letters)] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
         with jax.set_mesh(self._model.mesh):  # another run may have set its own
             raw = self._predictors[len(letters)](self._params, prompts, "predicting")
-        kinds = [KNOWN if answer.question_key in self._asked else NEW for answer in answers]
+        kinds = [kind_of(answer, self._asked, self._groups) for answer in answers]
         calibration = {kind: Temperature(value, value, 0, 0) for kind, value in self.temperatures.items()}
         predictions = calibrate(raw, kinds, calibration)
         return [shares[: len(answer.options)] for answer, shares in zip(answers, predictions, strict=True)]

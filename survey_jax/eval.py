@@ -88,9 +88,11 @@ def main() -> None:
         check_identity(checkpoints.identity(step), {TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}, workdir)
     distributed.check_same({"base model": base_model} | {name: fingerprint(r) for name, r in task.splits.rows.items()})
     say(counts_table(task.splits))
+    for line in (overlap := overlaps(task, extra)):
+        say(f"warning: {line}")
     names = [EXTRA] if extra else [name for name in task.prompts if name != TRAIN]
     predicted = list(dict.fromkeys([*names, *([VALID] if VALID in task.prompts else [])]))  # valid calibrates
-    rows = {name: [p.answer for p in task.prompts[name]] for name in (TRAIN, *predicted)}
+    rows = {TRAIN: task.splits.rows[TRAIN]} | {name: [p.answer for p in task.prompts[name]] for name in predicted}
     limit, options = config.batch.seq_len, len(task.letters)
     control_prompts = {
         c.name: {name: controls.make_prompts(c, rows[name], limit, options) for name in names} for c in wanted
@@ -133,7 +135,7 @@ def main() -> None:
     from survey_jax.survey.splits.near_duplicates import NearDuplicates
 
     duplicates = NearDuplicates({name: rows[name] for name in (TRAIN, *names)})
-    leaks = duplicates.table()
+    leaks = "\n".join([*overlap, duplicates.table()])
     say(leaks)
     systems = Systems(rows, raw, with_embeddings(embeddings) if embeddings else BASELINES, config.run.calibrate)
     say(systems.text())
@@ -164,6 +166,16 @@ def main() -> None:
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
     tables.print_table(splits.values())
     say(f"results: {folder}/report.html, metrics.json, predictions.csv, predictions.parquet, methods.txt, figures/")
+
+
+def overlaps(task: Task, extra: Sequence[Answer]) -> list[str]:
+    """A line for each split of the run that rows of --data are in as well."""
+    found = []
+    for name in (TRAIN, VALID):
+        keys = {answer.key for answer in task.splits.rows.get(name, ())}
+        if both := sum(answer.key in keys for answer in extra):
+            found.append(f"{both:,} of {len(extra):,} rows of --data are in the run's {name}, too: scores flatter")
+    return found
 
 
 def read_embeddings(file: str, rows: Mapping[str, Sequence[Answer]]) -> "Embeddings":

@@ -6,10 +6,12 @@ The same command again resumes where the last checkpoint left off.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import textwrap
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -17,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from survey_jax import cli
-from survey_jax.checkpointing.manager import TEMPERATURE, TRAINING_SET, Checkpoints
+from survey_jax.checkpointing.manager import METRIC, TEMPERATURE, TRAINING_SET, Checkpoints
 from survey_jax.common.console import say
 from survey_jax.common.errors import Stopped, UserError
 from survey_jax.common.files import open_workdir, write_json
@@ -36,6 +38,7 @@ from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import BOUNDS, calibrate, fit_calibration
 from survey_jax.survey.splits.kinds import kinds
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint, held_out
+from survey_jax.survey.table import Answer
 from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
 from survey_jax.telemetry.manifest import check_workdir, record_start, shared_settings
 from survey_jax.telemetry.metric_writers import check_metric_writers
@@ -251,7 +254,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
 
 
 def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrated: bool) -> dict[str, float]:
-    """Mean of every metric on a split, over rows and by question, and the temperature of each kind of row.
+    """Mean of every metric on a split, over rows and by question, the METRIC, and the temperature of each kind of row.
 
     Predictions are scaled by the temperatures that fit the split if `calibrated`, otherwise they stay as they are.
     """
@@ -268,7 +271,16 @@ def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrate
             )
     rows = metrics.row_metrics(answers, calibrate(predictions, row_kinds, calibration))
     means = {metric: entry["value"] for metric, entry in metrics.summarise(answers, rows, samples=0).items()}
+    by_kind = [by_question(answers, rows, [own == kind for own in row_kinds]) for kind in dict.fromkeys(row_kinds)]
+    means[METRIC] = float(np.mean(by_kind))
     return means | {f"{TEMPERATURE}{kind.replace(' ', '_')}": t.value for kind, t in calibration.items()}
+
+
+def by_question(answers: Sequence[Answer], rows: metrics.RowMetrics, chosen: Sequence[bool]) -> float:
+    """KL of the chosen rows, every question counting the same."""
+    part = list(itertools.compress(answers, chosen))
+    kl = {"kl": rows["kl"][np.array(chosen)]}
+    return metrics.summarise(part, kl, samples=0)["kl" + metrics.BY_QUESTION]["value"]
 
 
 def say_letter_mass(mass: float) -> None:

@@ -22,7 +22,7 @@ from survey_jax.common.files import is_remote
 from survey_jax.parallel.distributed import all_gather_text
 
 # Names of validation scores that are saved with a checkpoint.
-METRIC = "kl_by_question"  # lowest is best; averaged by question, so that none dominates by its number of rows
+METRIC = "kl_by_kind"  # lowest is best; each kind of row counts the same, and within it each question
 TRAINING_SET = "training set"  # in the identity: fingerprint of the training rows
 TEMPERATURE = "temperature_"  # begins the scores that divide the logits of a kind of row, see calibration.py
 

@@ -133,6 +133,16 @@ class ControlPrompts:
     rows: int
     parts: list[tuple[list[Prompt], list[int], np.ndarray]]
 
+    def select(self, rows: Sequence[int]) -> "ControlPrompts":
+        """The prompts of some of the rows, in the order of `rows`."""
+        new = {row: i for i, row in enumerate(rows)}
+        parts = []
+        for prompts, places, letters in self.parts:
+            chosen = [(p, new[place]) for p, place in zip(prompts, places, strict=True) if place in new]
+            if chosen:
+                parts.append(([p for p, _ in chosen], [place for _, place in chosen], letters))
+        return ControlPrompts(len(rows), parts)
+
 
 def make_prompts(control: Control, rows: Sequence[Answer], max_tokens: int, options: int) -> ControlPrompts:
     """Makes a control's prompts; everything that can fail on them has been checked when this returns.

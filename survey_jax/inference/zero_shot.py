@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from flax import nnx
 
-from survey_jax.common.console import say
+from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.inference import controls
@@ -36,40 +37,64 @@ def prompts(
 ) -> tuple[str, dict[str, ControlPrompts]]:
     """The best template on `valid` and its prompts for the splits `names`.
 
-    The best one has the least mean KL over ROWS rows, each template at the temperature that suits it best. Without
-    validation rows, it is the run's own template.
+    The best one has the least mean KL over ROWS rows, each template at the temperature that suits it best. Templates
+    that cannot ask every row of `names` are not tried. Without validation rows, it is the run's own template.
 
     Args:
       rows: split -> its rows.
       params, weights: the base model, and its fingerprint.
     """
+    usable = _usable(config, tokenizer, rows, names, predictor.options)
     best: str = config.data.template
-    if VALID in rows:
+    if VALID in rows and usable:
         tried = draw(list(rows[VALID]), ROWS, lambda a: repr(a.key), config.run.seed, "rows to choose a template on")
-        losses = {}
-        for template, asked in _usable(config, tokenizer, tried, predictor.options).items():
-            found = controls.predict(asked, predictor, params, f"base model, template {template}", weights)
-            scaled = with_temperature(found, fit_temperature(tried, found))
-            losses[template] = metrics.summarise(tried, metrics.row_metrics(tried, scaled), samples=0)["kl"]["value"]
-        best = all_gather_text(min(losses, key=losses.__getitem__))[0]  # process 0 alone has what is in the cache
-        shown = ", ".join(f"{template} {loss:.3f}" for template, loss in losses.items())
-        say(f"base model: KL on {len(tried)} rows of valid by template: {shown}; zero-shot uses {best}")
-    control = controls.worded(best, config, *tokenizer)
-    return best, {n: controls.make_prompts(control, rows[n], config.batch.seq_len, predictor.options) for n in names}
+        place = {id(answer): i for i, answer in enumerate(rows[VALID])}
+        found = {}
+        for template, asked in usable.items():
+            label = f"base model, template {template}"
+            part = asked[VALID].select([place[id(answer)] for answer in tried])
+            found[template] = controls.predict(part, predictor, params, label, weights)
+        if is_first():  # the other processes lack what comes from the cache
+            losses = {template: _loss(tried, predictions) for template, predictions in found.items()}
+            best = min(losses, key=losses.__getitem__)
+            shown = ", ".join(f"{template} {loss:.3f}" for template, loss in losses.items())
+            say(f"base model: KL on {len(tried)} rows of valid by template: {shown}; zero-shot uses {best}")
+        best = all_gather_text(best)[0]
+    return best, usable[best] if best in usable else _ask(best, config, tokenizer, rows, names, predictor.options)
 
 
-def _usable(config: Config, tokenizer: Tokenizer, rows: Sequence[Answer], options: int) -> dict[str, ControlPrompts]:
-    """Prompts by template: those with words in the rows' languages, letters that are tokens, and no prompt too long."""
+def _loss(answers: Sequence[Answer], predictions: np.ndarray) -> float:
+    """Mean KL at the best temperature."""
+    scaled = with_temperature(predictions, fit_temperature(answers, predictions))
+    return metrics.summarise(answers, metrics.row_metrics(answers, scaled), samples=0)["kl"]["value"]
+
+
+def _usable(
+    config: Config, tokenizer: Tokenizer, rows: Mapping[str, Sequence[Answer]], names: Sequence[str], options: int
+) -> dict[str, dict[str, ControlPrompts]]:
+    """Prompts by template and split: of those with words for every row, letters that are tokens, and no long prompt."""
     found = {}
     for template in TEMPLATES:
         try:
-            asked = controls.make_prompts(controls.worded(template, config, *tokenizer), rows, sys.maxsize, options)
+            asked = _ask(template, config, tokenizer, rows, names, options)
         except UserError as error:
             say(f"base model: template {template} is not tried: {error}")
             continue
-        longest = max(len(prompt.tokens) for part, _, _ in asked.parts for prompt in part)
+        longest = max(len(p.tokens) for made in asked.values() for part, _, _ in made.parts for p in part)
         if longest > config.batch.seq_len:
             say(f"base model: template {template} is not tried: {longest} tokens, over batch.seq_len (--seq_len)")
         else:
             found[template] = asked
     return found
+
+
+def _ask(
+    template: str,
+    config: Config,
+    tokenizer: Tokenizer,
+    rows: Mapping[str, Sequence[Answer]],
+    names: Sequence[str],
+    options: int,
+) -> dict[str, ControlPrompts]:
+    control = controls.worded(template, config, *tokenizer)
+    return {name: controls.make_prompts(control, rows[name], sys.maxsize, options) for name in names}

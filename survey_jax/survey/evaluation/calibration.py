@@ -4,8 +4,7 @@ Training on few questions makes a model overconfident on new ones. Dividing its 
 that it was not trained on, corrects that and keeps the ranking of options (Guo et al. 2017, arXiv 1706.04599, section
 4.2). On questions that training asked, the same model needs another number, so each kind of row has its own. A handful
 of questions, or of groups, says little about the next one: `fit_calibration` goes only as far as cross-validation
-supports, and with fewer than `LEAST_QUESTIONS` questions it leaves predictions alone. Models and rules are treated
-alike.
+supports, and with too few of them (`kinds.is_evidence`) leaves predictions alone. Models and rules are treated alike.
 """
 
 import dataclasses
@@ -18,10 +17,10 @@ from scipy import interpolate, optimize, special
 
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.bootstrap import factorize
+from survey_jax.survey.splits.kinds import is_evidence
 from survey_jax.survey.table import Answer
 
 BOUNDS = (0.2, 5.0)  # a model that needs more than this has learned nothing, or memorised
-LEAST_QUESTIONS = 15  # fewer decide nothing: cross-validation over them is as noisy as the fit itself
 # A weaker correction is taken if it costs at most this many standard errors more. In simulations with 15 and 30
 # questions 0 can harm by .004 KL where there is nothing to gain, and the textbook's 1 gives up two fifths of a gain.
 _PATIENCE = 0.5
@@ -84,8 +83,8 @@ def fit_calibration(
     question at a time: T is fitted on the others, and the KL of the question's rows is computed at T^s. The least s is
     taken whose mean KL over questions is at most half a standard error (of the difference, over questions) above the
     best. The same is done by leaving out one group at a time, where there are two: many questions put to a handful of
-    groups are little evidence about the next group. The lesser s counts. With fewer than `LEAST_QUESTIONS` questions s
-    is 0.
+    groups are little evidence about the next group. The lesser s counts. s is 0 where there are
+    fewer questions or groups than `kinds.is_evidence` asks for.
 
     Args:
       answers: n validation rows.
@@ -104,7 +103,7 @@ def fit_calibration(
     result = {}
     for kind in dict.fromkeys(kinds):
         rows = [i for i, own in enumerate(kinds) if own == kind]
-        result[kind] = _fit([answers[i] for i in rows], [predictions[i] for i in rows])
+        result[kind] = _fit([answers[i] for i in rows], [predictions[i] for i in rows], kind)
     return result
 
 
@@ -125,7 +124,7 @@ def calibrate(
     return result
 
 
-def _fit(answers: Sequence[Answer], predictions: metrics.Distributions) -> Temperature:
+def _fit(answers: Sequence[Answer], predictions: metrics.Distributions, kind: str = "") -> Temperature:
     curves, question, group = _curves(answers, predictions)
     if not len(curves):
         return NONE
@@ -134,7 +133,7 @@ def _fit(answers: Sequence[Answer], predictions: metrics.Distributions) -> Tempe
     best = float(optimize.minimize_scalar(spline, bounds=(_LOW, _HIGH), method="bounded").x)
     fitted = best if spline(best) < spline(0.0) - 1e-12 else 0.0
     strength = 0.0
-    if fitted and len(by_question) >= LEAST_QUESTIONS:
+    if fitted and is_evidence(kind, len(by_question), len(np.unique(group))):
         strength = min(_strength(_sums(curves, cluster)) for cluster in (question, group) if cluster.any())
     return Temperature(math.exp(strength * fitted), math.exp(fitted), len(by_question), len(curves))
 

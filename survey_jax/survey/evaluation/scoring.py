@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from survey_jax.common.errors import UserError
 from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
-from survey_jax.survey.evaluation.choice import best_rules
+from survey_jax.survey.evaluation.choice import best_rules, can_choose
 from survey_jax.survey.evaluation.diagnostics import diagnose
 from survey_jax.survey.evaluation.metrics import RowMetrics
 from survey_jax.survey.evaluation.worth import respondents, worth
@@ -57,8 +57,9 @@ class System:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Validation rows to choose the best rule on: the kind of each, and rule -> its metrics, calibrated."""
+    """Validation rows to choose the best rule on, the kind of each, and rule -> its metrics, calibrated."""
 
+    answers: Sequence[Answer]
     kinds: Sequence[str]
     rules: Mapping[str, RowMetrics]
 
@@ -101,8 +102,8 @@ def score_split(
       kinds: of the rows, see `splits.kinds`.
       systems: by name; one is the subject, and `uniform` is among the rules.
       orders: for each row, which of its options was shown at each place.
-      validation: to choose the best rule on; without it, or where it lacks a kind of row, the rule that is best on
-        the split itself is the one to beat, which favours the rule.
+      validation: to choose the best rule on; without it, or where it has too little of a kind of row, the rule that is
+        best on the split itself is the one to beat, which favours the rule.
       seed: seeds the bootstrap and the sampling ceiling.
 
     Raises:
@@ -128,6 +129,8 @@ def score_split(
     ceiling = metrics.sampling_ceiling(answers, np.random.default_rng(seed))
     second = metrics.second_survey(answers, np.random.default_rng(seed))
     others = {s: rows[s] for s in systems if systems[s].role in ("variant", "control")}
+    for s in [s for s in others if np.array_equal(predictions[s], predictions[subject], equal_nan=True)]:
+        del others[s]  # as the model is without calibration where there is none: nothing to compare
     calibrated = {s: system for s, system in systems.items() if system.role == "rule" or s in (subject, "zero_shot")}
     summary = {
         "n": len(answers),
@@ -197,8 +200,8 @@ def _best_rules(
     validation: Validation | None,
 ) -> tuple[dict[str, str], str]:
     """Metric -> the rule to beat, and where it was chosen."""
-    chosen = best_rules(kinds, validation.kinds, validation.rules, HEADLINE) if validation else {}
-    if chosen:
+    if validation and can_choose(kinds, validation.answers, validation.kinds):
+        chosen = best_rules(kinds, validation.kinds, validation.rules, HEADLINE)
         return {metric: same_as.get(rule, rule) for metric, rule in chosen.items()}, ON_VALID
     return best_rules(kinds, kinds, rules, HEADLINE), ON_THIS_SPLIT
 

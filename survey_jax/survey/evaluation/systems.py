@@ -11,12 +11,18 @@ from survey_jax.survey.baselines.seen_groups import Baseline
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate, fit_calibration
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore, System, Validation, score_split
-from survey_jax.survey.splits.config import TRAIN, VALID
-from survey_jax.survey.splits.kinds import kinds
+from survey_jax.survey.splits.config import FEW_SHOT, TRAIN, VALID
+from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN_GROUP, kinds
 from survey_jax.survey.table import Answer
 
 MODEL, ZERO_SHOT, UNCALIBRATED = "model", "zero_shot", "uncalibrated"
 Predictions = Mapping[str, Float[np.ndarray, "_ _"]]  # split -> a distribution a row
+
+
+def _kinds(train: Sequence[Answer], split: str, rows: Sequence[Answer]) -> list[str]:
+    """The kinds of a split's rows; the groups of few-shot splits have few answers in train, unlike those of valid."""
+    found = kinds(train, rows)
+    return [FEW_ANSWERS if k == KNOWN_GROUP else k for k in found] if split.startswith(FEW_SHOT) else found
 
 
 class Systems:
@@ -39,7 +45,7 @@ class Systems:
         calibrated: bool = True,
     ):
         self._rows, self._predicted = rows, predicted
-        self._kinds = {name: kinds(rows[TRAIN], part) for name, part in rows.items() if name != TRAIN}
+        self._kinds = {name: _kinds(rows[TRAIN], name, part) for name, part in rows.items() if name != TRAIN}
         filled = {
             rule: {name: predict(rows[TRAIN], rows[name]) for name in self._kinds} for rule, predict in rules.items()
         }
@@ -57,7 +63,8 @@ class Systems:
             own = {system: predicted[system] for system in (MODEL, ZERO_SHOT) if system in predicted}
             if calibrated:
                 self.calibration = {s: self._fit(parts[VALID]) for s, parts in (*own.items(), *self._rules.items())}
-            self._validation = Validation(self._kinds[VALID], {rule: self._valid_scores(rule) for rule in rules})
+            scores = {rule: self._valid_scores(rule) for rule in rules}
+            self._validation = Validation(rows[VALID], self._kinds[VALID], scores)
 
     def score(
         self,

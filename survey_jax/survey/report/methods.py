@@ -92,19 +92,24 @@ def _prompt(facts: Facts) -> str:
 
 def _calibration(splits: Mapping[str, SplitScore]) -> str:
     found: dict[str, Mapping[str, Any]] = {}
+    asked: set[str] = set()
     for split in splits.values():
         found |= split.summary["calibration"].get("model", {})
+        asked |= split.summary["kinds"].keys()
     fitted = [
         f"{t['value']:.2f} for a {kind} (by itself {t['fitted']:.2f}, from {plural(t['questions'], 'question')} and "
         f"{plural(t['rows'], 'row')})"
         for kind, t in found.items()
+        if kind in asked
     ]
     if not fitted:
-        return "No prediction was calibrated: there was no validation row to do it on."
+        return "No prediction was calibrated."
+    bare = sorted(asked - found.keys())
     return (
         "Every system and every rule was calibrated in the same way: by one temperature for each kind of row, fitted "
         "to least Kullback-Leibler divergence on validation rows of that kind and shrunk towards 1 where these are "
         f"few. The model's were {'; '.join(fitted)}."
+        + (f" For these kinds there were no validation rows, and no calibration: {', '.join(bare)}." if bare else "")
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from survey_jax.survey.baselines.registry import IN_WORDS
+from survey_jax.survey.evaluation.worth import MOST
 from survey_jax.survey.splits.config import (
     UNSEEN_BOTH,
     UNSEEN_GROUP,
@@ -121,7 +122,9 @@ def _signed(value: float, places: int) -> str:
 def interviews(value: float) -> str:
     """A number of interviews.
 
-    >>> interviews(13.6), interviews(0.2)
-    ('14', 'less than 1')
+    >>> interviews(13.6), interviews(0.2), interviews(10_000)
+    ('14', 'less than 1', '10,000 or more')
     """
+    if value >= MOST:
+        return f"{MOST:,.0f} or more"
     return f"{value:,.0f}" if value >= 1 else "less than 1"

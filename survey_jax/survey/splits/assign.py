@@ -210,7 +210,8 @@ def with_parents(assignment: Assignment) -> Assignment:
     for name, promise in assignment.promises.items():
         promises[rename.get(name, name)] = dataclasses.replace(promise, parents_in_train=True)
     places = [tuple(rename.get(name, name) for name in places) for places in assignment.places]
-    return Assignment(places, promises, assignment.notes)
+    note = "parents_in_train: train may have groups and waves that give those of the tests by sums or differences"
+    return Assignment(places, promises, (*assignment.notes, note))
 
 
 def reveal(answers: Sequence[Answer], assignment: Assignment, config: SplitConfig) -> Assignment:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from survey_jax.common.errors import plural
-from survey_jax.survey.splits.kinds import KNOWN, kinds
+from survey_jax.survey.splits.kinds import NEW, kinds
 from survey_jax.survey.splits.lattice import Cell, Lattice, cell, lattice
 from survey_jax.survey.splits.subtraction import Part, question_parts
 from survey_jax.survey.table import Answer
@@ -66,7 +66,7 @@ def summary(train: Sequence[Answer], splits: Mapping[str, Sequence[Answer]]) -> 
     """A line for each split with rows on questions that train asks."""
     lines = []
     for name, rows in splits.items():
-        known = [a for a, kind in zip(rows, kinds(train, rows), strict=True) if kind == KNOWN]
+        known = [a for a, kind in zip(rows, kinds(train, rows), strict=True) if kind != NEW]
         guesses = attack(train, known)
         if guesses:
             mean, simple = np.mean([(g.tv, g.seen_mean_tv) for g in guesses], axis=0)

@@ -54,8 +54,8 @@ class SplitConfig:
     # Rows that include a held-out group's people, or give such a group by sums, leave train (splits/subtraction.py).
     # True: they stay, and unseen_group is named unseen_subgroup, since a parent less the siblings gives its answers.
     parents_in_train: bool = False
-    # Validation picks the checkpoint. By questions, to select for questions never seen (the paper's way). By rows,
-    # when what counts is new groups or gaps in a table: cheaper in data, but blind to overfitting the questions.
+    # Validation picks the checkpoint, calibrates, and chooses the rule to beat. By questions (the paper's way) for new
+    # questions, by groups for new groups, by rows for gaps in a table.
     valid_questions: tuple[str, ...] = ()  # question ids for validation, seen groups only
     valid_question_fraction: float = 0.0  # in addition, this share of all questions, across surveys, by seed
     # This share of the groups that are not held out, drawn by seed: their rows on questions of train and of validation.
