@@ -161,10 +161,11 @@ class RunLog:
     def evaluation(self, step: int, split: str, scores: dict[str, float]) -> None:
         """Writes the mean scores of an evaluation."""
         self._write(step, {f"eval/{split}/{name}": value for name, value in scores.items()})
-        temperatures = [f"{value:.2f}" for name, value in scores.items() if name.startswith("temperature")]
+        temperatures = {n.removeprefix("temperature_"): t for n, t in scores.items() if n.startswith("temperature_")}
+        used = ", ".join(f"{t:.2f} ({kind.replace('_', ' ')})" for kind, t in temperatures.items())
         say(
             f"step {step}/{self._total}  {split}: kl {scores['kl']:.4f} (by question {scores['kl_by_question']:.4f})  "
-            f"1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}  at temperature {', '.join(temperatures) or '1'}"
+            f"1-sqrt(JSD) {scores['paper_1_minus_jsd']:.4f}  at temperature {used or '1'}"
         )
 
     def _write(self, step: int, values: dict[str, float]) -> None:

@@ -38,7 +38,7 @@ def state(step: int) -> tuple[Any, Any]:
 
 
 def save(checkpoints: Checkpoints, step: int, kl: float | None = 1.0) -> None:
-    scores = None if kl is None else {METRIC: kl, TEMPERATURE: step}
+    scores = None if kl is None else {METRIC: kl, f"{TEMPERATURE}new_question": step}
     checkpoints.save(step, *state(step), IDENTITY, scores, log=[{"step": step, "loss": 0.1}])
     checkpoints.wait()
 
@@ -206,7 +206,7 @@ def test_evaluation_uses_what_was_asked_for_or_nothing(run: Path, tmp_path: Path
     (data,) = (workdir / "checkpoints/2/parameters/ocdbt.process_0/d").iterdir()
     flip(lambda bits: bits // 2)(data)
     reading = Checkpoints(workdir)
-    assert (reading.step("best"), reading.step("last"), reading.temperature(2)) == (1, 2, 2.0)
+    assert (reading.step("best"), reading.step("last"), reading.temperatures(2)) == (1, 2, {"new question": 2.0})
     with pytest.raises(UserError, match=r"checkpoints/2.*damaged.*; others that are there: --step=1"):
         reading.restore_parameters(2, state(0)[0])
     assert reading.restore_parameters(1, state(0)[0])["x"].tolist() == state(1)[0]["x"].tolist()

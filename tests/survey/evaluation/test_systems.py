@@ -12,6 +12,7 @@ from survey_jax.survey.table import Answer
 
 GROUPS = [f"country {i}" for i in range(12)]
 EVERY = "valid", "unseen_question"
+EVERY_FEW = "valid", "few_shot_group"
 
 
 def answers(prefix: str, questions: int, seed: int) -> list[Answer]:
@@ -77,6 +78,31 @@ def test_where_valid_lacks_such_rows_the_best_rule_on_the_split_itself_is_the_on
     found = score(Systems(rows, predicted, RULES)).summary
     assert (set(found["best_baseline"].values()), found["chosen_on"]) == ({"good_on_new"}, ON_THIS_SPLIT)
     assert found["calibration"]["model"].get("new question") is None
+
+
+def test_a_handful_of_validation_questions_chooses_no_rule() -> None:
+    rows = ROWS | {"valid": answers("valid", 14, 1)}
+    predicted = {"model": {name: truth(rows[name], 0.4, 5) for name in EVERY}}
+    found = score(Systems(rows, predicted, RULES)).summary
+    assert (set(found["best_baseline"].values()), found["chosen_on"]) == ({"good_on_new"}, ON_THIS_SPLIT)
+
+
+def test_a_model_that_no_calibration_changes_is_not_compared_with_itself() -> None:
+    found = score(Systems(ROWS, {"model": model()}, RULES, calibrated=False)).summary
+    assert "uncalibrated" not in found["differences"]
+
+
+def test_groups_of_few_shot_splits_are_not_calibrated_as_well_known_ones() -> None:
+    """A validation row drawn from train has a group with many answers there; a few-shot group has a handful."""
+    train = answers("old", 20, 0)
+    rows = {"train": [*train[:1], *train[12:]], "valid": train[1:12], "few_shot_group": train[1:12]}
+    systems = Systems(rows, {"model": {name: truth(rows[name], 0.4, 5) for name in EVERY_FEW}}, RULES)
+    found = {
+        split: systems.score(split, split, np.ones(11, bool), lambda a: range(3), 0).summary for split in EVERY_FEW
+    }
+    assert set(found["valid"]["kinds"]) == {"known question and group"}
+    assert set(found["few_shot_group"]["kinds"]) == {"known question and few answers of the group"}
+    assert found["few_shot_group"]["chosen_on"] == ON_THIS_SPLIT
 
 
 def test_rules_are_calibrated_as_the_model_is() -> None:
