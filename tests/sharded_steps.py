@@ -57,7 +57,7 @@ def run(config, pretrained, task) -> dict[str, np.ndarray]:
         state, measured = step(state, model.frozen, batch, task.letters)
         losses.append(measured["loss"])
     result |= {"losses": np.array(losses), "compilations": step._cache_size()}
-    scores = evaluate(Predictor(model, task.letters), state.params, task, "valid", calibrate=True)
+    scores = evaluate(Predictor(model, task.letters), state.params, task, "valid", calibrated=True)
     result["scores"] = np.array([scores[name] for name in sorted(scores)])
     result |= {f"parameter{jax.tree_util.keystr(p)}": x for p, x in jax.tree.leaves_with_path(state.params)}
     leaves = jax.tree.leaves((state, model.frozen))

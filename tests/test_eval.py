@@ -73,7 +73,7 @@ def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
             entry = split["model"][metric]
             assert set(entry) == {"value", "low", "high"}
             assert entry["low"] is None or entry["low"] <= entry["value"] <= entry["high"]
-        assert split["differences"].keys() >= {"zero_shot", "uncalibrated"}
+        assert split["differences"].keys() >= {"zero_shot"}
         assert set(split["skill"]) <= {"paper_1_minus_jsd", "kl", "tv"}
         assert split["diagnostics"].keys() >= {"collapse", "calibration", "position_bias"}
         assert split["failures"] == {}  # unseen_group has one group: nobody to swap it with did not fail

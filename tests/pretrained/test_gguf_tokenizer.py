@@ -104,6 +104,7 @@ def texts(count=200):
 
 @pytest.mark.real_weights
 def test_smollm2_tokenizer(smollm2_gguf, tmp_path):
+    pytest.importorskip("torch", reason="transformers reads GGUF files with torch")
     ours = gguf_tokenizer(GGUF(smollm2_gguf))
     theirs = transformers.AutoTokenizer.from_pretrained(smollm2_gguf.parent, gguf_file=smollm2_gguf.name)
 
@@ -129,6 +130,7 @@ def test_smollm2_tokenizer(smollm2_gguf, tmp_path):
 
 @pytest.mark.real_weights
 def test_gemma3_tokenizer(gemma3_gguf, tmp_path):
+    pytest.importorskip("torch", reason="transformers reads GGUF files with torch")
     ours = gguf_tokenizer(GGUF(gemma3_gguf))
     theirs = transformers.AutoTokenizer.from_pretrained(gemma3_gguf.parent, gguf_file=gemma3_gguf.name)
     for text in texts():
