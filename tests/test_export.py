@@ -66,7 +66,8 @@ def exporter() -> Iterator[Binary]:
 def world(tmp_path_factory) -> Path:
     """Two runs and their predictions: adapters on a Gemma, at temperature 1; all weights of a Llama, calibrated."""
     folder = tmp_path_factory.mktemp("export")
-    table = tiny.write_rows(folder / "rows.jsonl", tiny.rows())
+    table = tiny.write_rows(folder / "rows.jsonl", tiny.rows(questions=30))
+    valid = tuple(f"q{number}" for number in range(10, 28))  # enough to calibrate on
     with binary("train") as train:
         for run, family in FAMILIES.items():
             (folder / run).mkdir()
@@ -76,6 +77,7 @@ def world(tmp_path_factory) -> Path:
             (model / "LICENSE").write_text("Do as you like.\n")
             kind = {"lora": {"lora__rank": str(RANK), "run__calibrate": "False"}, "full": {"lora__rank": "0"}}[run]
             steps = {"optim__steps": str(STEPS), "run__eval_every": str(STEPS)}
+            steps |= {"data__splits__valid_questions": repr(valid)}
             config = tiny.write_config(folder / run, model, table, **kind, **steps)
             assert train(f"--config={config}", f"--workdir={folder / run / 'run'}") == (0, "")
     with binary("eval") as evaluate:
@@ -119,7 +121,9 @@ def distributions(model, tokenizer, about: dict, rows: pd.DataFrame) -> list[np.
         tokens = tokenizer(text, add_special_tokens=about["add_special_tokens"], return_tensors="pt")
         with torch.no_grad():
             logits = model(tokens["input_ids"]).logits[0, -1].double().numpy()
-        result.append(softmax(logits[[about["letters"][letter] for letter in letters]] / about["temperature"]))
+        kind = "known question" if row["split"] == "unseen_group" else "new question"
+        temperature = about["temperatures"].get(kind, 1)
+        result.append(softmax(logits[[about["letters"][letter] for letter in letters]] / temperature))
     return result
 
 
@@ -129,7 +133,7 @@ def test_predictions_elsewhere_are_ours(which: str, world: Path, exported: dict[
     rows = pd.read_parquet(world / run / "run" / "eval" / "here" / "predictions.parquet")
     about = json.loads((exported[which] / "survey_jax.json").read_text())
     assert about["step"] == STEPS
-    assert (about["temperature"] == 1) == (run == "lora")
+    assert (about["temperatures"].get("new question", 1) == 1) == (run == "lora")
     base = world / run / "model"
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     there = distributions(load(exported[which], base), tokenizer, about, rows)
