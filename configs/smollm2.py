@@ -22,6 +22,7 @@ def get_config() -> Config:
                 unseen_groups={"age": ("65 or older",)},
                 unseen_surveys=("American National Election Studies",),
                 valid_question_fraction=0.1,
+                valid_group_fraction=0.05,
                 max_rows=300,
             ),
         ),

@@ -33,6 +33,7 @@ from survey_jax.parallel.sharding import read_mesh
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.report.disclosure import Sections, data_sections
+from survey_jax.survey.splits.config import DISTINCT
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint
 from survey_jax.survey.table import Answer, read_table
 from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
@@ -62,7 +63,6 @@ MESH = flags.DEFINE_string("mesh", None, "Mesh sizes, such as data:1,fsdp:8; def
 DROP_LONG = flags.DEFINE_bool("drop_long", None, "Leave out (and count) rows whose prompt is too long.")
 CACHE = flags.DEFINE_string("cache", None, 'Folder of compiled programs and tokens, "" for none; default: the run\'s.')
 
-DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a near-duplicate of one of train
 PREDICTIONS = ".predictions"  # folder of finished and unfinished predictions, beside the evaluations
 
 

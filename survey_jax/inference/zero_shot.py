@@ -44,9 +44,9 @@ def prompts(
       rows: split -> its rows.
       params, weights: the base model, and its fingerprint.
     """
-    usable = _usable(config, tokenizer, rows, names, predictor.options)
     best: str = config.data.template
-    if VALID in rows and usable:
+    usable = _usable(config, tokenizer, rows, names, predictor.options) if VALID in rows else {}
+    if usable:
         tried = draw(list(rows[VALID]), ROWS, lambda a: repr(a.key), config.run.seed, "rows to choose a template on")
         place = {id(answer): i for i, answer in enumerate(rows[VALID])}
         found = {}

@@ -75,7 +75,7 @@ def respondents(answers: Sequence[Answer]) -> float:
 
 
 def log_likelihood(counts: Shares, shares: Shares, concentrations: Float[Array, " m"]) -> Float[Array, "n m"]:
-    """Of each row's counts, without the multinomial coefficient, which no concentration changes.
+    """The log likelihood of each row's counts, less the multinomial coefficient, which no concentration changes.
 
     Args:
       counts: answers an option; need not be whole.

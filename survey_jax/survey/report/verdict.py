@@ -14,8 +14,9 @@ import numpy as np
 from survey_jax.common.errors import plural
 from survey_jax.survey.evaluation.metrics import METRICS, deviations
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
-from survey_jax.survey.report.words import DISTINCT, decimals, fewer, interviews, on_split, split_name, system_name
+from survey_jax.survey.report.words import decimals, fewer, interviews, on_split, split_name, system_name
 from survey_jax.survey.splits.config import (
+    DISTINCT,
     UNSEEN_BOTH,
     UNSEEN_GROUP,
     UNSEEN_QUESTION,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from survey_jax.survey.baselines.registry import IN_WORDS
 from survey_jax.survey.evaluation.worth import MOST
 from survey_jax.survey.splits.config import (
+    DISTINCT,
     UNSEEN_BOTH,
     UNSEEN_GROUP,
     UNSEEN_QUESTION,
@@ -16,7 +17,6 @@ from survey_jax.survey.splits.config import (
     few_shot_name,
 )
 
-DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a near-duplicate of one of train
 MOST_DECIMALS = 6
 
 _NEW_QUESTIONS, _NEW_GROUPS = "new questions, known groups", "new groups, known questions"

@@ -11,6 +11,7 @@ UNSEEN_QUESTION, UNSEEN_GROUP, UNSEEN_BOTH = "unseen_question", "unseen_group", 
 UNSEEN_SUBGROUP = "unseen_subgroup"  # as UNSEEN_GROUP, but train may have groups that give it by subtraction
 UNSEEN_WAVE, UNSEEN_SURVEY = "unseen_wave", "unseen_survey"
 FEW_SHOT = "few_shot_"  # prefix of a split whose groups have some answers in train
+DISTINCT = "_distinct"  # suffix of a split without the rows whose question is a near-duplicate of one of train
 
 
 @dataclasses.dataclass(slots=True)
