@@ -18,7 +18,9 @@ from survey_jax.survey.evaluation.calibration import Temperature, calibrate
 from survey_jax.survey.evaluation.choice import best_rules, can_choose
 from survey_jax.survey.evaluation.diagnostics import diagnose
 from survey_jax.survey.evaluation.metrics import RowMetrics
+from survey_jax.survey.evaluation.stacked import score_stack
 from survey_jax.survey.evaluation.worth import respondents, worth
+from survey_jax.survey.prediction.stack import Stack, Stacked
 from survey_jax.survey.table import Answer
 
 # Metrics that systems are compared by -> their titles. Verdicts are spoken in the first one.
@@ -75,6 +77,7 @@ class SplitScore:
       summary: the split's entry in metrics.json.
       warnings: sentences on predictions that failed.
       orders: for each row, which of its options was shown at each place.
+      stacked: the predictions of the stack, where there is one.
     """
 
     name: str
@@ -85,6 +88,7 @@ class SplitScore:
     summary: dict[str, Any]
     warnings: list[str]
     orders: Sequence[Sequence[int]]
+    stacked: Stacked | None = None
 
 
 def score_split(
@@ -95,6 +99,7 @@ def score_split(
     orders: Sequence[Sequence[int]],
     validation: Validation | None = None,
     seed: int = 0,
+    pooled: tuple[Stack, Stacked] | None = None,
 ) -> SplitScore:
     """Scores one split.
 
@@ -105,6 +110,7 @@ def score_split(
       validation: to choose the best rule on; without it, or where it has too little of a kind of row, the rule that is
         best on the split itself is the one to beat, which favours the rule.
       seed: seeds the bootstrap and the sampling ceiling.
+      pooled: the stack, and what it predicts for the rows.
 
     Raises:
       UserError: none of the subject's predictions is a distribution.
@@ -161,13 +167,14 @@ def score_split(
         "diagnostics": diagnose(answers, predictions[subject], orders, seed),
         "failures": {_title(s, subject): names for s, names in failed.items()},
     }
+    if pooled:
+        summary["stack"] = score_stack(answers, kinds, *pooled, rows[subject], rules, best, seed)
     warnings = [
         f"{name}: {paired.failures_sentence(_title(s, subject), names, len(answers))}" for s, names in failed.items()
     ]
     failed_rows = np.isnan(systems[subject].raw).any(-1)
-    return SplitScore(
-        name, answers, predictions[subject], failed_rows, rows[subject], _plain(summary), warnings, orders
-    )
+    scored, stacked = predictions[subject], pooled[1] if pooled else None
+    return SplitScore(name, answers, scored, failed_rows, rows[subject], _plain(summary), warnings, orders, stacked)
 
 
 def _title(system: str, subject: str) -> str:
@@ -284,6 +291,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _stack_columns(stacked: Stacked, row: int, options: int) -> dict[str, Any]:
+    return {"stack": stacked.shares[row, :options].tolist(), "concentration": float(stacked.concentration[row])}
+
+
 def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
     """Writes predictions.parquet, a row for each answer; `target` and `prediction` are in the order of `options`."""
     rows = []
@@ -300,6 +311,7 @@ def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
                 "target": list(answer.probs),
                 "prediction": split.predictions[i, : len(answer.probs)].tolist(),
                 "failed": bool(split.failed[i]),
+                **({} if split.stacked is None else _stack_columns(split.stacked, i, len(answer.probs))),
                 "n": answer.n,
                 "split": split.name,
             }

@@ -1,6 +1,8 @@
 """All systems on all splits of a run, under equal rights: the same rows, the same calibration, the same choice."""
 
+import functools
 import itertools
+import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -8,12 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from survey_jax.survey.baselines.seen_groups import Baseline
-from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate, fit_calibration
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore, System, Validation, score_split
+from survey_jax.survey.prediction.stack import MEMBERS, Stack, Stacked, fit_stack
 from survey_jax.survey.splits.config import FEW_SHOT, TRAIN, VALID
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN_GROUP, kinds
 from survey_jax.survey.table import Answer
+from survey_jax.survey.text import same_group
 
 MODEL, ZERO_SHOT, UNCALIBRATED = "model", "zero_shot", "uncalibrated"
 Predictions = Mapping[str, Float[np.ndarray, "_ _"]]  # split -> a distribution a row
@@ -65,6 +69,7 @@ class Systems:
                 self.calibration = {s: self._fit(parts[VALID]) for s, parts in (*own.items(), *self._rules.items())}
             scores = {rule: self._valid_scores(rule) for rule in rules}
             self._validation = Validation(rows[VALID], self._kinds[VALID], scores)
+        self.stack = self._fit_stack() if VALID in rows and calibrated and set(MEMBERS) <= set(rules) else None
 
     def score(
         self,
@@ -86,7 +91,9 @@ class Systems:
         answers = list(itertools.compress(self._rows[split], chosen))
         row_kinds = list(itertools.compress(self._kinds[split], chosen))
         systems = {system: made.select(chosen) for system, made in self._systems(split).items()}
-        return score_split(name, answers, row_kinds, systems, [order(a) for a in answers], self._validation, seed)
+        orders = [order(a) for a in answers]
+        pooled = (self.stack, self._stacked(split).select(chosen)) if self.stack else None
+        return score_split(name, answers, row_kinds, systems, orders, self._validation, seed, pooled)
 
     def text(self) -> str:
         """Plain text: the temperatures in use, and from how much each was fitted."""
@@ -102,6 +109,35 @@ class Systems:
                 f"{used or 'none'}{'; all others 1' if used else ''}"
             )
         return "\n".join(lines)
+
+    def _fit_stack(self) -> Stack:
+        """The stack for every kind of row that the splits have."""
+        valid, subject = self._rows[VALID], self._predicted[self.subject][VALID]
+        known = np.flatnonzero(~np.isnan(subject).any(-1)).tolist()
+        rules = {rule: self._rules[rule][VALID][known] for rule in MEMBERS}
+        rows, kinds_of_rows = [valid[i] for i in known], [self._kinds[VALID][i] for i in known]
+        asked = [kind for kinds_of_split in self._kinds.values() for kind in kinds_of_split]
+        return fit_stack(self._rows[TRAIN], rows, kinds_of_rows, rules, subject[known], asked, self._known_answers())
+
+    def _known_answers(self) -> int:
+        """The median number of answers that train has of a group with few of them; 0 where there is none."""
+        few = {
+            same_group(a.group)
+            for name, part in self._rows.items()
+            if name != TRAIN
+            for a, kind in zip(part, self._kinds[name], strict=True)
+            if kind == FEW_ANSWERS
+        }
+        answers = Counter(group for a in self._rows[TRAIN] if (group := same_group(a.group)) in few)
+        return int(statistics.median(answers.values())) if answers else 0
+
+    @functools.cache  # noqa: B019  # there is one object, for as long as the program runs
+    def _stacked(self, split: str) -> Stacked:
+        assert self.stack is not None
+        rows = self._rows[split]
+        subject = paired.without_failures(rows, self._predicted[self.subject][split])[0]
+        rules = {rule: self._rules[rule][split] for rule in MEMBERS}
+        return self.stack.predict(rows, self._kinds[split], rules, subject)
 
     def _fit(self, predictions: np.ndarray) -> dict[str, Temperature]:
         return fit_calibration(self._rows[VALID], predictions, self._kinds[VALID])

@@ -47,7 +47,7 @@ def worth(answers: Sequence[Answer], predictions: Distributions, seed: int = 0, 
     >>> round(found["low"]), round(found["value"]), round(found["high"])
     (46, 51, 57)
     """
-    prediction, size = stack(answers, predictions), _sizes(answers)
+    prediction, size = stack(answers, predictions), sizes(answers)
     known = ~np.isnan(prediction).any(-1) & ~np.isnan(size)
     if not known.any():
         return {"value": np.nan, "low": np.nan, "high": np.nan}
@@ -70,8 +70,8 @@ def worth(answers: Sequence[Answer], predictions: Distributions, seed: int = 0, 
 
 def respondents(answers: Sequence[Answer]) -> float:
     """The median number of respondents of a row, after weighting where known; NaN where no row has one."""
-    sizes = _sizes(answers)
-    return float(np.nanmedian(sizes)) if not np.isnan(sizes).all() else np.nan
+    known = sizes(answers)
+    return float(np.nanmedian(known)) if not np.isnan(known).all() else np.nan
 
 
 def log_likelihood(counts: Shares, shares: Shares, concentrations: Float[Array, " m"]) -> Float[Array, "n m"]:
@@ -101,6 +101,6 @@ def _maxima(likelihood: Float[Array, "s m"]) -> Float[Array, " s"]:
     return np.where(top == middle[:, 0], inside, _GRID[top])
 
 
-def _sizes(answers: Sequence[Answer]) -> Float[Array, " n"]:
-    """The respondents of each row; NaN where not known."""
+def sizes(answers: Sequence[Answer]) -> Float[Array, " n"]:
+    """The respondents of each row: `n_effective`, else `n`, else the sum of `counts`; NaN where none is known."""
     return np.array([a.n_effective or a.n or sum(a.counts or ()) or np.nan for a in answers], float)

@@ -46,9 +46,8 @@ def misplaced(shares: Float[Array, "... K"], concentration: Float[Array, "..."])
     0.04
     """
     a, b = _beta(shares, concentration)
-    log = (
-        np.log(2.0) + special.xlogy(a, a) + special.xlogy(b, b) - special.betaln(a, b) - special.xlogy(a + b + 1, a + b)
-    )
+    powers = special.xlogy(a, a) + special.xlogy(b, b) - special.xlogy(a + b + 1, a + b)
+    log = np.log(2.0) + powers - special.betaln(a, b)
     return np.where(np.asarray(shares) > 0, np.exp(log), 0.0).sum(-1) / 2
 
 

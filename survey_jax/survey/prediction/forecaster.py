@@ -1,0 +1,126 @@
+"""Puts questions to groups: finds out what train knows of each, asks every member of the stack, and pools them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+from jaxtyping import Float
+from pydantic import TypeAdapter
+
+from survey_jax.common.console import say
+from survey_jax.common.files import read_json, write_json
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.prediction.forecast import Forecast
+from survey_jax.survey.prediction.similar import Similarity
+from survey_jax.survey.prediction.stack import MEMBERS, MODEL, RULES, KindStack, Stack, fit_stack
+from survey_jax.survey.splits.kinds import kinds
+from survey_jax.survey.table import Answer
+from survey_jax.survey.text import Questions
+
+Ask = Callable[[Sequence[Answer]], Float[np.ndarray, "n K"]]
+_STACKS = TypeAdapter(dict[str, KindStack])
+
+
+class Forecaster:
+    """Predicts any question for any group, from training rows and a language model.
+
+    The stack is fitted when a kind of row is first asked for, which takes a minute, and saved.
+
+    Args:
+      train, valid: rows of the run; valid may be empty.
+      ask: the language model: rows -> its predictions, without calibration.
+      saved: a JSON file for what was fitted; None: nowhere.
+      key: what the fit depends on besides this program, such as fingerprints of rows and weights; a file with another
+        key is replaced.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Answer],
+        valid: Sequence[Answer],
+        ask: Ask,
+        saved: epath.Path | None = None,
+        key: Mapping[str, str] | None = None,
+    ):
+        self._train, self._valid, self._ask, self._saved, self._key = train, valid, ask, saved, dict(key or {})
+        self.stacks: dict[str, KindStack] = self._read()
+        self._questions = Questions(train)
+
+    def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
+        """What is predicted for questions put to groups; the rows' own shares are not used.
+
+        A question that train asks in the same words, with the same options in the same order, is taken as that one.
+
+        Raises:
+          UserError: a member of the stack predicts no distribution.
+        """
+        if not answers:
+            return []
+        asked = [self._as_known(answer) for answer in answers]
+        row_kinds = kinds(self._train, asked)
+        self._fit(row_kinds)
+        model = self._ask(asked)
+        rules = {rule: metrics.stack(asked, predict(self._train, asked)[0]) for rule, predict in MEMBERS.items()}
+        stacked = Stack(self.stacks).predict(asked, row_kinds, rules, model)
+        nearest = self._similarity.nearest(asked)
+        said = {MODEL: metrics.stack(asked, model), RULES: stacked.rules, **rules}
+        forecasts = []
+        for i, (answer, kind) in enumerate(zip(answers, row_kinds, strict=True)):
+            options = len(answer.options)
+            forecasts.append(
+                Forecast(
+                    answer=answer,
+                    shares=stacked.shares[i, :options],
+                    concentration=float(stacked.concentration[i]),
+                    kind=kind,
+                    members={m: (w, said[m][i, :options]) for m, w in self._weights(kind).items()},
+                    similar=self._similarity.questions(answer),
+                    cautions=self._similarity.cautions(answer, float(nearest[i])),
+                )
+            )
+        return forecasts
+
+    def text(self) -> str:
+        """Plain text: what each kind of row is predicted with."""
+        return Stack(self.stacks).text()
+
+    @functools.cached_property
+    def _similarity(self) -> Similarity:
+        return Similarity(self._train)
+
+    def _as_known(self, answer: Answer) -> Answer:
+        same = self._questions.find(answer)
+        if same is None or len(same.options) != len(answer.options):
+            return answer
+        if [o.casefold() for o in same.options] != [o.casefold() for o in answer.options]:
+            return answer
+        return dataclasses.replace(answer, survey=same.survey, question_id=same.question_id, options=same.options)
+
+    def _weights(self, kind: str) -> dict[str, float]:
+        """The weight in the stack of each member that has one, rules by themselves and all together."""
+        stack = self.stacks[kind]
+        by_rule = {rule: weight * stack.members.weights[RULES] for rule, weight in stack.rules.weights.items()}
+        return {m: w for m, w in (stack.members.weights | by_rule).items() if w}
+
+    def _fit(self, asked: Sequence[str]) -> None:
+        """Fits the stack for the kinds that it lacks."""
+        missing = [kind for kind in dict.fromkeys(asked) if kind not in self.stacks]
+        if not missing:
+            return
+        say(f"fitting weights and errors for rows with a {', a '.join(missing)}")
+        valid_kinds = kinds(self._train, self._valid)
+        model: Any = self._ask(self._valid) if self._valid else []
+        rules = {rule: predict(self._train, self._valid)[0] for rule, predict in MEMBERS.items()}
+        self.stacks |= fit_stack(self._train, self._valid, valid_kinds, rules, model, missing).kinds
+        if self._saved is not None:
+            kept = _STACKS.dump_python(self.stacks, mode="json")
+            write_json(self._saved, {"key": self._key, "kinds": kept})
+
+    def _read(self) -> dict[str, KindStack]:
+        if self._saved is None or not self._saved.exists():
+            return {}
+        found = read_json(self._saved)
+        return _STACKS.validate_python(found["kinds"]) if found.get("key") == self._key else {}

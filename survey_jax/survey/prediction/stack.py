@@ -1,0 +1,216 @@
+"""The stack: rules and a language model, pooled for each kind of row, with the error to expect.
+
+Two pools for each kind of row. The first is of the rules, fitted on many questions: those of train, hidden from the
+rules in turn (`crossfit`). The second is of the first one and the language model, fitted on validation rows, which
+neither has seen. Its weights say whether the model adds anything to the rules.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from survey_jax.survey.baselines.registry import BASELINES
+from survey_jax.survey.baselines.seen_groups import Baseline
+from survey_jax.survey.evaluation import metrics
+from survey_jax.survey.prediction.concentration import Concentration, fit_concentration
+from survey_jax.survey.prediction.crossfit import crossfit, some_of_each_group
+from survey_jax.survey.prediction.pool import Members, Pool, equal, fit_pool
+from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, KNOWN_GROUP, NEW, SAME_CELL, is_evidence
+from survey_jax.survey.table import Answer
+
+RULES, MODEL = "rules", "model"  # the members of the second pool
+# Of the rules, these: the others copy single answers, or repeat one of these with another weight.
+MEMBERS: Mapping[str, Baseline] = {
+    name: BASELINES[name]
+    for name in (
+        *("seen_group_mean", "seen_group_mean_by_n", "nearest_groups", "factor_model", "covariates"),
+        *("text_neighbours", "text_ridge", "text_and_group"),
+    )
+}
+_FALLBACK = ("seen_group_mean", "text_and_group")  # pooled where train is too small to hide a part of
+# Where validation has no rows of a kind, its weights are those of the next kind here that has some. Without any, a
+# known question is left to the rules, which know its answers, and a new question is shared equally.
+_NEXT = {SAME_CELL: KNOWN_GROUP, FEW_ANSWERS: KNOWN, KNOWN_GROUP: KNOWN, KNOWN: KNOWN_GROUP}
+_SAME = 1e-9  # rules whose predictions nowhere differ by more are one
+
+
+@dataclasses.dataclass(frozen=True)
+class KindStack:
+    """The stack for one kind of row.
+
+    Attributes:
+      rules: the pool of the rules.
+      members: the pool of RULES and MODEL.
+      concentration: of the predictions.
+      weighed_on: the kind of the validation rows that `members` was fitted on; "" where there were none.
+    """
+
+    rules: Pool
+    members: Pool
+    concentration: Concentration
+    weighed_on: str
+
+    @property
+    def model_adds(self) -> bool:
+        """Whether the language model has any weight."""
+        return self.members.weights.get(MODEL, 0.0) > 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stacked:
+    """Predictions of the stack for n rows: shares, their concentrations, and the shares of the rules' pool."""
+
+    shares: Float[np.ndarray, "n K"]
+    concentration: Float[np.ndarray, " n"]
+    rules: Float[np.ndarray, "n K"]
+
+    def select(self, rows: Bool[np.ndarray, " n"]) -> "Stacked":
+        """The predictions for some of the rows."""
+        return Stacked(self.shares[rows], self.concentration[rows], self.rules[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """A stack for each kind of row."""
+
+    kinds: dict[str, KindStack]
+
+    def predict(self, answers: Sequence[Answer], kinds: Sequence[str], rules: Members, model: Any) -> Stacked:
+        """Pools predictions.
+
+        Args:
+          answers: rows, whose own answers are not used.
+          kinds: of each row; the stack must have been fitted for it.
+          rules, model: what each rule and the language model predict.
+
+        Raises:
+          UserError: as `Pool`.
+        """
+        model, by_rule = metrics.stack(answers, model), {r: metrics.stack(answers, rules[r]) for r in rules}
+        result = Stacked(np.zeros(model.shape), np.zeros(len(answers)), np.zeros(model.shape))
+        for kind in dict.fromkeys(kinds):
+            own, part = np.array([k == kind for k in kinds]), self.kinds[kind]
+            rows = [a for a, mine in zip(answers, own, strict=True) if mine]
+            pooled = part.rules(rows, {rule: shares[own] for rule, shares in by_rule.items()})
+            shares = part.members(rows, {RULES: pooled, MODEL: model[own]})
+            result.concentration[own] = part.concentration(features(rows, shares, pooled, model[own]))
+            width = shares.shape[1]
+            result.shares[own, :width], result.rules[own, :width] = shares, pooled
+        return result
+
+    def text(self) -> str:
+        """Plain text: what each kind of row is predicted with, and from how much that is known."""
+        return "\n".join(f"{kind}: {_in_words(part)}" for kind, part in self.kinds.items())
+
+
+def _in_words(stack: KindStack) -> str:
+    rules = ", ".join(f"{name} {weight:.2f}" for name, weight in stack.rules.weights.items() if weight)
+    found = f"rules ({rules}; from {stack.rules.questions} questions of train)"
+    members = stack.members
+    if not stack.weighed_on:
+        with_model = "and the model alike" if stack.model_adds else "alone"
+        return f"{found} {with_model}, as no validation rows are of this kind"
+    gain, error = members.gains[MODEL]
+    on = f"{members.questions} questions of {members.rows} validation rows with a {stack.weighed_on}"
+    if not stack.model_adds:
+        return f"{found}; here the language model adds nothing to them ({on})"
+    weights = f"weight {members.weights[RULES]:.2f}, the model {members.weights[MODEL]:.2f}"
+    return f"{found} {weights}; the model gains {gain:.4f} KL (standard error {error:.4f}; {on})"
+
+
+def features(
+    answers: Sequence[Answer], shares: Float[np.ndarray, "n K"], rules: Any, model: Any
+) -> Float[np.ndarray, "n 2"]:
+    """What foretells the error of a prediction: its evenness (entropy over its maximum), and how far members disagree.
+
+    The disagreement is the total variation distance of the rules' and the model's predictions.
+    """
+    options = np.array([len(a.options) for a in answers])
+    rules, model = (metrics.stack(answers, p)[:, : shares.shape[1]] for p in (rules, model))
+    entropy = -(shares * np.log(np.maximum(shares, 1e-12))).sum(-1) / np.log(options)
+    return np.stack([entropy, np.abs(rules - model).sum(-1) / 2], axis=1)
+
+
+def fit_stack(
+    train: Sequence[Answer],
+    valid: Sequence[Answer],
+    valid_kinds: Sequence[str],
+    rules: Members,
+    model: Any,
+    kinds: Sequence[str],
+    known: int = 0,
+) -> Stack:
+    """Fits a stack for each of `kinds`.
+
+    Args:
+      valid: validation rows, without those whose prediction by the model failed.
+      valid_kinds: the kind of each.
+      rules, model: what each rule of MEMBERS, from train, and the language model predict for them.
+      known: how many answers of a group are known, for rows of groups with few answers.
+    """
+    wanted = list(dict.fromkeys(kinds))
+    model = metrics.stack(valid, model) if valid else np.zeros((0, 2))
+    pools, found = {}, {}
+    for kind in wanted:
+        pools[kind] = _fit_rules(train, kind, known)
+    for kind in wanted:
+        pool, seen, held_out = pools[kind]
+        like = KNOWN if kind == FEW_ANSWERS else kind
+        own = np.array([k == like for k in valid_kinds], bool)
+        rows = [a for a, mine in zip(valid, own, strict=True) if mine]
+        said = {rule: metrics.stack(valid, rules[rule])[own] for rule in rules} if rows else {}
+        if kind == FEW_ANSWERS and rows:
+            rows, own, said = _with_few_answers(train, valid, own, known)
+        if rows and is_evidence(like, len({a.question_key for a in rows}), len({a.group for a in rows})):
+            pooled = pool(rows, said)
+            members, mixed = fit_pool(rows, {RULES: pooled, MODEL: model[own]}, like)
+            concentration = fit_concentration(rows, mixed, features(rows, mixed, pooled, model[own]))
+            found[kind] = KindStack(pool, members, concentration, like)
+        else:
+            even = fit_concentration(seen, held_out, np.zeros((len(seen), 0))) if seen else Concentration(np.log(10.0))
+            found[kind] = KindStack(pool, _unweighed(kind), even, "")
+    return Stack({kind: _borrowed(kind, found) for kind in wanted})
+
+
+def _unweighed(kind: str) -> Pool:
+    return equal((RULES, MODEL)) if kind == NEW else Pool({RULES: 1.0, MODEL: 0.0})
+
+
+def _borrowed(kind: str, found: Mapping[str, KindStack]) -> KindStack:
+    """The stack of a kind, with the members' weights of another one where validation has no rows of its own."""
+    own, other = found[kind], found.get(_NEXT.get(kind, ""))
+    if own.weighed_on or other is None or not other.weighed_on:
+        return own
+    return dataclasses.replace(own, members=other.members, weighed_on=other.weighed_on)
+
+
+def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, list[Answer], Any]:
+    """The rules' pool, and the rows of train that it was fitted on with what it predicts for them."""
+    answers, predicted = crossfit(train, MEMBERS, KNOWN_GROUP if kind == SAME_CELL else kind, known)
+    if not answers:
+        return equal(_FALLBACK), [], None
+    different: dict[str, np.ndarray] = {}
+    for rule, shares in predicted.items():
+        if not any(np.abs(shares - other).max() < _SAME for other in different.values()):
+            different[rule] = shares
+    pool, held_out = fit_pool(answers, different, kind)
+    return pool, answers, held_out
+
+
+def _with_few_answers(
+    train: Sequence[Answer], valid: Sequence[Answer], own: Bool[np.ndarray, " n"], known: int
+) -> tuple[list[Answer], Bool[np.ndarray, " n"], dict[str, np.ndarray]]:
+    """Validation rows of new groups once some answers of these are known, which rows they are, and the rules on them.
+
+    The language model's predictions stay those of a group of which nothing is known.
+    """
+    rows = [a for a, mine in zip(valid, own, strict=True) if mine]
+    shown = some_of_each_group(rows, known)
+    keys = {a.key for a in shown}
+    rest = np.array([mine and a.key not in keys for a, mine in zip(valid, own, strict=True)], bool)
+    asked = [a for a, mine in zip(valid, rest, strict=True) if mine]
+    said = {rule: metrics.stack(asked, predict([*train, *shown], asked)[0]) for rule, predict in MEMBERS.items()}
+    return asked, rest, said if asked else {}
