@@ -33,7 +33,7 @@ def with_sampling(concentration: Float[Array, "..."], n: Float[Array, "..."]) ->
 
     The variance is that of the Dirichlet-multinomial distribution: q (1 - q) (1 / (k + 1) + k / (k + 1) / n).
     """
-    return 1 / (1 / (concentration + 1) + concentration / (concentration + 1) / n) - 1
+    return np.asarray(1 / (1 / (concentration + 1) + concentration / (concentration + 1) / n) - 1)
 
 
 def misplaced(shares: Float[Array, "... K"], concentration: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -48,7 +48,7 @@ def misplaced(shares: Float[Array, "... K"], concentration: Float[Array, "..."])
     a, b = _beta(shares, concentration)
     powers = special.xlogy(a, a) + special.xlogy(b, b) - special.xlogy(a + b + 1, a + b)
     log = np.log(2.0) + powers - special.betaln(a, b)
-    return np.where(np.asarray(shares) > 0, np.exp(log), 0.0).sum(-1) / 2
+    return np.asarray(np.where(np.asarray(shares) > 0, np.exp(log), 0.0).sum(-1) / 2)
 
 
 def mean_interval(
@@ -67,7 +67,8 @@ def mean_interval(
     size = np.maximum(inside * (1 - inside) / np.maximum(variance, 1e-12) - 1, 1e-3)
     ends = (stats.beta.ppf(tail, inside * size, (1 - inside) * size) for tail in ((1 - level) / 2, (1 + level) / 2))
     bottom, top = ends
-    return low + (high - low) * mean, low + (high - low) * bottom, low + (high - low) * top
+    value, bottom, top = (np.asarray(low + (high - low) * x) for x in (mean, bottom, top))
+    return value, bottom, top
 
 
 def _beta(shares: Float[Array, "... K"], concentration: Float[Array, "..."]) -> tuple[Array, Array]:
