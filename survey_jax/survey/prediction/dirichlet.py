@@ -48,7 +48,7 @@ def misplaced(shares: Float[Array, "... K"], concentration: Float[Array, "..."])
     a, b = _beta(shares, concentration)
     powers = special.xlogy(a, a) + special.xlogy(b, b) - special.xlogy(a + b + 1, a + b)
     log = np.log(2.0) + powers - special.betaln(a, b)
-    return np.where(np.asarray(shares) > 0, np.exp(log), 0.0).sum(-1) / 2
+    return np.asarray(np.where(np.asarray(shares) > 0, np.exp(log), 0.0).sum(-1) / 2)
 
 
 def mean_interval(
