@@ -113,7 +113,7 @@ def _question(row: Mapping[str, Any], default_id: str) -> Question:
         name = _ALIASES.get(fold(column), fold(column))
         _check_column(column, name)
         if name in values:
-            raise ValueError(f"has both of the columns {name} and {next(a for a, n in _ALIASES.items() if n == name)}")
+            raise ValueError(f"gives its {name} twice, once as {column}")
         if value is not None:
             values[name] = value
     scale = values.get("scale")
@@ -153,11 +153,12 @@ def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
         found = [numbered.get(number) for number in range(1, max(numbered) + 1)]
     elif isinstance(found, str):
         found = _split(found)
-    elif isinstance(found, Mapping):  # codes with the same text are one option, as in a codebook
-        found = list(dict.fromkeys(found.values()))
-    if not isinstance(found, list):
+    listed = list(found.values()) if isinstance(found, Mapping) else found
+    if not isinstance(listed, list):
         raise ValueError("options are missing" if found is None else f"options must be a list, got {found!r:.60}")
-    options = tuple(as_text(option, f"option {number}") for number, option in enumerate(found, start=1))
+    options = tuple(as_text(option, f"option {number}") for number, option in enumerate(listed, start=1))
+    if isinstance(found, Mapping):  # codes with the same text are one option, as in a codebook
+        options = tuple(dict.fromkeys(options))
     check_options(options)
     return options
 
@@ -203,5 +204,7 @@ def _yaml_rows(path: Path) -> list[Row]:
         if not isinstance(entry, dict):
             raise UserError(f"{where}: must map text and options to their values")
         asked = {key: value for key, value in entry.items() if key not in _CODED}
-        rows.append((where, common | asked | {"question_id": name}))
+        if "question_id" in asked:
+            raise UserError(f"{where}: has its id as its name; leave question_id out")
+        rows.append((where, {"question_id": name} | common | asked))
     return rows
