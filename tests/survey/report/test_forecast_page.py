@@ -27,7 +27,7 @@ SATISFIED = ("Very satisfied", "Fairly satisfied", "Not satisfied")
 SQUARE = "What would you rather see built on the market square?"
 BUILT = ("A library", "A garden", "Nothing")
 COUNTRIES = ("Kenya", "Peru", "Japan", "Norway")
-EVIL = "</script><script>alert(1)</script><!--<b onclick=alert(2)>&\"'"
+EVIL = "</script><script>alert(1)</script><b onclick=alert(2)>&\"'<!--"
 FACTS = ForecastFacts(
     model="Heron 2B", checkpoint="step 900 (best)", trained_questions=3120, trained_groups=61,
     surveys=("Village Survey", "Town Panel"), date="2031-02-03", remarks=("Nobody in Atlantis was asked before.",),
