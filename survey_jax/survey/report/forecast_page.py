@@ -43,9 +43,10 @@ class ForecastFacts:
       model: its name.
       checkpoint: which state of it, such as "step 900 (best)".
       trained_questions, trained_groups, surveys: what the answers that everything was fitted on are of.
+      date: of the predictions.
       remarks: sentences to read before the numbers, such as on groups never seen.
       weights: kind of row -> member of the stack -> its weight there; "model" is the language model.
-      model_adds: kind of row -> a sentence on what the language model adds there; empty where there is nothing to say.
+      model_adds: one of these kinds -> a sentence on what the language model adds there; may be empty.
     """
 
     model: str
