@@ -47,4 +47,4 @@ class Forecast:
     @property
     def misplaced(self) -> float:
         """How many answers of a hundred are expected to be misplaced."""
-        return 100 * float(dirichlet.misplaced(self.shares, np.array(self.concentration)))
+        return 100 * dirichlet.misplaced(self.shares[None], np.array([self.concentration])).item()

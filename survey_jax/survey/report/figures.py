@@ -1,5 +1,6 @@
-"""The figures of the report, as SVG for an HTML page: without scripts or links, with text as text, reproducible.
+"""The figures of the report and of the page of predictions, as SVG for HTML.
 
+They are without scripts or links, with text as text, and reproducible.
 Human shares are dark and predicted ones light, so that a print in grey can be read.
 """
 
@@ -14,12 +15,14 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from survey_jax.survey.evaluation.metrics import Shares
 from survey_jax.survey.table import Answer
 
+Numbers = Float[np.ndarray, " rows"]
 HUMAN, PREDICTED = "#1b4f72", "#f0a83c"
 _INK, _FAINT = "#1a1a1a", "#999999"
 _STYLE: dict[Any, Any] = {
@@ -38,7 +41,8 @@ _STYLE: dict[Any, Any] = {
 _NOTHING = Markup("")
 _styled = matplotlib.rc_context(_STYLE)  # a decorator: the settings hold while the function runs
 _Z = 1.959964  # standard errors to either side of a 95 % interval
-_LABEL, _SPLIT = 30, 50  # characters of an option's text, and of a split's name
+_LABEL, _SPLIT, _GROUP = 30, 50, 28  # characters of an option's text, of a split's name and of a row's label
+_WIDE = 0.08  # a part of a stacked bar that has room for its number
 SKILLS = (-3.0, 3.0)  # the most that the axis of skills shows
 
 
@@ -162,6 +166,80 @@ def skills(values: Mapping[str, Mapping[str, Any]], title: str) -> Markup:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("skill: 0 = best rule, 1 = knowing the population")
     return _svg(figure, title)
+
+
+@_styled
+def stacked(
+    labels: Sequence[str], shares: Shares, colours: Sequence[str], title: str, gap: int | None = None
+) -> Markup:
+    """A bar a label, in parts of these colours, with the percentages of parts that are wide enough.
+
+    Args:
+      gap: the row before which rows are left out; a dashed line shows it.
+    """
+    figure, axes = _rows(labels, "share of answers", gap)
+    rows = np.arange(len(labels))
+    left = np.cumsum(shares, 1) - shares
+    for colour, part, start in zip(colours, shares.T, left.T, strict=True):
+        axes.barh(rows, part, 0.8, left=start, color=colour, edgecolor="white", linewidth=0.5)
+        for row in rows[part >= _WIDE]:
+            text, middle = f"{100 * part[row]:.0f}", start[row] + part[row] / 2
+            axes.text(middle, float(row), text, ha="center", va="center", color=_ink_on(colour), fontsize=10)
+    axes.set_xlim(0, 1)
+    _percent(axes, "x")
+    return _svg(figure, title)
+
+
+@_styled
+def means(
+    labels: Sequence[str], mean: Numbers, low: Numbers, high: Numbers, points: int, title: str, gap: int | None = None
+) -> Markup:
+    """The mean on a scale from 1 to `points` with its interval, a row a label; `gap` as in `stacked`."""
+    figure, axes = _rows(labels, "mean, in points of the scale", gap)
+    rows = np.arange(len(labels))
+    axes.hlines(rows, low, high, color=_INK, linewidth=1)
+    axes.plot(mean, rows, "o", color=PREDICTED, markeredgecolor=_INK)
+    axes.set_xlim(1, points)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(axis="x", color="#eeeeee")
+    axes.set_axisbelow(True)
+    return _svg(figure, title)
+
+
+@_styled
+def predicted_shares(
+    labels: Sequence[str], share: Numbers, low: Numbers, high: Numbers, reach: float, title: str, gap: int | None = None
+) -> Markup:
+    """A bar a label, with its interval, on an axis from 0 to `reach`; `gap` as in `stacked`."""
+    figure, axes = _rows(labels, "share of answers", gap)
+    rows = np.arange(len(labels))
+    axes.barh(rows, share, 0.7, color=PREDICTED)
+    axes.hlines(rows, low, high, color=_INK, linewidth=1)
+    axes.set_xlim(0, reach)
+    _percent(axes, "x")
+    return _svg(figure, title)
+
+
+def ordered_colours(count: int) -> list[str]:
+    """Colours from light to dark, which the colour-blind and a print in grey tell apart; "#rrggbb" each."""
+    return [to_hex(colour) for colour in matplotlib.colormaps["cividis_r"](np.linspace(0.05, 1, count))]
+
+
+def _rows(labels: Sequence[str], x: str, gap: int | None) -> tuple[Figure, Axes]:
+    """A panel with a row a label, the first on top; as high for every x, so that two stand side by side."""
+    figure = Figure(figsize=(5.4, 0.75 + 0.27 * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    axes.set_yticks(range(len(labels)), [shorten(label, _GROUP) for label in labels], fontsize=11)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel(x)
+    if gap is not None:
+        axes.axhline(gap - 0.5, color=_FAINT, linestyle="--", linewidth=1)
+    return figure, axes
+
+
+def _ink_on(colour: str) -> str:
+    """Dark or white, whichever can be read on the colour, by its brightness as the eye has it (ITU-R BT.601)."""
+    return _INK if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.5 else "white"
 
 
 def shorten(text: str, width: int) -> str:

@@ -89,11 +89,7 @@ def render(
       found: `details` of the other splits.
       surveys, card: as `disclosure` gives them, the card with the model's sections after the data's.
     """
-    loader = jinja2.FunctionLoader(lambda name: (resources.files("survey_jax") / "data" / name).read_text("utf-8"))
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.jinja").render(
+    return template("report.html.jinja").render(
         splits=splits, details=found, surveys=surveys, card=card, facts=facts, asked=_asked(splits, subsets),
         rows=verdict.first_screen(splits, subsets), shown=tables.SHOWN, titles=tables.TITLES, headline=list(HEADLINE),
         spoken=verdict.SPOKEN, verdict=verdict, tables=tables, split_name=split_name, system_name=system_name,
@@ -101,6 +97,15 @@ def render(
         skills=skill_figure(splits, subsets),
         outlines=world_map.outlines() if any(d.map for d in found.values()) else "",
     )  # fmt: skip
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of `data/`; it escapes every text."""
+    loader = jinja2.FunctionLoader(lambda file: (resources.files("survey_jax") / "data" / file).read_text("utf-8"))
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(name)
 
 
 def skill_figure(splits: Mapping[str, SplitScore], subsets: Sequence[str]) -> Markup:
