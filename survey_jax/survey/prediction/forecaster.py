@@ -76,7 +76,7 @@ class Forecaster:
                     shares=stacked.shares[i, :options],
                     concentration=float(stacked.concentration[i]),
                     kind=kind,
-                    members={m: (w, said[m][i, :options]) for m, w in self._weights(kind).items()},
+                    members={m: (w, said[m][i, :options]) for m, w in self.weights(kind).items()},
                     similar=self._similarity.questions(answer),
                     cautions=self._similarity.cautions(answer, float(nearest[i])),
                 )
@@ -99,7 +99,7 @@ class Forecaster:
             return answer
         return dataclasses.replace(answer, survey=same.survey, question_id=same.question_id, options=same.options)
 
-    def _weights(self, kind: str) -> dict[str, float]:
+    def weights(self, kind: str) -> dict[str, float]:
         """The weight in the stack of each member that has one, rules by themselves and all together."""
         stack = self.stacks[kind]
         by_rule = {rule: weight * stack.members.weights[RULES] for rule, weight in stack.rules.weights.items()}

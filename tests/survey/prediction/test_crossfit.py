@@ -12,7 +12,9 @@ from survey_jax.survey.table import Answer
 AGES, COUNTRIES = ("young", "old"), [f"C{i}" for i in range(10)]
 GROUPS = [(("country", c),) for c in COUNTRIES] + [(("age", a), ("country", c)) for a in AGES for c in COUNTRIES]
 TRAIN = [
-    Answer("S", f"q{q}", f"Question number {q}?", ("Yes", "No"), group, (0.6, 0.4)) for q in range(12) for group in GROUPS
+    Answer("S", f"q{q}", f"Question number {q}?", ("Yes", "No"), group, (0.6, 0.4))
+    for q in range(12)
+    for group in GROUPS
 ]
 # The same question in another survey, in the same words.
 TRAIN += [Answer("T", "other", "Question number 3?", ("Yes", "No"), GROUPS[0], (0.7, 0.3))]
