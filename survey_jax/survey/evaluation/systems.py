@@ -13,6 +13,7 @@ from survey_jax.survey.baselines.seen_groups import Baseline
 from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate, fit_calibration
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore, System, Validation, score_split
+from survey_jax.survey.prediction.similar import Similarity
 from survey_jax.survey.prediction.stack import MEMBERS, Stack, Stacked, fit_stack
 from survey_jax.survey.splits.config import FEW_SHOT, TRAIN, VALID
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN_GROUP, kinds
@@ -137,7 +138,12 @@ class Systems:
         rows = self._rows[split]
         subject = paired.without_failures(rows, self._predicted[self.subject][split])[0]
         rules = {rule: self._rules[rule][split] for rule in MEMBERS}
-        return self.stack.predict(rows, self._kinds[split], rules, subject)
+        unlike = self._similarity.features(rows)
+        return self.stack.predict(rows, self._kinds[split], rules, subject, unlike)
+
+    @functools.cached_property
+    def _similarity(self) -> Similarity:
+        return Similarity(self._rows[TRAIN])
 
     def _fit(self, predictions: np.ndarray) -> dict[str, Temperature]:
         return fit_calibration(self._rows[VALID], predictions, self._kinds[VALID])

@@ -23,6 +23,7 @@ ASSUMED_N = 1000.0  # respondents of a row that does not say: what national surv
 LEAST, MOST = 0.5, 10_000.0  # what is found lies between them
 _PENALTIES = (np.inf, 3.0, 0.3)  # on squared slopes, for each question; infinite: none of the features counts
 _FOLDS = 10
+_SHIFT = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,54 +80,79 @@ def fit_concentration(
     )))  # fmt: skip
 
 
+def shifted(
+    fitted: Concentration, answers: Sequence[Answer], shares: Float[Array, "n K"], features: Float[Array, "n f"]
+) -> Concentration:
+    """The same but for its level, fitted on other rows: these may be too few to tell more.
+
+    The shift of log k has a normal prior of standard deviation _SHIFT, which weighs as much as one question.
+    """
+    fit, logs = _Fit.of(answers, shares, features), np.log(fitted(features))
+
+    def loss(shift: float) -> float:
+        return -float(fit.likelihood(np.exp(logs + shift))[0] @ fit.share) + shift**2 / (2 * _SHIFT**2)
+
+    found = optimize.minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded")
+    return dataclasses.replace(fitted, intercept=fitted.intercept + float(found.x))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Fit:
+    """Rows as arrays; `share` is one over the number of rows of a row's question."""
+
     counts: Float[Array, "n K"]
     shares: Float[Array, "n K"]  # positive where an option exists
     scaled: Float[Array, "n f"]
     means: Float[Array, " f"]
     spreads: Float[Array, " f"]
     question: Int[Array, " n"]
+    share: Float[Array, " n"]
 
     @classmethod
     def of(cls, answers: Sequence[Answer], shares: Float[Array, "n K"], features: Float[Array, "n f"]) -> "_Fit":
         exists = np.arange(shares.shape[1]) < np.array([len(a.options) for a in answers])[:, None]
-        counts = (
-            metrics.stack(answers, [a.probs for a in answers]) * np.nan_to_num(sizes(answers), nan=ASSUMED_N)[:, None]
-        )
+        people = np.nan_to_num(sizes(answers), nan=ASSUMED_N)
+        counts = metrics.stack(answers, [a.probs for a in answers]) * people[:, None]
         means, spreads = features.mean(0), features.std(0) + 1e-9
         inside = np.where(exists, np.maximum(shares, LEAST_SHARE), 0.0)
         question = factorize([a.question_key for a in answers])
-        return cls(counts, inside, (features - means) / spreads, means, spreads, question)
+        share = 1 / np.bincount(question)[question]
+        return cls(counts, inside, (features - means) / spreads, means, spreads, question, share)
 
     def best(self, rows: Array, penalty: float) -> Float[Array, " w"]:
         """Intercept and slopes of the least penalised loss on some rows; slopes of 0 if the penalty is infinite."""
-        start = np.log(20.0)
         width = self.scaled.shape[1] if np.isfinite(penalty) else 0
-        slopes = self.scaled.shape[1] - width
+        unused = self.scaled.shape[1] - width
         questions = len(np.unique(self.question[rows]))
 
         def loss(w: Float[Array, " w"]) -> tuple[float, Float[Array, " w"]]:
-            value, slope = self.loss(rows, np.append(w, np.zeros(slopes)))
+            value, slope = self.loss(rows, np.append(w, np.zeros(unused)))
             pull = penalty * w[1:] if width else np.zeros(0)
             return (value + float(pull @ w[1:]) / 2) / questions, (slope[: len(w)] + np.append(0.0, pull)) / questions
 
+        start = np.append(np.log(20.0), np.zeros(width))
         bounds = [(np.log(LEAST), np.log(MOST)), *[(-3.0, 3.0)] * width]
-        found = optimize.minimize(loss, np.append(start, np.zeros(width)), jac=True, method="L-BFGS-B", bounds=bounds)
-        return np.append(found.x, np.zeros(slopes))
+        found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+        return np.append(found.x, np.zeros(unused))
 
     def loss(self, rows: Array, weights: Float[Array, " w"]) -> tuple[float, Float[Array, " w"]]:
-        """Negative log likelihood, each question's mean over its rows, less what no weight changes; and its slope."""
-        counts, shares, x = self.counts[rows], self.shares[rows], self.scaled[rows]
-        share = 1 / np.bincount(self.question[rows], minlength=self.question.max() + 1)[self.question[rows]]
+        """Negative log likelihood of some rows, each question's mean over its rows; and its slope in the weights."""
+        x, share = self.scaled[rows], self.share[rows]
         k = np.exp(np.clip(weights[0] + x @ weights[1:], np.log(LEAST), np.log(MOST)))
-        alpha, exists, total = k[:, None] * shares, shares > 0, counts.sum(-1)
-        safe = np.where(exists, alpha, 1.0)
-        options = np.where(exists, special.gammaln(counts + safe) - special.gammaln(safe), 0.0).sum(-1)
+        value, by_log_k = self.likelihood(k, rows)
+        return -float(value @ share), -np.append((by_log_k * share).sum(), (by_log_k * share) @ x)
+
+    def likelihood(
+        self, k: Float[Array, " n"], rows: Array | slice = slice(None)
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """The log likelihood of each row, less what k does not change; and its slope in log k."""
+        counts, shares = self.counts[rows], self.shares[rows]
+        total, exists = counts.sum(-1), shares > 0
+        alpha = np.where(exists, k[:, None] * shares, 1.0)
+        options = np.where(exists, special.gammaln(counts + alpha) - special.gammaln(alpha), 0.0).sum(-1)
+        slopes = np.where(exists, shares * (special.digamma(counts + alpha) - special.digamma(alpha)), 0.0).sum(-1)
         value = special.gammaln(k) - special.gammaln(total + k) + options
-        slopes = np.where(exists, shares * (special.digamma(counts + safe) - special.digamma(safe)), 0.0).sum(-1)
-        by_log_k = k * (special.digamma(k) - special.digamma(total + k) + slopes) * share
-        return -float(value @ share), -np.concatenate([[by_log_k.sum()], by_log_k @ x])
+        return value, k * (special.digamma(k) - special.digamma(total + k) + slopes)
 
 
 def _left_out(fit: _Fit, own: Array, penalty: float) -> float:

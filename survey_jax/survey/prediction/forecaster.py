@@ -64,8 +64,8 @@ class Forecaster:
         self._fit(row_kinds)
         model = self._ask(asked)
         rules = {rule: metrics.stack(asked, predict(self._train, asked)[0]) for rule, predict in MEMBERS.items()}
-        stacked = Stack(self.stacks).predict(asked, row_kinds, rules, model)
-        nearest = self._similarity.nearest(asked)
+        unlike = self._similarity.features(asked)
+        stacked = Stack(self.stacks).predict(asked, row_kinds, rules, model, unlike)
         said = {MODEL: metrics.stack(asked, model), RULES: stacked.rules, **rules}
         forecasts = []
         for i, (answer, kind) in enumerate(zip(answers, row_kinds, strict=True)):
@@ -78,7 +78,7 @@ class Forecaster:
                     kind=kind,
                     members={m: (w, said[m][i, :options]) for m, w in self.weights(kind).items()},
                     similar=self._similarity.questions(answer),
-                    cautions=self._similarity.cautions(answer, float(nearest[i])),
+                    cautions=self._similarity.cautions(answer, float(unlike[i, 0])),
                 )
             )
         return forecasts
@@ -117,6 +117,7 @@ class Forecaster:
         self.stacks |= fit_stack(self._train, self._valid, valid_kinds, rules, model, missing).kinds
         if self._saved is not None:
             kept = _STACKS.dump_python(self.stacks, mode="json")
+            self._saved.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._saved, {"key": self._key, "kinds": kept})
 
     def _read(self) -> dict[str, KindStack]:

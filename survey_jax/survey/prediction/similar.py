@@ -33,6 +33,7 @@ class Similarity:
             self._far = float(np.quantile(1 - near.kneighbors()[0], _FAR))  # each to the nearest of the others
         self._values = {pair for a in train for pair in same_group(a.group)}
         self._attributes = {attribute for attribute, _ in self._values}
+        self._surveys = {a.survey for a in train}
         self._options = {len(a.options) for a in train}
         self._languages = {_language(a) for a in train}
 
@@ -42,6 +43,15 @@ class Similarity:
         order = list(texts)
         found = dict(zip(order, np.clip(self._between(order).max(1), 0, 1), strict=True)) if order else {}
         return np.array([found[text_of(a)] for a in answers])
+
+    def features(self, answers: Sequence[Answer]) -> Float[np.ndarray, "n 3"]:
+        """How unlike train each row is: similarity of the nearest question, whether its survey is new, and any value.
+
+        The last two are 1 where the survey is none of train, and where an attribute has a value that train does not.
+        """
+        survey = [a.survey not in self._surveys for a in answers]
+        value = [not self._values.issuperset(same_group(a.group)) for a in answers]
+        return np.stack([self.nearest(answers), np.array(survey, float), np.array(value, float)], axis=1)
 
     def questions(self, answer: Answer) -> tuple[Similar, ...]:
         """The most similar questions of train, the nearest first."""

@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.baselines.seen_groups import Baseline
 from survey_jax.survey.evaluation import metrics
-from survey_jax.survey.prediction.concentration import Concentration, fit_concentration
-from survey_jax.survey.prediction.crossfit import crossfit, some_of_each_group
+from survey_jax.survey.prediction.concentration import Concentration, fit_concentration, shifted
+from survey_jax.survey.prediction.crossfit import CrossFit, Hide, crossfit, some_of_each_group
 from survey_jax.survey.prediction.pool import Members, Pool, equal, fit_pool
+from survey_jax.survey.prediction.similar import Similarity
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, KNOWN_GROUP, NEW, SAME_CELL, is_evidence
 from survey_jax.survey.table import Answer
 
@@ -30,10 +31,15 @@ MEMBERS: Mapping[str, Baseline] = {
         *("text_neighbours", "text_ridge", "text_and_group"),
     )
 }
+# How rows of train are hidden that show what a kind of row is predicted with, and how far off that is.
+_HIDE: Mapping[str, Hide] = {NEW: "question", KNOWN: "group", FEW_ANSWERS: "most of a group"}
+# And how they are hidden to show how far off it is where more is new: a whole survey, a value of an attribute.
+_HIDE_MORE: Mapping[str, Hide] = {NEW: "survey", KNOWN: "value"}
 _FALLBACK = ("seen_group_mean", "text_and_group")  # pooled where train is too small to hide a part of
 # Where validation has no rows of a kind, its weights are those of the next kind here that has some. Without any, a
 # known question is left to the rules, which know its answers, and a new question is shared equally.
 _NEXT = {SAME_CELL: KNOWN_GROUP, FEW_ANSWERS: KNOWN, KNOWN_GROUP: KNOWN, KNOWN: KNOWN_GROUP}
+_UNKNOWN = float(np.log(10.0))  # log concentration where train is too small to tell
 _SAME = 1e-9  # rules whose predictions nowhere differ by more are one
 
 
@@ -78,13 +84,21 @@ class Stack:
 
     kinds: dict[str, KindStack]
 
-    def predict(self, answers: Sequence[Answer], kinds: Sequence[str], rules: Members, model: Any) -> Stacked:
+    def predict(
+        self,
+        answers: Sequence[Answer],
+        kinds: Sequence[str],
+        rules: Members,
+        model: Any,
+        unlike: Float[np.ndarray, "n 3"],
+    ) -> Stacked:
         """Pools predictions.
 
         Args:
           answers: rows, whose own answers are not used.
           kinds: of each row; the stack must have been fitted for it.
           rules, model: what each rule and the language model predict.
+          unlike: how unlike train each row is, see `Similarity.features`.
 
         Raises:
           UserError: as `Pool`.
@@ -96,7 +110,7 @@ class Stack:
             rows = [a for a, mine in zip(answers, own, strict=True) if mine]
             pooled = part.rules(rows, {rule: shares[own] for rule, shares in by_rule.items()})
             shares = part.members(rows, {RULES: pooled, MODEL: model[own]})
-            result.concentration[own] = part.concentration(features(rows, shares, pooled, model[own]))
+            result.concentration[own] = part.concentration(features(rows, shares, unlike[own]))
             width = shares.shape[1]
             result.shares[own, :width], result.rules[own, :width] = shares, pooled
         return result
@@ -122,16 +136,12 @@ def _in_words(stack: KindStack) -> str:
 
 
 def features(
-    answers: Sequence[Answer], shares: Float[np.ndarray, "n K"], rules: Any, model: Any
-) -> Float[np.ndarray, "n 2"]:
-    """What foretells the error of a prediction: its evenness (entropy over its maximum), and how far members disagree.
-
-    The disagreement is the total variation distance of the rules' and the model's predictions.
-    """
+    answers: Sequence[Answer], shares: Float[np.ndarray, "n K"], unlike: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n 4"]:
+    """What foretells the error of a prediction: how even it is (entropy over its maximum), and how unlike train."""
     options = np.array([len(a.options) for a in answers])
-    rules, model = (metrics.stack(answers, p)[:, : shares.shape[1]] for p in (rules, model))
     entropy = -(shares * np.log(np.maximum(shares, 1e-12))).sum(-1) / np.log(options)
-    return np.stack([entropy, np.abs(rules - model).sum(-1) / 2], axis=1)
+    return np.concatenate([entropy[:, None], unlike], axis=1)
 
 
 def fit_stack(
@@ -153,25 +163,22 @@ def fit_stack(
     """
     wanted = list(dict.fromkeys(kinds))
     model = metrics.stack(valid, model) if valid else np.zeros((0, 2))
-    pools, found = {}, {}
+    unlike = Similarity(train).features(valid) if valid else np.zeros((0, 3))
+    found = {}
     for kind in wanted:
-        pools[kind] = _fit_rules(train, kind, known)
-    for kind in wanted:
-        pool, seen, held_out = pools[kind]
+        pool, concentration = _fit_rules(train, kind, known)
         like = KNOWN if kind == FEW_ANSWERS else kind
         own = np.array([k == like for k in valid_kinds], bool)
+        said = {rule: metrics.stack(valid, rules[rule])[own] for rule in rules} if own.any() else {}
+        if kind == FEW_ANSWERS and own.any():
+            own, said = _with_few_answers(train, valid, own, known)
         rows = [a for a, mine in zip(valid, own, strict=True) if mine]
-        said = {rule: metrics.stack(valid, rules[rule])[own] for rule in rules} if rows else {}
-        if kind == FEW_ANSWERS and rows:
-            rows, own, said = _with_few_answers(train, valid, own, known)
         if rows and is_evidence(like, len({a.question_key for a in rows}), len({a.group for a in rows})):
-            pooled = pool(rows, said)
-            members, mixed = fit_pool(rows, {RULES: pooled, MODEL: model[own]}, like)
-            concentration = fit_concentration(rows, mixed, features(rows, mixed, pooled, model[own]))
+            members, mixed = fit_pool(rows, {RULES: pool(rows, said), MODEL: model[own]}, like)
+            concentration = shifted(concentration, rows, mixed, features(rows, mixed, unlike[own]))
             found[kind] = KindStack(pool, members, concentration, like)
         else:
-            even = fit_concentration(seen, held_out, np.zeros((len(seen), 0))) if seen else Concentration(np.log(10.0))
-            found[kind] = KindStack(pool, _unweighed(kind), even, "")
+            found[kind] = KindStack(pool, _unweighed(kind), concentration, "")
     return Stack({kind: _borrowed(kind, found) for kind in wanted})
 
 
@@ -187,30 +194,42 @@ def _borrowed(kind: str, found: Mapping[str, KindStack]) -> KindStack:
     return dataclasses.replace(own, members=other.members, weighed_on=other.weighed_on)
 
 
-def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, list[Answer], Any]:
-    """The rules' pool, and the rows of train that it was fitted on with what it predicts for them."""
-    answers, predicted = crossfit(train, MEMBERS, KNOWN_GROUP if kind == SAME_CELL else kind, known)
-    if not answers:
-        return equal(_FALLBACK), [], None
+def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, Concentration]:
+    """The rules' pool, and the concentration of its predictions, from rows of train that were hidden from the rules."""
+    seen = crossfit(train, MEMBERS, _HIDE.get(kind, "row"), known)
+    if seen is None:
+        return equal(_FALLBACK), Concentration(_UNKNOWN)
+    pool, held_out = fit_pool(seen.answers, _different(seen.predicted), kind)
+    parts: list[tuple[CrossFit, Float[np.ndarray, "n K"]]] = [(seen, held_out)]
+    more = crossfit(train, MEMBERS, _HIDE_MORE[kind]) if kind in _HIDE_MORE else None
+    if more is not None:
+        parts.append((more, pool(more.answers, more.predicted)))
+    answers = [a for part, _ in parts for a in part.answers]
+    shares = metrics.stack(answers, [row for _, predicted in parts for row in predicted])
+    unlike = np.concatenate([part.unlike for part, _ in parts])
+    return pool, fit_concentration(answers, shares, features(answers, shares, unlike))
+
+
+def _different(predicted: Members) -> dict[str, np.ndarray]:
+    """The rules that predict something else than those before them."""
     different: dict[str, np.ndarray] = {}
     for rule, shares in predicted.items():
         if not any(np.abs(shares - other).max() < _SAME for other in different.values()):
-            different[rule] = shares
-    pool, held_out = fit_pool(answers, different, kind)
-    return pool, answers, held_out
+            different[rule] = np.asarray(shares)
+    return different
 
 
 def _with_few_answers(
     train: Sequence[Answer], valid: Sequence[Answer], own: Bool[np.ndarray, " n"], known: int
-) -> tuple[list[Answer], Bool[np.ndarray, " n"], dict[str, np.ndarray]]:
-    """Validation rows of new groups once some answers of these are known, which rows they are, and the rules on them.
+) -> tuple[Bool[np.ndarray, " n"], dict[str, np.ndarray]]:
+    """Which validation rows of new groups are left once some answers of these are known, and what rules say of them.
 
     The language model's predictions stay those of a group of which nothing is known.
     """
-    rows = [a for a, mine in zip(valid, own, strict=True) if mine]
-    shown = some_of_each_group(rows, known)
+    shown = some_of_each_group([a for a, mine in zip(valid, own, strict=True) if mine], known)
     keys = {a.key for a in shown}
     rest = np.array([mine and a.key not in keys for a, mine in zip(valid, own, strict=True)], bool)
     asked = [a for a, mine in zip(valid, rest, strict=True) if mine]
-    said = {rule: metrics.stack(asked, predict([*train, *shown], asked)[0]) for rule, predict in MEMBERS.items()}
-    return asked, rest, said if asked else {}
+    if not asked:
+        return rest, {}
+    return rest, {rule: metrics.stack(asked, predict([*train, *shown], asked)[0]) for rule, predict in MEMBERS.items()}
