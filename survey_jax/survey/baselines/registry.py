@@ -56,6 +56,8 @@ IN_WORDS: Mapping[str, str] = {
     "embedding_neighbours": "average of the questions most alike in meaning",
     "embedding_ridge": "regression on the question's meaning",
     "embedding_and_group": "similar groups' answers to questions alike in meaning",
+    "stack": "rules and model together",
+    "rules_pooled": "the rules together",
     "model": "the model",
     "zero_shot": "the same model untrained",
     "uncalibrated": "the model without calibration",

@@ -10,7 +10,7 @@ from survey_jax.common.errors import plural
 from survey_jax.survey.evaluation.bootstrap import SAMPLES
 from survey_jax.survey.evaluation.scoring import SplitScore
 from survey_jax.survey.report.verdict import sentence
-from survey_jax.survey.report.words import split_name
+from survey_jax.survey.report.words import split_name, system_name
 from survey_jax.survey.table import Answer
 
 
@@ -50,8 +50,9 @@ class Facts:
 
 def methods(splits: Mapping[str, SplitScore], train: Sequence[Answer], facts: Facts) -> str:
     """The text, a line at most 100 characters; `splits` without those that are part of another."""
-    parts = [_model(facts), _data(splits, train), _prompt(facts), _calibration(splits), _comparison(splits),
-             _results(splits), _software(facts)]  # fmt: skip
+    parts = [_model(facts), _data(splits, train), _prompt(facts), _calibration(splits), _pool(splits),
+             _comparison(splits), _results(splits), _software(facts)]  # fmt: skip
+    parts = [part for part in parts if part]
     return "\n\n".join(textwrap.fill(" ".join(part.split()), 100, break_long_words=False) for part in parts) + "\n"
 
 
@@ -110,6 +111,26 @@ def _calibration(splits: Mapping[str, SplitScore]) -> str:
         "to least Kullback-Leibler divergence on validation rows of that kind and shrunk towards 1 where these are "
         f"few. The model's were {'; '.join(fitted)}."
         + (f" For these kinds there were no validation rows, and no calibration: {', '.join(bare)}." if bare else "")
+    )
+
+
+def _pool(splits: Mapping[str, SplitScore]) -> str:
+    """What predictions are pooled from; "" where nothing is pooled."""
+    weights = {
+        k: w for split in splits.values() for k, w in split.summary.get("stack", {"weights": {}})["weights"].items()
+    }
+    if not weights:
+        return ""
+    found = [
+        f"for a {kind}, {', '.join(f'{weight:.2f} {name}' for name, weight in parts['members'].items())} (rules: "
+        f"{', '.join(f'{weight:.2f} {system_name(rule)}' for rule, weight in parts['rules'].items() if weight)})"
+        for kind, parts in weights.items()
+    ]
+    return (
+        "The predictions put to the test are log-linear pools of rules that need no model and of the language model. "
+        "Weights of the rules were fitted on parts of the training set that were hidden from them, and those of the "
+        f"rules together and the model on validation rows. They were {'; '.join(found)}. Intervals are those of a "
+        "Dirichlet distribution whose concentration was fitted on the same rows."
     )
 
 

@@ -94,7 +94,7 @@ def render(
         rows=verdict.first_screen(splits, subsets), shown=tables.SHOWN, titles=tables.TITLES, headline=list(HEADLINE),
         spoken=verdict.SPOKEN, verdict=verdict, tables=tables, split_name=split_name, system_name=system_name,
         on_split=on_split, plural=plural, published={name: published(name, facts.preset) for name in splits},
-        skills=skill_figure(splits, subsets),
+        skills=skill_figure(splits, subsets), pooled=any("stack" in split.summary for split in splits.values()),
         outlines=world_map.outlines() if any(d.map for d in found.values()) else "",
     )  # fmt: skip
 

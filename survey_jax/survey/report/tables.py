@@ -10,7 +10,7 @@ from rich.table import Table
 
 from survey_jax.common.errors import plural
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
-from survey_jax.survey.report.verdict import SPOKEN, gain, notes, numbers, ordered, sentence
+from survey_jax.survey.report.verdict import SPOKEN, gain, intervals, notes, numbers, ordered, sentence
 from survey_jax.survey.report.words import decimals, interviews, split_name, system_name
 
 SHOWN = (*HEADLINE, "jsd", "emd", "mode_accuracy", "entropy_ratio")
@@ -41,7 +41,10 @@ def systems_of(summary: Mapping[str, Any]) -> list[Line]:
     chosen = [system for system in _ALWAYS_SHOWN if system in scored]
     rules = dict.fromkeys([best[SPOKEN], *best.values(), *chosen])
     others = [system for system in scored if system not in summary["sources"]]
-    lines = [Line("model", system_name("model"), "", summary["model"])]
+    lines = []
+    for code in ("stack", "rules_pooled") if "stack" in summary else ():
+        lines.append(Line(code, system_name(code), "", summary["stack"][code]))
+    lines.append(Line("model", system_name("model"), "", summary["model"]))
     lines += [Line(s, system_name(s), _mark(s, best), scored[s]) for s in [*rules, *others]]
     if summary["ceiling_n"]:
         lines += [Line("", SECOND, "", summary["second_survey"]), Line("", CEILING, "", summary["ceiling"])]
@@ -70,15 +73,16 @@ def sources_of(summary: Mapping[str, Any], rule: str) -> str:
 def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """Lines of the table of paired differences, the primary ones first; above zero is in the model's favour."""
     lines = []
-    for rival, by_metric in summary["differences"].items():
+    compared = [("model", summary), *([("stack", summary["stack"])] if "stack" in summary else [])]
+    for system, rival, by_metric in ((s, r, m) for s, part in compared for r, m in part["differences"].items()):
         for metric, entry in by_metric.items():
             value, low, high = gain(metric, entry)
             many = entry["comparisons"]
             lines.append({
-                "rival": rival, "metric": TITLES[metric],
+                "system": system, "rival": rival, "metric": TITLES[metric],
                 "gain": cell({metric: {"value": value, "low": low, "high": high}}, metric, interval=True),
                 "p": "-" if entry["p"] is None else f"{entry['p']:.3f}",
-                "among": "primary" if rival in summary["sources"] else f"one of {many}",
+                "among": "primary" if rival in summary["sources"] and system == compared[-1][0] else f"one of {many}",
                 "n": f"{entry['n']:,}",
             })  # fmt: skip
     return sorted(lines, key=lambda line: line["among"] != "primary")
@@ -99,7 +103,7 @@ def cell(scores: Mapping[str, Any], metric: str, interval: bool) -> str:
 
 def worth(summary: Mapping[str, Any], system: str) -> str:
     """How many interviews a system's predictions are worth, with the interval; "" where that is not known."""
-    entry = summary["worth"].get(system)
+    entry = summary["stack"]["worth"] if system == "stack" else summary["worth"].get(system)
     if entry is None or entry["value"] is None:
         return ""
     value, low, high = numbers(entry)
@@ -115,7 +119,8 @@ def print_table(splits: Iterable[SplitScore]) -> None:
     for split in splits:
         console.print(_table(split.name, split.summary))
     for split in splits:
-        print(" ".join([f"{split.name}:", sentence(split.name, split.summary), *notes(split)]), flush=True)
+        said = [sentence(split.name, split.summary), intervals(split.summary), *notes(split)]
+        print(" ".join([f"{split.name}:", *filter(None, said)]), flush=True)
     for warning in dict.fromkeys(w for split in splits for w in split.warnings):
         print(warning, flush=True)
 

@@ -54,7 +54,8 @@ class Row:
     Attributes:
       tuning: whether the model was tuned on it, so that its numbers flatter.
       verdict: with the best rule `rule`; difference: from it, with its interval.
-      cells: the model, the best rule, a second sample of people: number, and what stands below it in small print.
+      cells: what is put to the test, the best rule, a second sample of people: number, and what stands in small print
+        below it.
       share: of each cell, as a percentage for a bar; None without a number.
     """
 
@@ -94,20 +95,31 @@ def verdict(metric: str, entry: Entry) -> str:
 
 
 def primary(summary: Entry, metric: str = SPOKEN) -> Entry:
-    """The model less the best rule."""
-    entry: Entry = summary["differences"][summary["best_baseline"][metric]][metric]
+    """What is put to the test less the best rule: the stack, or the model where there is no stack."""
+    differences = summary.get("stack", summary)["differences"]
+    entry: Entry = differences[summary["best_baseline"][metric]][metric]
     return entry
+
+
+def subject(summary: Entry) -> str:
+    """What is put to the test, in words."""
+    if "stack" not in summary:
+        return "the model"
+    adds = any(summary["stack"]["model_adds"].values())
+    return (
+        f"the prediction ({'rules and model together' if adds else 'rules alone, as the model adds nothing to them'})"
+    )
 
 
 def sentence(code: str, summary: Entry) -> str:
     """The verdict on a split in one sentence, in people."""
     rule, entry = summary["best_baseline"][SPOKEN], primary(summary)
     places = _places(summary, rule)
-    model, best = (f"{_of_100(scores, places)[0]}" for scores in (summary["model"], summary["baselines"][rule]))
+    own, best = (f"{_of_100(scores, places)[0]}" for scores in (_scores(summary), summary["baselines"][rule]))
     found = verdict(SPOKEN, entry)
     known = "" if found != UNKNOWN else "; too few questions or groups for an interval"
     return (
-        f"{on_split(code)}, the model misplaces {model} of 100 answers, the best rule that needs no model "
+        f"{on_split(code)}, {subject(summary)} misplaces {own} of 100 answers, the best rule that needs no model "
         f"({system_name(rule)}) {best}: {found}, {_fewer(entry, places)}{known}."
     )
 
@@ -120,13 +132,42 @@ def in_metric(summary: Entry, metric: str) -> str:
 
 def against_others(summary: Entry) -> list[str]:
     """Sentences on the secondary comparisons, which are corrected for their number, intervals too."""
-    others = [rival for rival in summary["differences"] if rival not in summary["sources"]]
-    entries = {rival: summary["differences"][rival][SPOKEN] for rival in others}
-    return [
-        f"Against {system_name(rival)}: {_compared(SPOKEN, entry)}, corrected for "
-        f"{plural(entry['comparisons'], 'comparison')}."
-        for rival, entry in entries.items()
-    ]
+    found = []
+    pooled = [("The prediction against", summary["stack"])] if "stack" in summary else []
+    for begin, source in (*pooled, ("The model alone against" if pooled else "Against", summary)):
+        others = {r: by_metric[SPOKEN] for r, by_metric in source["differences"].items() if r not in summary["sources"]}
+        found += [
+            f"{begin} {_rival(rival)}: {_compared(SPOKEN, entry)}, corrected for "
+            f"{plural(entry['comparisons'], 'comparison')}."
+            for rival, entry in others.items()
+        ]
+    return found
+
+
+def intervals(summary: Entry) -> str:
+    """Whether the intervals of the stack hold what they should, in a sentence; "" without a stack."""
+    if "stack" not in summary:
+        return ""
+    held = ", ".join(
+        f"of the {level} % intervals {100 * entry['value']:.0f} %{_between(entry)}"
+        for level, entry in summary["stack"]["coverage"].items()
+    )
+    expected, own = 100 * summary["stack"]["expected"], 100 * _scores(summary)[SPOKEN]["value"]
+    return f"Hold what people answered: {held}. It expected to misplace {expected:.0f} of 100, and misplaced {own:.0f}."
+
+
+def _between(entry: Entry) -> str:
+    _, low, high = numbers(entry)
+    return "" if math.isnan(low) else f" [{100 * low:.0f} to {100 * high:.0f}]"
+
+
+def _rival(code: str) -> str:
+    return "the model alone" if code == "model" else system_name(code)
+
+
+def _scores(summary: Entry) -> Entry:
+    scores: Entry = summary["stack"]["stack"] if "stack" in summary else summary["model"]
+    return scores
 
 
 def ordered(splits: Iterable[str]) -> list[str]:
@@ -158,9 +199,11 @@ def notes(split: SplitScore) -> list[str]:
 def _row(split: SplitScore) -> Row:
     summary, rule = split.summary, split.summary["best_baseline"][SPOKEN]
     places = _places(summary, rule)
-    scored = (summary["model"], summary["baselines"][rule], summary["second_survey"])
+    scored = (_scores(summary), summary["baselines"][rule], summary["second_survey"])
+    own = summary["stack"]["worth"] if "stack" in summary else summary["worth"]["model"]
+    people = (_worth(own), _worth(summary["worth"][rule]), _asked(summary))
     cells = []
-    for scores, asked in zip(scored, (_worth(summary, "model"), _worth(summary, rule), _asked(summary)), strict=True):
+    for scores, asked in zip(scored, people, strict=True):
         number, interval = _of_100(scores, places) if SPOKEN in scores else ("-", "")
         cells.append((number, tuple(text for text in (interval, asked) if text)))
     shares = tuple(None if SPOKEN not in scores else 100 * scores[SPOKEN]["value"] for scores in scored)
@@ -186,9 +229,9 @@ def _places(summary: Entry, rule: str) -> int:
     """The fewest decimals with which the interval agrees with the verdict, and the difference with its two numbers."""
     value, low, high = (100 * x for x in numbers(primary(summary)))
     least = 1 if math.isnan(low) else decimals(low, high, least=0)
-    model, best = (100 * s[SPOKEN]["value"] for s in (summary["model"], summary["baselines"][rule]))
+    own, best = (100 * s[SPOKEN]["value"] for s in (_scores(summary), summary["baselines"][rule]))
     for places in range(least, 2):
-        if abs(round(model, places) - round(best, places) - round(value, places)) < 1e-6:
+        if abs(round(own, places) - round(best, places) - round(value, places)) < 1e-6:
             return places
     return max(least, 1)
 
@@ -209,8 +252,8 @@ def _compared(metric: str, entry: Entry) -> str:
     return f"{found}{by} {value:z.{places}f} [{low:z.{places}f}, {high:z.{places}f}]"
 
 
-def _worth(summary: Entry, system: str) -> str:
-    value, low, high = numbers(summary["worth"][system])
+def _worth(entry: Entry) -> str:
+    value, low, high = numbers(entry)
     if math.isnan(value):
         return ""
     interval = "" if math.isnan(low) else f" [{interviews(low)} to {interviews(high)}]".replace(" to ", _NO_BREAK_TO)
