@@ -80,7 +80,7 @@ def test_intervals_hold_as_often_as_they_say() -> None:
     for seed in range(5):
         train, valid, new = (
             survey(name, questions, range(groups), 100 * (i + 1) + seed)
-            for i, (name, questions, groups) in enumerate((("t", 36, 8), ("v", 30, 8), ("n", 120, 2)))
+            for i, (name, questions, groups) in enumerate((("t", 30, 5), ("v", 24, 4), ("n", 120, 2)))
         )
         said = [{name: rule(train, rows)[0] for name, rule in MEMBERS.items()} for rows in (valid, new)]
         stack = fit_stack(train, valid, kinds(train, valid), said[0], rubbish(valid), [NEW])
