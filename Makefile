@@ -18,6 +18,8 @@ DEMO_FLAGS ?=
 demo: $(INSTALLED) weights-gemma3-270m
 	$(RUN) -m survey_jax.train --config=configs/demo.py --workdir=$(DEMO) $(DEMO_FLAGS)
 	$(RUN) -m survey_jax.eval --workdir=$(DEMO)
+	$(RUN) -m survey_jax.predict --workdir=$(DEMO) --questions=configs/demo_questions.csv --groups=configs/demo_groups.csv \
+	  --output=$(DEMO)/new_questions.csv --explore
 
 test: $(VENV)/.test-$(VERSION) weights vocabularies
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)

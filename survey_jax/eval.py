@@ -25,6 +25,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, write_bytes, write_json
 from survey_jax.config import Config, MeshConfig, differences, settings, validate
 from survey_jax.inference import controls, zero_shot
+from survey_jax.inference.loaded_run import stack_file, stack_key
 from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
 from survey_jax.parallel import distributed
@@ -130,6 +131,7 @@ def main() -> None:
     # Here: scikit-learn and matplotlib take seconds to import, for which predictions need not wait.
     from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
     from survey_jax.survey.evaluation.systems import Systems
+    from survey_jax.survey.prediction.forecaster import write_stacks
     from survey_jax.survey.report import tables
     from survey_jax.survey.report.files import FIGURES, write_report
     from survey_jax.survey.splits.near_duplicates import NearDuplicates
@@ -139,6 +141,9 @@ def main() -> None:
     say(leaks)
     systems = Systems(rows, raw, with_embeddings(embeddings) if embeddings else BASELINES, config.run.calibrate)
     say(systems.text())
+    if systems.stack and checkpoints is not None and step is not None and not OUTPUT.value:
+        key = stack_key(base_model, checkpoints.digest(step), rows[TRAIN], rows[VALID])
+        write_stacks(stack_file(workdir, step), key, systems.stack.kinds)  # for `predict`
     splits: dict[str, scoring.SplitScore] = {}
     for name in names:
         distributed.check_stop("with all predictions kept", alone=True)

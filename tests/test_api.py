@@ -34,9 +34,9 @@ def test_the_page_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"KL 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", printed[0])
     assert printed[-2].startswith("step 2, temperatures {")
-    for row, shares in zip(names["test"][:20], names["predictions"], strict=True):
-        assert len(shares) == len(row.options)
-        assert sum(shares) == pytest.approx(1)
+    for row, forecast in zip(names["test"][:20], names["forecasts"], strict=True):
+        assert len(forecast.shares) == len(row.options)
+        assert sum(forecast.shares) == pytest.approx(1)
 
 
 def test_predictions_are_those_of_the_evaluation(run: Path) -> None:
@@ -44,12 +44,12 @@ def test_predictions_are_those_of_the_evaluation(run: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     evaluated = pyarrow.parquet.read_table(run / "eval" / "api" / "predictions.parquet").to_pylist()
     by_key = {(row["question_id"], row["group"]["country"]): row["prediction"] for row in evaluated}
-    opened = api.open_run(str(run))
+    opened = api.load_run(str(run))
     asked = [
         a for a in api.read_table(run.parent / "table.jsonl") if (a.question_id, dict(a.group)["country"]) in by_key
     ]
     for part in (asked[:7], asked):  # other rows are other batches, and may have fewer options
-        for row, shares in zip(part, opened.predict(part), strict=True):
+        for row, shares in zip(part, opened.model_shares(part), strict=True):
             np.testing.assert_allclose(shares, by_key[row.question_id, dict(row.group)["country"]], atol=1e-6)
 
 
@@ -60,4 +60,4 @@ def test_tables_and_scores_need_no_jax() -> None:
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run here"):
-        api.open_run(str(tmp_path))
+        api.load_run(str(tmp_path))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from etils import epath
 from jaxtyping import Float
 
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
@@ -25,7 +26,16 @@ from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import Model, build_model, on_these_devices
 
-SAVED = "prediction"  # folder of a run: the weights of the stack
+
+def stack_file(workdir: epath.Path, step: int) -> epath.Path:
+    """Where a run keeps the stack of a checkpoint."""
+    return workdir / "prediction" / f"step_{step}.json"
+
+
+def stack_key(base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer]) -> dict[str, str]:
+    """What the stack of a checkpoint depends on, besides this program."""
+    rows = {"training rows": fingerprint(train), "validation rows": fingerprint(valid) if valid else "none"}
+    return {"base model": base_model, "checkpoint": checkpoint} | rows
 
 
 class LoadedRun:
@@ -62,14 +72,8 @@ class LoadedRun:
     def forecaster(self) -> Forecaster:
         """The stack; it reads the run's tables."""
         train, valid = self.splits.rows[TRAIN], self._short(self.splits.rows.get(VALID, []))
-        key = {
-            "base model": self._base_model,
-            "checkpoint": self._checkpoints.digest(self.step),
-            "training rows": fingerprint(train),
-            "validation rows": fingerprint(valid) if valid else "none",
-        }
-        saved = self._folder / SAVED / f"step_{self.step}.json"
-        return Forecaster(train, valid, self._shares, saved, key)
+        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid)
+        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step), key)
 
     def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
         """What the stack predicts for questions put to groups; it does not see the rows' own answers.

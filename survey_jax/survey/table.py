@@ -282,7 +282,9 @@ def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
     elif counts is not None:
         probs = counts
     else:
-        raise ValueError("has neither counts nor probs")
+        raise ValueError(
+            "has neither counts nor probs; questions that nobody has answered are for survey_jax.predict --questions"
+        )
     if math.fsum(probs) <= 0:
         raise ValueError("nobody answered: counts sum to 0")
     wording = next((row[c] for c in question_columns if row.get(c) not in (None, "")), None)

@@ -97,7 +97,7 @@ class Systems:
         return score_split(name, answers, row_kinds, systems, orders, self._validation, seed, pooled)
 
     def text(self) -> str:
-        """Plain text: the temperatures in use, and from how much each was fitted."""
+        """Plain text: the temperatures and the weights of the stack, and from how much each was fitted."""
         if not self.calibration:
             return "no calibration: every system is scored as it is"
         lines = []
@@ -109,6 +109,8 @@ class Systems:
                 f"calibration of rows with a {kind}, from {questions} questions and {rows} rows of {VALID}: "
                 f"{used or 'none'}{'; all others 1' if used else ''}"
             )
+        if self.stack:
+            lines += [f"predicted together, rows with a {line}" for line in self.stack.text().splitlines()]
         return "\n".join(lines)
 
     def _fit_stack(self) -> Stack:

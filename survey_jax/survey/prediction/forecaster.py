@@ -46,7 +46,7 @@ class Forecaster:
         key: Mapping[str, str] | None = None,
     ):
         self._train, self._valid, self._ask, self._saved, self._key = train, valid, ask, saved, dict(key or {})
-        self.stacks: dict[str, KindStack] = self._read()
+        self.stacks: dict[str, KindStack] = read_stacks(saved, self._key) if saved is not None else {}
         self._questions = Questions(train)
 
     def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
@@ -116,12 +116,16 @@ class Forecaster:
         rules = {rule: predict(self._train, self._valid)[0] for rule, predict in MEMBERS.items()}
         self.stacks |= fit_stack(self._train, self._valid, valid_kinds, rules, model, missing).kinds
         if self._saved is not None:
-            kept = _STACKS.dump_python(self.stacks, mode="json")
-            self._saved.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._saved, {"key": self._key, "kinds": kept})
+            write_stacks(self._saved, self._key, self.stacks)
 
-    def _read(self) -> dict[str, KindStack]:
-        if self._saved is None or not self._saved.exists():
-            return {}
-        found = read_json(self._saved)
-        return _STACKS.validate_python(found["kinds"]) if found.get("key") == self._key else {}
+
+def write_stacks(path: epath.Path, key: Mapping[str, str], stacks: Mapping[str, KindStack]) -> None:
+    """Saves fitted stacks; `key` says what they depend on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"key": dict(key), "kinds": _STACKS.dump_python(dict(stacks), mode="json")})
+
+
+def read_stacks(path: epath.Path, key: Mapping[str, str]) -> dict[str, KindStack]:
+    """The stacks saved under this key; none where there is no such file, or it has another key."""
+    found = read_json(path) if path.exists() else {}
+    return _STACKS.validate_python(found["kinds"]) if found.get("key") == dict(key) else {}

@@ -1,0 +1,110 @@
+"""The command `predict`, as a new user meets it: questions and groups in files, a table and a page out, bad input."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny import GROUPS, rows, write_config, write_model, write_rows
+
+QUESTIONS = """question_id,question,options,scale
+bus,"Is the bus on time, mostly?",Yes|No|Not sure,nominal
+rain,How much do you mind the rain?,A lot|A little|Not at all,ordinal
+"""
+PEOPLE = "country\nKenya\nPeru\nIceland\n"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    model, table = write_model(folder / "model"), write_rows(folder / "table.jsonl", rows())
+    config = write_config(folder, model, table, optim__steps="2", run__eval_every="2", batch__seq_len="512")
+    command = [sys.executable, "-m", "survey_jax.train", f"--config={config}", f"--workdir={folder / 'run'}"]
+    subprocess.run(command, check=True, capture_output=True)
+    (folder / "questions.csv").write_text(QUESTIONS)
+    (folder / "groups.csv").write_text(PEOPLE)
+    return folder / "run"
+
+
+def predict(run: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "survey_jax.predict", f"--workdir={run}", *flags]
+    return subprocess.run(command, capture_output=True, text=True, cwd=run.parent)
+
+
+def refused(run: Path, *flags: str) -> str:
+    result = predict(run, *flags)
+    assert result.returncode == 2, result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def predicted(run: Path) -> subprocess.CompletedProcess[str]:
+    result = predict(run, "--questions=questions.csv", "--groups=groups.csv", "--output=out.csv")
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_a_table_with_shares_and_intervals(run: Path, predicted: subprocess.CompletedProcess[str]) -> None:
+    with (run.parent / "out.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 2 * 3 * 3  # questions, groups, options
+    assert {line["group.country"] for line in lines} == {"Kenya", "Peru", "Iceland"}
+    for first in range(0, len(lines), 3):
+        cell = lines[first : first + 3]
+        assert [line["option_number"] for line in cell] == ["1", "2", "3"]
+        assert sum(float(line["share"]) for line in cell) == pytest.approx(1, abs=1e-6)
+        assert all(float(line["low"]) <= float(line["share"]) <= float(line["high"]) for line in cell)
+    assert lines[0]["kind"] == "new question"
+
+
+def test_what_is_new_is_said(run: Path, predicted: subprocess.CompletedProcess[str]) -> None:
+    assert "2 questions put to 3 groups: 6 predictions" in predicted.stdout
+    assert "note: country = Iceland: no group of the training data has this value" in predicted.stdout
+    page = (run.parent / "out.html").read_text(encoding="utf-8")
+    assert "Is the bus on time, mostly?" in page
+    assert "<script" not in page
+
+
+def test_every_group_of_an_attribute_can_be_asked_and_the_page_explored(run: Path) -> None:
+    result = predict(run, "--questions=questions.csv", "--groups=country", "--output=all.parquet", "--explore")
+    assert result.returncode == 0, result.stderr
+    trained = len(GROUPS) - 1  # one is held out
+    assert f"2 questions put to {trained} groups" in result.stdout
+    assert "fitting weights" not in result.stdout  # they are there from the first time
+    assert "<script" in (run.parent / "all.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("questions", "groups", "output", "says"),
+    [
+        ("question,options\nIs it?,\n", PEOPLE, "o.csv", "row 2: options are missing"),
+        ("question,options\nIs it?,Yes|\n", PEOPLE, "o.csv", "option 2 is"),
+        ("question,option_1\nIs it?,Yes\n", PEOPLE, "o.csv", "needs at least two options, has 1"),
+        ("question,options\nIs it?,Yes|No\nIs it?,Yes|No\n", PEOPLE, "o.csv", "the same question"),
+        ("question,options\nIs it?," + "|".join(map(str, range(27))) + "\n", PEOPLE, "o.csv", "has 27 options"),
+        ("question,options,counts\nIs it?,Yes|No,3|4\n", PEOPLE, "o.csv", "eval --data"),
+        ("", PEOPLE, "o.csv", "is empty"),
+        (QUESTIONS, "countri\nPeru\n", "o.csv", "did you mean country"),
+        (QUESTIONS, "country\nPeru\nPeru\n", "o.csv", "the same group"),
+        (QUESTIONS, PEOPLE, "o.xlsx", "o.xlsx"),
+        ("question,options\n" + "Is it long? " * 60 + ",Yes|No\n", PEOPLE, "o.csv", "over the 512 of batch.seq_len"),
+    ],
+)
+def test_bad_input_is_one_line(run: Path, tmp_path: Path, questions: str, groups: str, output: str, says: str) -> None:
+    (tmp_path / "q.csv").write_text(questions)
+    (tmp_path / "g.csv").write_text(groups)
+    flags = (f"--questions={tmp_path}/q.csv", f"--groups={tmp_path}/g.csv", f"--output={tmp_path}/{output}")
+    assert says in refused(run, *flags)
+    assert not (tmp_path / output).exists()
+
+
+def test_questions_are_no_table_to_evaluate_on(run: Path, tmp_path: Path) -> None:
+    table = write_rows(tmp_path / "t.jsonl", [{k: v for k, v in rows()[0].items() if k != "counts"}])
+    result = subprocess.run(
+        [sys.executable, "-m", "survey_jax.eval", f"--workdir={run}", f"--data={table}"], capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "survey_jax.predict --questions" in result.stderr
