@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from survey_jax.common.errors import UserError, some
 from survey_jax.survey.table import Answer
-from survey_jax.survey.text import Questions, plain, same_group, wording
+from survey_jax.survey.text import Questions, fold, plain, same_group, wording
 
 _LISTED = 3  # rows that a message names
 
@@ -76,13 +76,15 @@ class Cells:
         cell = self._cells.get((question, same_group(answer.group)))
         if cell is None:
             return None
-        options, own = ([plain(o) or o for o in row.options] for row in (self._asked[cell], answer))
-        if sorted(options) != sorted(own):
-            raise UserError(
-                f"{answer.describe()}: has the options {', '.join(answer.options)}, and what is predicted has "
-                f"{', '.join(self._asked[cell].options)}; make them the same"
-            )
-        return Place(cell, tuple(map(own.index, options)))
+        asked = self._asked[cell]
+        for form in (fold, plain):  # punctuation counts where options differ in nothing else
+            options, own = ([form(o) or fold(o) for o in row.options] for row in (asked, answer))
+            if sorted(options) == sorted(own) and len(set(own)) == len(own):
+                return Place(cell, tuple(map(own.index, options)))
+        raise UserError(
+            f"{answer.describe()}: has the options {', '.join(answer.options)}, and what is predicted has "
+            f"{', '.join(asked.options)}; make them the same"
+        )
 
     def _question(self, answer: Answer) -> tuple[str, str] | None:
         """The survey and id of the question that a row asks."""

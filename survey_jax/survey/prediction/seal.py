@@ -44,7 +44,7 @@ _FORM: Mapping[str, Mapping[str, str]] = {
         "Revision of the base model": "base_model.commit",
         "Knowledge cut-off of the base model": "knowledge_cutoff",
         "Run": "id",
-        "Checkpoint (step)": "step",
+        "Checkpoint": "checkpoint",
         "Stack": "stack",
     },
     "Prompts": {"Template": "prompts", "Sampling": "sampling", "Seeds": "seed"},
@@ -100,12 +100,13 @@ def seal(forecasts: Sequence[Forecast], facts: Mapping[str, Any]) -> dict[str, A
     """
     if not forecasts:
         raise UserError("there are no predictions to seal")
-    questions: dict[tuple[str, str], tuple[int, dict[str, Any]]] = {}
+    questions: dict[Any, tuple[int, dict[str, Any]]] = {}
     groups: dict[Any, int] = {}
     predictions = []
     for forecast in forecasts:
         answer = forecast.answer
-        question, _ = questions.setdefault(answer.question_key, (len(questions), _question(answer)))
+        asked = (answer.question_key, answer.question, answer.options)
+        question, _ = questions.setdefault(asked, (len(questions), _question(answer)))
         group = groups.setdefault(answer.group, len(groups))
         shares = [round(float(share), _DIGITS) for share in forecast.shares]
         concentration = round(float(forecast.concentration), _DIGITS)
@@ -196,8 +197,8 @@ def registration(facts: Mapping[str, Any]) -> str:
     Args:
       facts: names -> values: those of a run's manifest.json (of which the last start counts) and what else the form
         asks for: title, hypotheses, prompts, sampling, knowledge_cutoff, data, data_cutoff, configurations_tried,
-        selection, stack, human_answers, step, and of a seal sealed, sha256, questions and groups. What is not there,
-        or is None, is "not recorded".
+        selection, stack, human_answers, checkpoint, and of a seal sealed, sha256, and how many questions and groups. What is
+        not there, or is None, is "not recorded".
     """
     starts = facts.get("starts") or [{}]
     known = dict(starts[-1]) | {name: value for name, value in facts.items() if value is not None}

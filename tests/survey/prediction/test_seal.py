@@ -81,7 +81,7 @@ def test_files_that_are_no_seal_are_refused(tmp_path) -> None:
         write_seal(seal(forecasts(), FACTS), path)
     with pytest.raises(UserError, match="no such folder"):
         write_seal(seal(forecasts(), FACTS), tmp_path / "none" / "seal.json")
-    with pytest.raises(UserError, match="as .json"):
+    with pytest.raises(UserError, match=r"as \.json"):
         write_seal(seal(forecasts(), FACTS), tmp_path / "seal.csv")
 
 
@@ -128,5 +128,5 @@ def test_a_registration_says_what_is_known_and_what_is_not() -> None:
     assert lines["Template"] == "{question} {options}"
     assert lines["Fingerprints"] == "data f00d"
     assert lines["Files changed since"] == "none"
-    for gap in ("Revision of the base model", "Configurations tried", "Training data", "Devices"):
+    for gap in ("Revision of the base model", "Configurations tried", "Training data", "Checkpoint"):
         assert lines[gap] == "not recorded"

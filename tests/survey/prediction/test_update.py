@@ -162,6 +162,13 @@ def test_answers_are_found_by_wording_and_in_any_order_of_options() -> None:
     assert after.shares == pytest.approx([5.5 / 40, 5.5 / 40, 5.5 / 40, 23.5 / 40])
 
 
+def test_options_that_differ_in_punctuation_only_are_not_confused() -> None:
+    options = ("5-6", "5.6", "None")
+    forecast = Forecast(cell(0, 0, options), np.full(3, 1 / 3), 30.0, NEW, {})
+    (after,) = update([forecast], [answered(cell(0, 0, ("none", "5.6", "5-6")), [5, 10, 15])])
+    assert after.shares * 60 == pytest.approx([25, 20, 15])
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
