@@ -197,8 +197,8 @@ def registration(facts: Mapping[str, Any]) -> str:
     Args:
       facts: names -> values: those of a run's manifest.json (of which the last start counts) and what else the form
         asks for: title, hypotheses, prompts, sampling, knowledge_cutoff, data, data_cutoff, configurations_tried,
-        selection, stack, human_answers, checkpoint, and of a seal sealed, sha256, and how many questions and groups. What is
-        not there, or is None, is "not recorded".
+        selection, stack, human_answers, checkpoint, and of a seal sealed, sha256, and how many questions and groups.
+        What is not there, or is None, is "not recorded".
     """
     starts = facts.get("starts") or [{}]
     known = dict(starts[-1]) | {name: value for name, value in facts.items() if value is not None}
