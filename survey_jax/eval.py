@@ -3,6 +3,7 @@
     python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
     python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
+    python -m survey_jax.eval --sealed=FILE.seal.json --data=TABLE      # predictions made before anybody had answered
 
 Writes report.html, metrics.json, predictions.parquet and .csv, methods.txt and figures/ under WORKDIR/eval/NAME, and
 prints a table a split.
@@ -55,6 +56,7 @@ CONTROLS = flags.DEFINE_list(
 )
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
 EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the rules on text; Parquet.")
+SEALED = flags.DEFINE_string("sealed", None, "Predictions sealed by `predict --seal`, to score on --data; no run.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Sequences of a batch; default: the run's.", lower_bound=1)
 SEQ_LEN = flags.DEFINE_integer("seq_len", None, "Tokens of the longest prompt; default: the run's.", lower_bound=1)
 ANSWERS_PER_SEQ = flags.DEFINE_integer(
@@ -68,6 +70,9 @@ PREDICTIONS = ".predictions"  # folder of finished and unfinished predictions, b
 
 
 def main() -> None:
+    if SEALED.value:
+        score_seal(SEALED.value)
+        return
     # ---------------------------------------------------------- config and data
     distributed.start()
     workdir = open_workdir(distributed.all_gather_text(str(find_workdir()) if is_first() else "")[0])
@@ -171,6 +176,20 @@ def main() -> None:
     write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
     tables.print_table(splits.values())
     say(f"results: {folder}/report.html, metrics.json, predictions.csv, predictions.parquet, methods.txt, figures/")
+
+
+def score_seal(file: str) -> None:
+    """Scores sealed predictions on the tables of --data; results go beside them."""
+    from survey_jax.survey.evaluation.sealed import in_words, score_sealed  # here: as for the results
+
+    if not DATA.value:
+        raise UserError("--sealed needs --data: a table of what people have answered since")
+    found = score_sealed(file, [a for table in DATA.value for a in read_table(table)])
+    say(in_words(found))
+    name = Path(file).name.removesuffix(".json").removesuffix(".seal")
+    output = epath.Path(Path(file).with_name(f"{name}.scores.json"))
+    write_json(output, found)
+    say(f"results: {output}")
 
 
 def overlaps(task: Task, extra: Sequence[Answer]) -> list[str]:

@@ -5,35 +5,46 @@
 Questions: a .csv, .jsonl, .json or .yaml file with texts and options. Groups: a .csv, .jsonl or .json file, "train" for
 all of the training data, an attribute such as "country" for each of its values, or "country x age" for each pair.
 Writes FILE (.csv, .parquet or .sav; a line an option) and a page beside it, FILE with the ending .html; both are
-explained in docs/prediction.md.
+explained in docs/prediction.md. What --answers, --design and --seal do: docs/human_answers.md.
 """
 
 import datetime
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
+from etils import epath
 
 from survey_jax import cli
 from survey_jax.common.console import say
-from survey_jax.common.errors import plural
-from survey_jax.common.files import atomic_write
+from survey_jax.common.errors import UserError, plural
+from survey_jax.common.files import write_text
 from survey_jax.inference.loaded_run import LoadedRun
 from survey_jax.parallel.distributed import use_compilation_cache
+from survey_jax.survey.prediction.design import design_text
 from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.groups import ask, read_groups
 from survey_jax.survey.prediction.output import check_output, write_forecasts
 from survey_jax.survey.prediction.questions import read_questions
+from survey_jax.survey.prediction.seal import registration, seal, write_seal
+from survey_jax.survey.prediction.update import update
 from survey_jax.survey.report.forecast_page import MODEL, ForecastFacts, render
 from survey_jax.survey.splits.config import TRAIN
+from survey_jax.survey.table import read_table
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to predict with.", required=True)
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
 QUESTIONS = flags.DEFINE_string("questions", None, "File of questions.", required=True)
 GROUPS = flags.DEFINE_string("groups", TRAIN, 'File of groups, "train", or attributes such as "country x age".')
 OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parquet or .sav.", required=True)
+ANSWERS = flags.DEFINE_string("answers", None, "A survey table: what some of the groups have answered already.")
+DESIGN = flags.DEFINE_integer(
+    "design", None, "Say of whom to ask so many interviews, and what is needed.", lower_bound=1
+)
+SEAL = flags.DEFINE_bool("seal", False, "Write a digest of the predictions, to publish before anybody is asked.")
 EXPLORE = flags.DEFINE_bool("explore", False, "Let the page compare groups that its reader chooses.")
 
 
@@ -41,6 +52,12 @@ def main() -> None:
     # ------------------------------------------------- what is asked, and of whom
     output = Path(OUTPUT.value)
     check_output(output)
+    page, sealed, form = (
+        epath.Path(output.with_suffix(ending)) for ending in (".html", ".seal.json", ".registration.txt")
+    )
+    if SEAL.value and sealed.exists():
+        raise UserError(f"{sealed}: is there already, and a seal is not replaced; give another --output")
+    human = read_table(ANSWERS.value) if ANSWERS.value else []
     questions = read_questions(QUESTIONS.value)
     run = LoadedRun(WORKDIR.value, STEP.value)
     use_compilation_cache(run.config)
@@ -56,6 +73,9 @@ def main() -> None:
     # ------------------------------------------------------------------ predict
     forecasts = run.predict(answers)
     say(run.forecaster.text())
+    if human:
+        forecasts = update(forecasts, human)
+        remarks = [*remarks, f"Answers of {plural(len(human), 'row')} of {ANSWERS.value} are part of the predictions."]
     for caution, count in Counter(c for f in forecasts for c in f.cautions).most_common(5):
         say(f"caution: {caution} ({count} of {plural(cells, 'prediction')})")
     misplaced, worth = (np.median([getattr(f, name) for f in forecasts]) for name in ("misplaced", "concentration"))
@@ -63,10 +83,24 @@ def main() -> None:
 
     # -------------------------------------------------------------------- write
     write_forecasts(forecasts, output)
-    page = output.with_suffix(".html")
-    with atomic_write(page) as partial:
-        partial.write_text(render(forecasts, facts(run, forecasts, remarks), EXPLORE.value), encoding="utf-8")
-    say(f"results: {output}, {page}")
+    write_text(page, render(forecasts, facts(run, forecasts, remarks), EXPLORE.value))
+    written = [output, page]
+    if DESIGN.value:
+        say(design_text(forecasts, DESIGN.value))
+    if SEAL.value:
+        content = seal(forecasts, recorded(run))
+        write_seal(content, Path(sealed))
+        write_text(form, registration(content["facts"] | {key: content[key] for key in ("sealed", "sha256")}))
+        written += [sealed, form]
+        say(f"sealed: SHA-256 {content['sha256']}")
+    say(f"results: {', '.join(map(str, written))}")
+
+
+def recorded(run: LoadedRun) -> dict[str, Any]:
+    """What a seal says of the run: its manifest, and how it was asked."""
+    data = ", ".join(sorted({a.survey for a in run.splits.rows[TRAIN]}))
+    asked = {"checkpoint": f"step {run.step}", "stack": run.forecaster.text(), "prompts": run.config.data.template}
+    return run.manifest | asked | {"data": data, "human_answers": ANSWERS.value or "none", "sampling": "none"}
 
 
 def facts(run: LoadedRun, forecasts: Sequence[Forecast], remarks: Sequence[str]) -> ForecastFacts:

@@ -1,10 +1,12 @@
 """The command `predict`, as a new user meets it: questions and groups in files, a table and a page out, bad input."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tiny import GROUPS, rows, write_config, write_model, write_rows
@@ -33,6 +35,11 @@ def predict(run: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=run.parent)
 
 
+def read_lines(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def refused(run: Path, *flags: str) -> str:
     result = predict(run, *flags)
     assert result.returncode == 2, result.stderr
@@ -48,8 +55,7 @@ def predicted(run: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_table_with_shares_and_intervals(run: Path, predicted: subprocess.CompletedProcess[str]) -> None:
-    with (run.parent / "out.csv").open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = read_lines(run.parent / "out.csv")
     assert len(lines) == 2 * 3 * 3  # questions, groups, options
     assert {line["group.country"] for line in lines} == {"Kenya", "Peru", "Iceland"}
     for first in range(0, len(lines), 3):
@@ -68,13 +74,56 @@ def test_what_is_new_is_said(run: Path, predicted: subprocess.CompletedProcess[s
     assert "<script" not in page
 
 
-def test_every_group_of_an_attribute_can_be_asked_and_the_page_explored(run: Path) -> None:
+def test_every_group_of_an_attribute_can_be_asked_and_the_page_explored(
+    run: Path, predicted: subprocess.CompletedProcess[str]
+) -> None:
     result = predict(run, "--questions=questions.csv", "--groups=country", "--output=all.parquet", "--explore")
     assert result.returncode == 0, result.stderr
     trained = len(GROUPS) - 1  # one is held out
     assert f"2 questions put to {trained} groups" in result.stdout
     assert "fitting weights" not in result.stdout  # they are there from the first time
     assert "<script" in (run.parent / "all.html").read_text(encoding="utf-8")
+
+
+def test_human_answers_a_design_and_a_seal_that_is_scored_later(
+    run: Path, predicted: subprocess.CompletedProcess[str]
+) -> None:
+    flags = ("--questions=questions.csv", "--groups=groups.csv")
+    asked = {"survey": "Field", "question_id": "1", "question": "Is the bus on time, mostly?"}
+    asked |= {"options": ["Yes", "No", "Not sure"]}
+    answers = [asked | {"group": {"country": "Kenya"}, "counts": [90, 5, 5]}]
+    write_rows(run.parent / "answers.jsonl", answers)
+    result = predict(run, *flags, "--output=updated.csv", "--answers=answers.jsonl", "--design=300", "--seal")
+    assert result.returncode == 0, result.stderr
+    before, after = (
+        list(csv.DictReader((run.parent / name).open(newline="", encoding="utf-8")))
+        for name in ("out.csv", "updated.csv")
+    )
+    assert float(after[0]["worth_interviews"]) > float(before[0]["worth_interviews"]) + 99
+    assert float(before[0]["share"]) < float(after[0]["share"]) <= 0.9
+    assert "300" in result.stdout
+    sealed = json.loads((run.parent / "updated.seal.json").read_text(encoding="utf-8"))
+    assert sealed["sha256"] in result.stdout
+    assert sealed["sha256"] in (run.parent / "updated.registration.txt").read_text(encoding="utf-8")
+
+    others = [asked | {"group": {"country": "Peru"}, "counts": [50, 30, 20]}]
+    write_rows(run.parent / "results.jsonl", answers + others)
+    command = [sys.executable, "-m", "survey_jax.eval", "--sealed=updated.seal.json", "--data=results.jsonl"]
+    scored = subprocess.run(command, capture_output=True, text=True, cwd=run.parent)
+    assert scored.returncode == 0, scored.stderr
+    found = json.loads((run.parent / "updated.scores.json").read_text(encoding="utf-8"))
+    assert found["n"] == 2
+    kenya = [float(line["share"]) for line in after[:3]]
+    peru = [float(line["share"]) for line in after if line["group.country"] == "Peru"][:3]
+    expected = (sum(abs(np.subtract(kenya, [0.9, 0.05, 0.05]))) + sum(abs(np.subtract(peru, [0.5, 0.3, 0.2])))) / 4
+    assert found["scores"]["tv"]["value"] == pytest.approx(expected, abs=1e-6)
+
+    changed = sealed | {"predictions": sealed["predictions"][1:]}
+    (run.parent / "changed.seal.json").write_text(json.dumps(changed), encoding="utf-8")
+    command[3] = "--sealed=changed.seal.json"
+    refusal = subprocess.run(command, capture_output=True, text=True, cwd=run.parent)
+    assert refusal.returncode == 2
+    assert "changed.seal.json" in refusal.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from etils import epath
 from jaxtyping import Float
 
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
-from survey_jax.common.files import open_workdir
+from survey_jax.common.files import open_workdir, read_json
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import limited
 from survey_jax.inputs.task import make_prompter, open_tokenizer, read_answers
@@ -59,6 +60,11 @@ class LoadedRun:
         self._prompter = make_prompter(self.config, *open_tokenizer(self.config, self._pretrained))
         self._model: Model | None = None
         self._predictors: dict[int, Predictor] = {}  # by the number of letters; jax compiles anew for other sizes
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The run's manifest.json: versions, seeds, data and devices of each start."""
+        return read_json(self._folder / "manifest.json")
 
     @functools.cached_property
     def splits(self) -> Splits:

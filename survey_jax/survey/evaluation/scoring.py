@@ -174,7 +174,7 @@ def score_split(
     ]
     failed_rows = np.isnan(systems[subject].raw).any(-1)
     scored, stacked = predictions[subject], pooled[1] if pooled else None
-    return SplitScore(name, answers, scored, failed_rows, rows[subject], _plain(summary), warnings, orders, stacked)
+    return SplitScore(name, answers, scored, failed_rows, rows[subject], plain(summary), warnings, orders, stacked)
 
 
 def _title(system: str, subject: str) -> str:
@@ -280,12 +280,12 @@ def _raw(answers: Sequence[Answer], predictions: np.ndarray, seed: int) -> dict[
     return metrics.summarise(answers, {metric: rows[metric] for metric in HEADLINE}, seed)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value as strict JSON can hold it: NaN (there is no such number) becomes null, at any depth."""
     if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return None if math.isnan(value) else float(value)
     return value
