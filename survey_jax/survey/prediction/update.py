@@ -47,12 +47,10 @@ from scipy import special, stats
 from survey_jax.common.errors import UserError
 from survey_jax.survey.evaluation.worth import sizes
 from survey_jax.survey.prediction.cells import Cells, in_order
-from survey_jax.survey.prediction.forecast import Forecast
-from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, KNOWN_GROUP, NEW, SAME_CELL
+from survey_jax.survey.prediction.forecast import SHARED, Forecast
 from survey_jax.survey.table import Answer
 
 Array = np.ndarray
-SHARED = {NEW: 0.6} | dict.fromkeys((KNOWN, KNOWN_GROUP, SAME_CELL, FEW_ANSWERS), 0.05)  # kind -> rho, before answers
 FIRMNESS = 4.0
 LEAST_SHARE = 0.01  # smaller shares count as this one in s: the normal distribution is not for them
 _KEPT = 0.1  # of a share, whatever other groups answer

@@ -168,7 +168,7 @@ def summary(forecasts: Sequence[Forecast]) -> dict[str, Any]:
 
 
 def explorer_data(asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """What the explorer knows: shares and their intervals by question, group and option."""
+    """What the explorer knows by question, group and option: shares, intervals, what differences are made of."""
     return [
         {
             "question": question.answer.question,
@@ -176,6 +176,7 @@ def explorer_data(asked: Sequence[Asked]) -> list[dict[str, Any]]:
             "groups": [
                 {"name": group_name(forecast.answer.group)}
                 | {key: values[row].round(4).tolist() for key, values in zip(_ENDS, question.shares, strict=True)}
+                | {"spread": forecast.spread.round(5).tolist(), "shared": forecast.shared}
                 for row, forecast in enumerate(question.forecasts)
             ],
         }
