@@ -95,6 +95,7 @@ class BatchConfig:
     # questions into a step.
     groups_per_tree: Positive = 8
     answers_per_question: NotNegative = 0  # if > 0: at most so many answers to a question an epoch, drawn every epoch
+    survey_share: Share = 0.0  # if > 0: at most this share of an epoch's answers to one survey, drawn every epoch
     microbatches: Positive = 1  # a step sums the gradients of this many
 
 

@@ -96,6 +96,7 @@ def main() -> None:
         model.shape,
         groups=b.groups_per_tree,
         question_answers=b.answers_per_question,
+        survey_share=b.survey_share,
         microbatches=b.microbatches,
         seed=config.run.seed,
         here=local_rows(model.mesh, model.shape.batch_size),

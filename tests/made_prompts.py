@@ -13,9 +13,9 @@ def encode(prompter: Prompter, rows: Sequence[Answer], max_tokens: int = 1000, d
     return limited(prompter.tokenise(rows)[0], max_tokens, drop_long)
 
 
-def make_prompt(tokens, question: str = "q", group: str = "g", probs=(0.25, 0.75)) -> Prompt:
+def make_prompt(tokens, question: str = "q", group: str = "g", probs=(0.25, 0.75), survey: str = "S") -> Prompt:
     options = tuple(f"o{k}" for k in range(len(probs)))
-    row = Answer("S", question, "text", options, (("country", group),), tuple(probs))
+    row = Answer(survey, question, "text", options, (("country", group),), tuple(probs))
     return Prompt(row, np.array(tokens, np.int32), tuple(range(len(row.options))))
 
 

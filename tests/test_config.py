@@ -108,6 +108,7 @@ BAD = [
     ("optim.schedule", "", "must be one of cosine, linear, constant"),
     *((f"batch.{f.name}", 0, "must be positive") for f in dataclasses.fields(BatchConfig) if f.default),
     ("batch.answers_per_question", -1, "must be 0 or more"),
+    ("batch.survey_share", 1.5, "must be at least 0 and less than 1"),
     ("optim.steps", 0, "must be positive"),
     ("optim.lr", 0.0, "must be positive"),
     ("optim.lr", -1e-4, "must be positive"),
@@ -167,7 +168,7 @@ def everything_changed() -> Config:
                 ("Africa",), 10, True, ("q2",), 0.2, 0.25, 0.3, 0.9, 5, 6,
             ),
         ),
-        batch=BatchConfig(2, 256, 16, 4, 6, 3),
+        batch=BatchConfig(2, 256, 16, 4, 6, 0.5, 3),
         optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5),
         mesh=MeshConfig(2, 2, 4, 16),
         run=RunConfig(1, 2, 3, 4.0, 5, "", False, (2, 5), "surveys"),
@@ -214,7 +215,11 @@ def load(file):
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_shipped_configs_are_valid(file):
-    arguments = {"published": ["llama3_8b"], "mine": ["a.parquet,b.parquet"]}.get(file.stem, [])
+    arguments = {
+        "published": ["llama3_8b"],
+        "mine": ["a.parquet,b.parquet"],
+        "all_surveys": ["a.parquet,b.parquet"],
+    }.get(file.stem, [])
     config = validate(load(file).get_config(*arguments))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 

@@ -5,6 +5,7 @@ Every process packs all rows, which is cheap, and makes arrays of those that its
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,6 +27,8 @@ class Batches:
       groups: how many groups of one question share a tree. Larger trees share more prompt tokens; smaller ones put more
         different questions into a step.
       question_answers: the most answers to one question in an epoch, drawn anew for each epoch; 0 = all.
+      survey_share: the most that one survey has of an epoch's answers, by leaving out some of its questions, drawn anew
+        for each epoch; 0 = all. The smallest survey is never cut.
       microbatches: how many make a step.
       here: which rows of a microbatch this process needs, see `local_rows`; None: all.
     """
@@ -37,13 +40,14 @@ class Batches:
         *,
         groups: int,
         question_answers: int = 0,
+        survey_share: float = 0.0,
         microbatches: int = 1,
         seed: int = 0,
         here: Sequence[int] | None = None,
     ):
         self.here = range(shape.batch_size) if here is None else here
         self.prompts, self.shape, self.groups, self.microbatches, self.seed = prompts, shape, groups, microbatches, seed
-        self.question_answers = question_answers or len(prompts)
+        self.question_answers, self.survey_share = question_answers or len(prompts), survey_share
         self.questions = group_questions(prompts)
         self._epochs: dict[int, list[list[Tree]]] = {}
         self._first_step = [0]  # of each epoch; packing differs between epochs, and so does their number of steps
@@ -71,17 +75,34 @@ class Batches:
     def _rows(self, epoch: int) -> list[list[Tree]]:
         if epoch not in self._epochs:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+            drawn = [rng.permutation(len(q.members))[: self.question_answers] for q in self.questions]
             trees: list[Tree] = []
-            for question in self.questions:
-                drawn = rng.permutation(len(question.members))[: self.question_answers]
-                trees += cut(question, drawn, self.groups, self.shape)
+            for i in self._balanced(list(map(len, drawn)), rng):
+                trees += cut(self.questions[i], drawn[i], self.groups, self.shape)
             rows = pack([trees[i] for i in rng.permutation(len(trees))], self.shape)
             self._epochs = {epoch: [rows[i] for i in rng.permutation(len(rows))]}
         return self._epochs[epoch]
 
+    def _balanced(self, answers: Sequence[int], rng: np.random.Generator) -> Sequence[int]:
+        """The questions of an epoch, given how many answers each would have."""
+        if not self.survey_share:
+            return range(len(answers))
+        surveys = [self.prompts[question.members[0]].answer.survey for question in self.questions]
+        total: Counter[str] = Counter()
+        for survey, count in zip(surveys, answers, strict=True):
+            total[survey] += count
+        most, used, kept = most_of_a_survey(list(total.values()), self.survey_share), Counter[str](), []
+        for i in rng.permutation(len(answers)).tolist():
+            if used[surveys[i]] + answers[i] <= most:
+                used[surveys[i]] += answers[i]
+                kept.append(i)
+        return sorted(kept)
+
     def fingerprint(self) -> str:
         """Hash of everything that batches depend on: tokens, targets, packing and seed."""
-        packing = (self.shape, self.groups, self.question_answers, self.microbatches, self.seed)
+        packing: tuple[object, ...] = (self.shape, self.groups, self.question_answers, self.microbatches, self.seed)
+        if self.survey_share:
+            packing += (self.survey_share,)
         digest = hashlib.sha256(repr(packing).encode())
         for prompt in self.prompts:
             digest.update(prompt.tokens.tobytes())
@@ -101,6 +122,21 @@ class Batches:
             f"({len(used) / steps:.1f} answers a step); rows {computed / (len(rows) * self.shape.seq_len):.1%} "
             f"full; sharing computes {computed} of {separate} tokens ({1 - computed / separate:.1%} saved)"
         )
+
+
+def most_of_a_survey(answers: Sequence[int], share: float) -> int:
+    """How many answers a survey may have, so that none has more than a share of what is left; at least the smallest's.
+
+    >>> most_of_a_survey([900, 60, 40], share=0.5)
+    100
+    """
+    sizes = sorted(answers, reverse=True)
+    for cut_down in range(len(sizes)):  # the largest ones, to the same size
+        rest = sum(sizes[cut_down:])
+        most = share * rest / (1 - share * cut_down) if share * cut_down < 1 else 0.0
+        if most >= sizes[cut_down]:
+            return int(most)
+    return sizes[-1]
 
 
 def evaluation_batches(prompts: Sequence[Prompt], shape: BatchShape, here: Sequence[int] | None = None) -> list[Batch]:

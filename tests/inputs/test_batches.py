@@ -78,6 +78,26 @@ def test_question_answers_limits_an_epoch_and_draws_anew_for_each():
     assert f"{len(drawn[0])} of {len(PROMPTS)} answers" in batches.report()
 
 
+def test_no_survey_has_more_than_its_share_of_an_epoch():
+    prompts = [
+        make_prompt([q, g], f"q{q}", f"g{g}", survey="large" if q < 30 else "small" if q < 36 else "smallest")
+        for q in range(40)
+        for g in range(5)
+    ]
+    batches = make_batches(prompts=prompts, shape=BatchShape(2, 12, 6, 12, 2), survey_share=0.6)
+    drawn = []
+    for epoch in range(2):
+        steps = range(batches.first_step(epoch), batches.first_step(epoch + 1))
+        found = {i for step in steps for i in prompts_of(batches.batch(step), prompts)}
+        counts = Counter(prompts[i].answer.survey for i in found)
+        assert counts == {"large": 75, "small": 30, "smallest": 20}  # 75 of 125
+        drawn.append(found)
+    assert drawn[0] != drawn[1]
+    everything = make_batches(prompts=prompts, shape=BatchShape(2, 12, 6, 12, 2), survey_share=0.99)
+    steps = range(everything.first_step(1))
+    assert len({i for step in steps for i in prompts_of(everything.batch(step), prompts)}) == 200
+
+
 def test_order_differs_between_epochs_and_seeds():
     orders = epochs(make_batches(), 3) + epochs(make_batches(seed=1), 3)
     assert len({tuple(order) for order in orders}) == 6

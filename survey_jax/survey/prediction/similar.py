@@ -27,6 +27,7 @@ class Similarity:
         self._questions = [*{question_of(a): a for a in train}.values()]
         self._vectorizer = vectorizer([text_of(a) for a in self._questions])
         self._vectors = self._vectorizer.transform([text_of(a) for a in self._questions])
+        self._found: dict[str, tuple[Similar, ...]] = {}
         self._far = 0.0
         if len(self._questions) > 1:
             near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(self._vectors)
@@ -55,9 +56,12 @@ class Similarity:
 
     def questions(self, answer: Answer) -> tuple[Similar, ...]:
         """The most similar questions of train, the nearest first."""
-        similarity = self._between([text_of(answer)])[0]
-        order = np.argsort(-similarity, kind="stable")[:SHOWN]
-        return tuple(Similar(self._questions[i], float(np.clip(similarity[i], 0, 1))) for i in order)
+        text = text_of(answer)
+        if text not in self._found:  # the same for all groups
+            similarity = self._between([text])[0]
+            order = np.argsort(-similarity, kind="stable")[:SHOWN]
+            self._found[text] = tuple(Similar(self._questions[i], float(np.clip(similarity[i], 0, 1))) for i in order)
+        return self._found[text]
 
     def cautions(self, answer: Answer, similarity: float) -> tuple[str, ...]:
         """Sentences on what is unlike anything in train, given the similarity of the nearest question."""
