@@ -27,6 +27,9 @@ from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import Model, build_model, on_these_devices
 
+# At least so many tokens and answers in a sequence: many groups then share a question's tokens.
+SEQ_LEN, ANSWERS_PER_SEQ = 512, 64
+
 
 def stack_file(workdir: epath.Path, step: int) -> epath.Path:
     """Where a run keeps the stack of a checkpoint."""
@@ -50,7 +53,14 @@ class LoadedRun:
 
     def __init__(self, workdir: str, step: str):
         self._folder = open_workdir(workdir)
-        self.config = on_these_devices(read_config(self._folder))
+        config = on_these_devices(read_config(self._folder))
+        self._longest = config.batch.seq_len  # tokens of a prompt; those of a sequence may be more
+        batch = dataclasses.replace(
+            config.batch,
+            seq_len=max(config.batch.seq_len, SEQ_LEN),
+            answers_per_seq=max(config.batch.answers_per_seq, ANSWERS_PER_SEQ),
+        )
+        self.config = dataclasses.replace(config, batch=batch)
         self._pretrained = open_pretrained(self.config.model.weights, self.config.model.revision)
         self._checkpoints = Checkpoints(self._folder)
         self.step = self._checkpoints.step(step)
@@ -111,19 +121,19 @@ class LoadedRun:
     def check(self, answers: Sequence[Answer]) -> None:
         """Raises UserError for a prompt that is too long, before anything is computed."""
         if answers:
-            limited(self._prompter.tokenise(answers)[0], self.config.batch.seq_len, False)
+            limited(self._prompter.tokenise(answers)[0], self._longest, False)
 
     def _short(self, rows: Sequence[Answer]) -> list[Answer]:
         """The rows whose prompt is not too long; where the run leaves such rows out, so does this."""
         if not rows:
             return []
         prompts, _ = self._prompter.tokenise(rows)
-        return [p.answer for p in limited(prompts, self.config.batch.seq_len, self.config.data.drop_long)]
+        return [p.answer for p in limited(prompts, self._longest, self.config.data.drop_long)]
 
     def _shares(self, answers: Sequence[Answer]) -> Float[np.ndarray, "n K"]:
         """The language model's predictions, without calibration."""
         prompts, letters = self._prompter.tokenise(answers)
-        limited(prompts, self.config.batch.seq_len, False)
+        limited(prompts, self._longest, False)
         if self._model is None:
             model = build_model(self.config, self._pretrained, prompts, len(letters))
             params = self._checkpoints.restore_parameters(self.step, model.params)
