@@ -63,7 +63,8 @@ class Forecaster:
         row_kinds = kinds(self._train, asked)
         self._fit(row_kinds)
         model = self._ask(asked)
-        rules = {rule: metrics.stack(asked, predict(self._train, asked)[0]) for rule, predict in MEMBERS.items()}
+        used = {rule for kind in row_kinds for rule, weight in self.stacks[kind].rules.weights.items() if weight}
+        rules = {rule: metrics.stack(asked, MEMBERS[rule](self._train, asked)[0]) for rule in MEMBERS if rule in used}
         unlike = self._similarity.features(asked)
         stacked = Stack(self.stacks).predict(asked, row_kinds, rules, model, unlike)
         said = {MODEL: metrics.stack(asked, model), RULES: stacked.rules, **rules}
