@@ -272,8 +272,9 @@ def _same_answer(split: SplitScore) -> str:
     truly = 1 - _noise(split.answers, split.predictions)
     if math.isnan(high) or truly <= 0 or high / truly >= SAME_ANSWER:
         return ""
+    who = "The model alone" if "stack" in split.summary else "It"
     return (
-        f"It gives all groups nearly the same answer: between groups, its predictions vary {100 * value:.0f} % "
+        f"{who} gives all groups nearly the same answer: between groups, its predictions vary {100 * value:.0f} % "
         f"[{100 * low:.0f} to {100 * high:.0f}] as much as people's answers (variance)."
     )
 

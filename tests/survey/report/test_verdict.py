@@ -156,3 +156,43 @@ def test_a_rule_chosen_on_the_scored_rows_is_said():
     split = made_scores.split(rows(), chosen_on="this split")
     assert "The best rule was chosen on these very answers, which favours the rule." in verdict.notes(split)
     assert verdict.notes(dataclasses.replace(split, summary=split.summary | {"chosen_on": "valid"})) == []
+
+
+def pooled(adds: bool) -> dict[str, Any]:
+    """A summary whose stack is clearly better than the best rule, where the model alone is clearly worse."""
+    better = {"value": -0.04, "low": -0.06, "high": -0.02, "p": 0.01, "n": 9, "unpaired": 0, "comparisons": 1}
+    against = {rival: {"tv": better | {"comparisons": 2}} for rival in ("model", "rules_pooled")}
+    coverage = {level: {"value": held, "low": 0.7, "high": 0.97} for level, held in (("80", 0.78), ("95", 0.94))}
+    stack = {
+        "stack": {"tv": {"value": 0.18, "low": 0.15, "high": 0.2}},
+        "rules_pooled": {"tv": {"value": 0.2, "low": 0.15, "high": 0.2}},
+        "differences": {"uniform": {"tv": better}} | against,
+        "coverage": coverage,
+        "expected": 0.17,
+        "model_adds": {"new question": adds},
+    }
+    return summary(0.28, 0.22, 0.04, 0.08, stack=stack)
+
+
+def test_the_verdict_is_on_the_prediction_where_there_is_one():
+    said = verdict.sentence("unseen_question", pooled(True))
+    assert "the prediction (rules and model together) misplaces 18 of 100 answers" in said
+    assert "22: clearly better, 4 fewer [2 to 6 fewer]." in said
+    alone = verdict.sentence("unseen_question", pooled(False))
+    assert "the prediction (rules alone, as the model adds nothing to them) misplaces 18" in alone
+
+
+def test_the_model_alone_and_the_rules_alone_are_secondary_rivals_of_the_prediction():
+    said = verdict.against_others(pooled(True))
+    assert [s.split(":")[0] for s in said] == [
+        "The prediction against the model alone",
+        "The prediction against the rules together",
+    ]
+    assert all("corrected for 2 comparisons" in s for s in said)
+
+
+def test_it_is_said_how_many_intervals_hold():
+    said = verdict.intervals(pooled(True))
+    assert "of the 80 % intervals 78 % [70 to 97], of the 95 % intervals 94 % [70 to 97]" in said
+    assert "It expected to misplace 17 of 100, and misplaced 18." in said
+    assert verdict.intervals(summary(0.2, 0.22, None, None)) == ""
