@@ -24,6 +24,7 @@ from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import write_text
 from survey_jax.inference.loaded_run import LoadedRun
 from survey_jax.parallel.distributed import use_compilation_cache
+from survey_jax.survey.prediction.cells import Cells
 from survey_jax.survey.prediction.design import design_text
 from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.groups import ask, read_groups
@@ -69,6 +70,7 @@ def main() -> None:
     asked, whom, cells = plural(len(questions), "question"), plural(len(groups), "group"), len(answers)
     say(f"{asked} put to {whom}: {plural(cells, 'prediction')}")
     run.check(answers)
+    Cells(answers).places(human)  # refuses answers that belong to nothing asked, before long work
 
     # ------------------------------------------------------------------ predict
     forecasts = run.predict(answers)

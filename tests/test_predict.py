@@ -150,6 +150,16 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, questions: str, groups
     assert not (tmp_path / output).exists()
 
 
+def test_human_answers_to_nothing_asked_are_refused_before_anything_is_predicted(run: Path, tmp_path: Path) -> None:
+    strange = {"survey": "Field", "question_id": "9", "question": "Is it late?", "options": ["Yes", "No"]}
+    table = write_rows(tmp_path / "a.jsonl", [strange | {"group": {"country": "Kenya"}, "counts": [9, 5]}])
+    flags = ("--questions=questions.csv", "--groups=groups.csv", f"--output={tmp_path}/o.csv", f"--answers={table}")
+    result = predict(run, *flags)
+    assert result.returncode == 2
+    assert "Field / 9 / country=Kenya" in result.stderr
+    assert "likely misplaced" not in result.stdout
+
+
 def test_questions_are_no_table_to_evaluate_on(run: Path, tmp_path: Path) -> None:
     table = write_rows(tmp_path / "t.jsonl", [{k: v for k, v in rows()[0].items() if k != "counts"}])
     result = subprocess.run(
