@@ -7,10 +7,11 @@ FOLDER holds survey tables of the World Values Survey (`wvs7_country`), Pew Glob
 each as .jsonl.gz. The last is the unseen survey; of the others, new questions are held out. Near-duplicates of any
 training question are taken out of what is held out. Sizes are numbers of training questions (0: all), nested: each
 training set holds the smaller ones. All are scored on the same rows. A training that is finished is not repeated.
-Writes benchmarks/results/learning_curve.json and docs/learning_curve.svg.
+Writes benchmarks/results/learning_curve.json.
 """
 
 import json
+import operator
 import subprocess
 import sys
 from collections import defaultdict
@@ -120,12 +121,8 @@ def _cut(rows: Rows, most: int) -> Rows:
     kept = []
     for questions in by_survey.values():
         turns = [(turn, a) for own in questions.values() for turn, a in enumerate(own)]
-        kept += [a for _, a in sorted(turns, key=_first)[:most]]
+        kept += [a for _, a in sorted(turns, key=operator.itemgetter(0))[:most]]
     return kept
-
-
-def _first(item: tuple[int, Answer]) -> int:
-    return item[0]
 
 
 def _run(*command: str) -> None:

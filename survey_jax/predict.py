@@ -32,7 +32,7 @@ from survey_jax.survey.prediction.output import check_output, write_forecasts
 from survey_jax.survey.prediction.questions import read_questions
 from survey_jax.survey.prediction.seal import registration, seal, write_seal
 from survey_jax.survey.prediction.update import update
-from survey_jax.survey.report.forecast_page import MODEL, ForecastFacts, render
+from survey_jax.survey.report.forecast_page import ForecastFacts, render
 from survey_jax.survey.splits.config import TRAIN
 from survey_jax.survey.table import read_table
 
@@ -119,7 +119,7 @@ def facts(run: LoadedRun, forecasts: Sequence[Forecast], remarks: Sequence[str])
         date=datetime.date.today().isoformat(),
         remarks=tuple(remarks),
         weights={kind: run.forecaster.weights(kind) for kind in stacks},
-        model_adds={kind: "" if stack.members.weights[MODEL] else nothing for kind, stack in stacks.items()},
+        model_adds={kind: "" if stack.model_adds else nothing for kind, stack in stacks.items()},
     )
 
 

@@ -257,16 +257,13 @@ def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
     """One dictionary -> Answer; raises ValueError with the reason."""
     if not isinstance(row, Mapping):
         raise ValueError(f"a row must be an object with names and values, got {row!r:.60}")
-    options = tuple(_text(o, "option") for o in _sequence(row, "options"))
+    options = tuple(as_text(o, "option") for o in _sequence(row, "options"))
     check_options(options)
     raw_group = row.get("group")
     if not isinstance(raw_group, Mapping):
         raise ValueError(f"group must map attributes to values, got {raw_group!r}")
-    group = tuple(
-        sorted(
-            (_text(a, "an attribute of group"), _text(v, f"group[{a}]")) for a, v in raw_group.items() if v is not None
-        )
-    )
+    given = [(a, v) for a, v in raw_group.items() if v is not None]
+    group = tuple(sorted((as_text(a, "an attribute of group"), as_text(v, f"group[{a}]")) for a, v in given))
     if not group:
         raise ValueError("group is empty")
     if len(dict(group)) < len(group):
@@ -289,9 +286,9 @@ def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
         raise ValueError("nobody answered: counts sum to 0")
     wording = next((row[c] for c in question_columns if row.get(c) not in (None, "")), None)
     return Answer(
-        survey=_text(row.get("survey"), "survey"),
-        question_id=_text(row.get("question_id"), "question_id"),
-        question=_text(wording, " / ".join(question_columns)),
+        survey=as_text(row.get("survey"), "survey"),
+        question_id=as_text(row.get("question_id"), "question_id"),
+        question=as_text(wording, " / ".join(question_columns)),
         options=options,
         group=group,
         probs=_normalised(probs),
@@ -310,7 +307,7 @@ def _about(value: Any) -> dict[str, str]:
     """Texts by name; a Parquet file has None for names that only other rows have."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{ABOUT} must map names to texts, got {value!r:.60}")
-    return {_text(k, f"a name in {ABOUT}"): _text(v, f"{ABOUT}[{k}]") for k, v in value.items() if v is not None}
+    return {as_text(k, f"a name in {ABOUT}"): as_text(v, f"{ABOUT}[{k}]") for k, v in value.items() if v is not None}
 
 
 def check_options(options: Sequence[str]) -> None:
@@ -352,18 +349,25 @@ def _normalised(probs: Sequence[float]) -> tuple[float, ...]:
     return tuple(probs) if abs(total - 1) < 1e-12 else tuple(p / total for p in probs)
 
 
-def _text(value: Any, what: str) -> str:
+def as_text(value: Any, what: str) -> str:
+    """A value as text without blank space around it; numbers and dates are taken as they are written.
+
+    Raises ValueError, which begins with `what`, if it is absent, empty, or no text.
+
+    >>> as_text(2016, "year")
+    '2016'
+    """
     if isinstance(value, datetime.datetime):  # Parquet files may hold dates
         value = value.date() if value.time() == datetime.time() else value
     if isinstance(value, bool) or not isinstance(value, str | int | float | datetime.date):
-        raise ValueError(f"{what} is missing" if value is None else f"{what} must be text, got {value!r}")
+        raise ValueError(f"{what} is missing" if value is None else f"{what} must be text, got {value!r:.60}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{what} must be text, got {value}")
     text = str(value).strip()
     if not text:
         raise ValueError(f"{what} is empty")
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError(f"{what} holds half a character (a lone surrogate): {text!r}")
+        raise ValueError(f"{what} holds half a character (a lone surrogate): {text!r:.60}")
     return text
 
 
@@ -373,7 +377,7 @@ def _absent(value: Any) -> bool:
 
 
 def _optional_text(row: Mapping[str, Any], column: str) -> str | None:
-    return None if row.get(column) is None else _text(row[column], column)
+    return None if row.get(column) is None else as_text(row[column], column)
 
 
 def _number(row: Mapping[str, Any], column: str) -> float | None:

@@ -1,6 +1,6 @@
 """The concentration of a prediction's Dirichlet distribution: how far from it the truth may be, by what foretells it.
 
-log k = a + b x, with features x such as how even the prediction is and how much the members disagree. Fitted on rows
+log k = a + b x, with features x such as how even the prediction is and how unlike train the row is. Fitted on rows
 whose answers are known, by the likelihood of these answers (Dirichlet-multinomial distribution, Mosimann 1962): it
 takes the answers' own sampling noise into account, so that k is about the true shares of the group.
 """
@@ -23,7 +23,7 @@ ASSUMED_N = 1000.0  # respondents of a row that does not say: what national surv
 LEAST, MOST = 0.5, 10_000.0  # what is found lies between them
 _PENALTIES = (np.inf, 3.0, 0.3)  # on squared slopes, for each question; infinite: none of the features counts
 _FOLDS = 10
-_SHIFT = 0.5
+_SHIFT = 0.5  # standard deviation of the prior of a shift of log k
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from survey_jax.common.console import say
 from survey_jax.common.files import read_json, write_json
+from survey_jax.survey.baselines.seen_groups import folded_options
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.similar import Similarity
@@ -94,9 +95,7 @@ class Forecaster:
 
     def _as_known(self, answer: Answer) -> Answer:
         same = self._questions.find(answer)
-        if same is None or len(same.options) != len(answer.options):
-            return answer
-        if [o.casefold() for o in same.options] != [o.casefold() for o in answer.options]:
+        if same is None or folded_options(same) != folded_options(answer):
             return answer
         return dataclasses.replace(answer, survey=same.survey, question_id=same.question_id, options=same.options)
 

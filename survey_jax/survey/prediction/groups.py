@@ -10,8 +10,8 @@ from typing import Any
 from survey_jax.common.errors import UserError, some
 from survey_jax.survey import countries
 from survey_jax.survey.prediction.questions import Question
-from survey_jax.survey.prediction.rows import SUFFIXES, as_text, read_rows
-from survey_jax.survey.table import Answer, Group, group_name
+from survey_jax.survey.prediction.rows import SUFFIXES, read_rows
+from survey_jax.survey.table import Answer, Group, as_text, group_name
 from survey_jax.survey.text import fold, is_country, same_group
 
 TRAIN = "train"  # stands for every group of the training data

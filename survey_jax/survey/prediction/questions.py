@@ -24,8 +24,8 @@ from typing import Any, Literal, cast
 import yaml
 
 from survey_jax.common.errors import UserError
-from survey_jax.survey.prediction.rows import SUFFIXES, Row, as_text, read_rows, read_text
-from survey_jax.survey.table import Answer, Group, check_options
+from survey_jax.survey.prediction.rows import SUFFIXES, Row, read_rows, read_text
+from survey_jax.survey.table import Answer, Group, as_text, check_options
 from survey_jax.survey.text import fold, wording
 
 SURVEY = "new questions"  # the name of a survey that has none

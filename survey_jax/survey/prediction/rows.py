@@ -7,7 +7,6 @@ list of objects or a line for each.
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,29 +49,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: is not UTF-8 text; save it as such (spreadsheets call it CSV UTF-8)") from error
     if not text:
         raise UserError(f"{path}: is empty")
-    return text
-
-
-def as_text(value: Any, what: str) -> str:
-    """A value as text without blank space around it; numbers are taken as they are written.
-
-    Raises:
-      ValueError: it is absent, empty, or no text; begins with `what`.
-
-    >>> as_text(2016, "year")
-    '2016'
-    """
-    if value is None:
-        raise ValueError(f"{what} is missing")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"{what} must be text, got {value!r:.60}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{what} must be text, got {value}")
-    text = str(value).strip()
-    if not text:
-        raise ValueError(f"{what} is empty")
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError(f"{what} holds half a character (a lone surrogate): {text!r:.60}")
     return text
 
 

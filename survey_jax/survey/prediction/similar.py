@@ -40,9 +40,8 @@ class Similarity:
 
     def nearest(self, answers: Sequence[Answer]) -> Float[np.ndarray, " n"]:
         """The similarity of each row's question to the nearest question of train, in [0, 1]."""
-        texts = {text_of(a): i for i, a in enumerate(answers)}
-        order = list(texts)
-        found = dict(zip(order, np.clip(self._between(order).max(1), 0, 1), strict=True)) if order else {}
+        texts = list(dict.fromkeys(map(text_of, answers)))
+        found = dict(zip(texts, np.clip(self._between(texts).max(1), 0, 1), strict=True))
         return np.array([found[text_of(a)] for a in answers])
 
     def features(self, answers: Sequence[Answer]) -> Float[np.ndarray, "n 3"]:

@@ -147,7 +147,7 @@ class _Table:
         return self.variance * rho / spread, np.sqrt(self.variance * rho)[:, None] / spread[:, None] * self.residual
 
     def log_likelihood(self, rho: float) -> float:
-        """Of the residuals, as normal ones, up to a constant."""
+        """The log likelihood of the residuals if they are normal, less a constant."""
         asked = np.isfinite(self.noise)
         spread = (self.variance * (1 - rho) + self.noise)[asked]
         weights, pulls = self.evidence(rho)

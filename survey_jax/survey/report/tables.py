@@ -71,7 +71,7 @@ def sources_of(summary: Mapping[str, Any], rule: str) -> str:
 
 
 def comparisons(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Lines of the table of paired differences, the primary ones first; above zero is in the model's favour."""
+    """Lines of the table of paired differences, the primary ones first; above zero is in favour of `system`."""
     lines = []
     compared = [("model", summary), *([("stack", summary["stack"])] if "stack" in summary else [])]
     for system, rival, by_metric in ((s, r, m) for s, part in compared for r, m in part["differences"].items()):

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from survey_jax.common.errors import UserError
-from survey_jax.survey.prediction.rows import as_text, read_rows
+from survey_jax.survey.prediction.rows import read_rows
+from survey_jax.survey.table import as_text
 
 
 def write(path, content):
