@@ -55,6 +55,9 @@ class ModelConfig:
     remat: Remat = field(default="none", metadata=MAY_CHANGE)
     # Compare with transformers (torch, if installed) on real prompts at start.
     check_parity: bool = field(default=False, metadata=MAY_CHANGE)
+    # What predictions start from: "rules" = what rules that need no model say, so that the model learns only what is to
+    # be added to them (LoRA only): docs/prediction.md.
+    prior: Literal["", "rules"] = ""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ class LoraConfig:
     rank: NotNegative = 8  # 0 = full fine-tuning
     alpha: float = 16.0  # adapters' output is scaled by alpha / rank
     projections: tuple[Projection, ...] = typing.get_args(Projection)  # which get adapters
+    dropout: Share = 0.0  # share of the ranks of each adapter that a training step leaves out, drawn every step
 
 
 @dataclass(slots=True)
@@ -172,6 +176,10 @@ def validate(config: Config) -> Config:
         raise UserError(
             f"config.model.quantize = {config.model.quantize!r}: full fine-tuning (lora.rank = 0) trains the weights, "
             "which quantised ones cannot be; set config.lora.rank"
+        )
+    if config.model.prior and not config.lora.rank:
+        raise UserError(
+            f"config.model.prior = {config.model.prior!r}: its scale is trained as adapters are; set config.lora.rank"
         )
     if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.optim.steps):
         raise UserError(

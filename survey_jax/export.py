@@ -64,6 +64,8 @@ def main() -> None:
         raise UserError(
             f"{workdir}: --format=peft needs adapters, and this run trained all weights; use --format=merged"
         )
+    if config.model.prior:
+        raise UserError(f"{workdir}: its predictions start from rules (config.model.prior), which no export can hold")
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     checkpoints = Checkpoints(workdir)
     step = checkpoints.step(STEP.value)

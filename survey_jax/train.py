@@ -27,6 +27,7 @@ from survey_jax.config import Config
 from survey_jax.inference.parity import report_parity
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.batches import Batches, local_rows, prefetch, to_device
+from survey_jax.inputs.prompts import with_prior
 from survey_jax.inputs.task import Task, build_task, make_prompter, open_tokenizer
 from survey_jax.inputs.trees import Batch
 from survey_jax.model.flops import step_flops
@@ -74,6 +75,9 @@ def main() -> None:
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
+    if task.prior is not None:
+        say("asking the rules, which predictions start from, about all training rows")
+        task.prompts[TRAIN] = with_prior(task.prompts[TRAIN], task.prior.training)
     if VALID not in task.prompts:
         raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
     first = task.prompter.text(task.prompts[TRAIN][0].answer)

@@ -128,6 +128,7 @@ BAD = [
     ("optim.b1", 1.0, "less than 1"),
     ("optim.b2", -0.1, "at least 0"),
     ("lora.rank", -1, "must be 0 or more"),
+    ("lora.dropout", 1.0, "less than 1"),
     ("data.tables", (), "name at least one survey table"),
     ("data.question_columns", (), "name at least one column"),
     ("model.weights", "", "give a hub id"),
@@ -152,8 +153,8 @@ def test_whole_numbers_are_numbers_and_limits_belong():
 def everything_changed() -> Config:
     """No setting has its default."""
     return Config(
-        model=ModelConfig("m", "v2", "bfloat16", "nf4", "dense", "full", True),
-        lora=LoraConfig(4, 8, ("q", "v")),
+        model=ModelConfig("m", "v2", "bfloat16", "nf4", "dense", "full", True, "rules"),
+        lora=LoraConfig(4, 8, ("q", "v"), 0.2),
         data=DataConfig(
             tables=("a.jsonl", "b.parquet"),
             question_columns=("asked", "question"),

@@ -23,7 +23,7 @@ from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import Prompt, Prompter, limited
+from survey_jax.inputs.prompts import Prior, Prompt, Prompter, limited, with_prior
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.table import Answer
@@ -144,11 +144,14 @@ class ControlPrompts:
         return ControlPrompts(len(rows), parts)
 
 
-def make_prompts(control: Control, rows: Sequence[Answer], max_tokens: int, options: int) -> ControlPrompts:
+def make_prompts(
+    control: Control, rows: Sequence[Answer], max_tokens: int, options: int, prior: Prior | None = None
+) -> ControlPrompts:
     """Makes a control's prompts; everything that can fail on them has been checked when this returns.
 
     Args:
       options: the largest number of options of any row of the run.
+      prior: what predictions start from.
     """
     changed = control.change(rows)
     place = {id(answer): i for i, answer in enumerate(changed)}
@@ -157,7 +160,8 @@ def make_prompts(control: Control, rows: Sequence[Answer], max_tokens: int, opti
         present = [a for a in changed if a is not None]
         everything, letters = prompter.tokenise(present, options) if present else ([], np.empty(0))
         if prompts := limited(everything, max_tokens, drop_long=True):
-            parts.append((prompts, [place[id(p.answer)] for p in prompts], letters))
+            places = [place[id(p.answer)] for p in prompts]
+            parts.append((with_prior(prompts, prior), places, letters))
     return ControlPrompts(len(rows), parts)
 
 

@@ -13,13 +13,14 @@ from jaxtyping import Float
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
 from survey_jax.common.files import open_workdir, read_json
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import limited
+from survey_jax.inputs.prompts import limited, with_prior
 from survey_jax.inputs.task import make_prompter, open_tokenizer, read_answers
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
 from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.forecaster import Forecaster
+from survey_jax.survey.prediction.prior import RulesPrior
 from survey_jax.survey.splits.config import TRAIN, VALID
 from survey_jax.survey.splits.kinds import kinds
 from survey_jax.survey.splits.split import Splits, fingerprint, split
@@ -85,6 +86,10 @@ class LoadedRun:
         return splits
 
     @functools.cached_property
+    def _prior(self) -> RulesPrior | None:
+        return RulesPrior(self.splits.rows[TRAIN]) if self.config.model.prior else None
+
+    @functools.cached_property
     def forecaster(self) -> Forecaster:
         """The stack; it reads the run's tables."""
         train, valid = self.splits.rows[TRAIN], self._short(self.splits.rows.get(VALID, []))
@@ -134,6 +139,7 @@ class LoadedRun:
         """The language model's predictions, without calibration."""
         prompts, letters = self._prompter.tokenise(answers)
         limited(prompts, self._longest, False)
+        prompts = with_prior(prompts, self._prior)
         if self._model is None:
             model = build_model(self.config, self._pretrained, prompts, len(letters))
             params = self._checkpoints.restore_parameters(self.step, model.params)

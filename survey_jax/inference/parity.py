@@ -1,5 +1,6 @@
 """Compares logits with those of transformers on the run's own prompts; needs torch."""
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from typing import Any
@@ -50,9 +51,12 @@ def load_reference(pretrained: Pretrained) -> Any:
 
 
 def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """`count` prompts, evenly from the shortest to the longest."""
+    """`count` prompts, evenly from the shortest to the longest, without a prior."""
     ordered = sorted(prompts, key=lambda p: len(p.tokens))
-    return [ordered[i] for i in np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)]
+    return [
+        dataclasses.replace(ordered[i], prior=None)
+        for i in np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    ]
 
 
 def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> np.ndarray:

@@ -46,6 +46,8 @@ class PredictionCache:
         digest = hashlib.sha256(f"{self._settings} {weights}".encode() + letters.tobytes())
         for prompt in prompts:
             digest.update(prompt.tokens.tobytes() + b"|")
+            if prompt.prior is not None:
+                digest.update(prompt.prior.tobytes())
         return digest.hexdigest()[:16]
 
     def load(self, key: str, predictions: np.ndarray) -> int:

@@ -107,6 +107,8 @@ class Batches:
         for prompt in self.prompts:
             digest.update(prompt.tokens.tobytes())
             digest.update(np.array(prompt.target).tobytes())
+            if prompt.prior is not None:
+                digest.update(prompt.prior.tobytes())
         return digest.hexdigest()[:16]
 
     def report(self) -> str:

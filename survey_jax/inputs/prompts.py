@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import transformers
 
 LETTERS = string.ascii_uppercase
+Prior = Callable[[Sequence[Answer]], Sequence[np.ndarray]]  # rows -> shares over the options of each
 _CONTEXT = 48  # characters before a letter that may affect how it is tokenised
 
 
@@ -65,16 +66,26 @@ class Prompt:
     Attributes:
       tokens: int32 [t].
       order: the index of the row's option at each letter.
+      prior: shares of the row's options that its prediction starts from; None: from nothing.
     """
 
     answer: Answer
     tokens: np.ndarray
     order: tuple[int, ...]
+    prior: np.ndarray | None = None
 
     @property
     def target(self) -> list[float]:
         """The row's distribution, in the order of letters."""
         return [self.answer.probs[option] for option in self.order]
+
+
+def with_prior(prompts: Sequence[Prompt], prior: Prior | None) -> list[Prompt]:
+    """The prompts, starting from what a prior says of their rows; as they are without one."""
+    if prior is None or not prompts:
+        return list(prompts)
+    shares = prior([p.answer for p in prompts])
+    return [dataclasses.replace(p, prior=own) for p, own in zip(prompts, shares, strict=True)]
 
 
 def limited(prompts: Sequence[Prompt], max_tokens: int, drop_long: bool) -> list[Prompt]:

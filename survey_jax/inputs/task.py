@@ -10,12 +10,13 @@ from etils import epath
 
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
-from survey_jax.inputs.prompts import Prompt, Prompter, limited
+from survey_jax.inputs.prompts import Prompt, Prompter, limited, with_prior
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.inputs.trees import BatchShape, group_questions, trunk_room
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.survey.evaluation.metrics import scale_points
-from survey_jax.survey.splits.split import Splits, split
+from survey_jax.survey.prediction.prior import RulesPrior
+from survey_jax.survey.splits.split import TRAIN, Splits, split
 from survey_jax.survey.table import DEMO, Answer, read_table
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Task:
     prompter: Prompter
     prompts: dict[str, list[Prompt]]
     letters: np.ndarray  # token ids, int32 [K]
+    prior: RulesPrior | None = None  # which the prompts of all splits but TRAIN start from
 
 
 def open_tokenizer(config: Config, pretrained: Pretrained) -> tuple[LazyTokenizer, TokenCache | None]:
@@ -80,7 +82,9 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     for name, part in prompts.items():
         if not part:
             raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.seq_len")
-    return Task(splits, prompter, prompts, letters)
+    prior = RulesPrior(splits.rows[TRAIN]) if config.model.prior else None
+    prompts = {name: part if name == TRAIN else with_prior(part, prior) for name, part in prompts.items()}
+    return Task(splits, prompter, prompts, letters, prior)
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:

@@ -138,8 +138,13 @@ def empty_batch(shape: BatchShape) -> Batch:
 
 
 def to_batch(rows: Sequence[Sequence[Tree]], prompts: Sequence[Prompt], shape: BatchShape) -> Batch:
-    """Writes packed rows into arrays, trunks first. Fewer rows than `shape.batch_size` leave padding of weight 0."""
+    """Writes packed rows into arrays, trunks first. Fewer rows than `shape.batch_size` leave padding of weight 0.
+
+    Where prompts start from a prior, there is one array more: "prior", its logarithms.
+    """
     batch = empty_batch(shape)
+    if prompts and prompts[0].prior is not None:
+        batch["prior"] = np.zeros_like(batch["target"])
     for b, row in enumerate(rows):
         at = slot = 0
         for number, tree in enumerate(row, start=1):
@@ -153,6 +158,8 @@ def to_batch(rows: Sequence[Sequence[Tree]], prompts: Sequence[Prompt], shape: B
                 batch["option_mask"][b, slot, : len(probs)] = True
                 batch["target"][b, slot, : len(probs)] = probs
                 batch["weight"][b, slot] = 1.0
+                if (prior := prompts[index].prior) is not None:
+                    batch["prior"][b, slot, : len(probs)] = np.log(prior[list(prompts[index].order)])
                 batch["prompt"][b, slot] = index
                 slot += 1
     return batch

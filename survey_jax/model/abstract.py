@@ -6,23 +6,28 @@ import jax
 from flax import nnx
 
 from survey_jax.model.decoder import PROJECTIONS, Decoder, DecoderConfig
-from survey_jax.model.lora import add_lora
+from survey_jax.model.lora import add_gain, add_lora
 from survey_jax.model.quantize import quantize_shapes
 from survey_jax.parallel.sharding import parameter_shardings
 
 
-def abstract_model(config: DecoderConfig, lora_rank: int, projections: tuple[str, ...], quantize: str = "") -> Decoder:
+def abstract_model(
+    config: DecoderConfig, lora_rank: int, projections: tuple[str, ...], quantize: str = "", prior: bool = False
+) -> Decoder:
     """A model whose parameters have shapes and logical axes, but no memory.
 
     Args:
       lora_rank: the rank of the adapters on `projections`; 0: no adapters.
       quantize: how projections are stored, a key of `quantize.KINDS`; "": as plain numbers.
+      prior: whether predictions start from a prior, so that the model's own logits have a trained gain.
     """
 
     def build() -> Decoder:
         model = Decoder(config)
         if lora_rank:
             add_lora(model, lora_rank, projections)
+        if prior:
+            add_gain(model)
         if quantize:
             quantize_shapes(model.blocks, PROJECTIONS, quantize)
         return model

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021) on the stacked projections."""
+"""Low-rank adapters (Hu et al. 2021) on the stacked projections, and a gain on the logits beside a prior."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ from jaxtyping import Array
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.decoder import PROJECTIONS, Decoder, param
+
+GAIN, _GAIN_RATE = "logit_gain", 20.0
 
 
 class LoraParam(nnx.Param):
@@ -31,12 +33,26 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
         setattr(model.blocks, f"{name}_lora_b", param((layers, rank, fan_out), ("layers", None, out_axis), LoraParam))
 
 
+def add_gain(model: Decoder) -> None:
+    """Adds the parameter GAIN, a number that starts at 0; see `gain`."""
+    setattr(model, GAIN, param((), (), LoraParam))
+
+
+def gain(model: Decoder) -> Array:
+    """The factor on the letters' logits where predictions start from a prior; trained, 0 at the start.
+
+    The parameter is scaled up, since a step of Adam changes it, like any other, by about the learning rate.
+    """
+    return jax.numpy.asarray(_GAIN_RATE * getattr(model, GAIN)[...])
+
+
 def initial_adapter(name: str, key: Array, shape: tuple[int, ...]) -> Array:
     """Initial values of an adapter by its parameter name, float32.
 
-    A is uniform within 1/sqrt(fan in), as in PEFT; B is zero, so that training starts at the base model.
+    A is uniform within 1/sqrt(fan in), as in PEFT; B is zero, so that training starts at the base model. The gain
+    beside a prior is zero, so that it starts at the prior.
     """
-    if name.endswith("_lora_b"):
+    if not name.endswith("_lora_a"):
         return jax.numpy.zeros(shape)
     bound = 1 / math.sqrt(shape[1])
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)

@@ -87,12 +87,14 @@ def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: 
     """The arrays of `train.py`, with the same shardings. UserError if the mesh does not divide the batch."""
     check_rows(config.batch.batch_size, mesh)
     b, kind = config.batch, trainable(config)
-    model = abstract_model(decoder, config.lora.rank, config.lora.projections, config.model.quantize)
+    lora, prior = config.lora, bool(config.model.prior)
+    model = abstract_model(decoder, lora.rank, lora.projections, config.model.quantize, prior)
     graphdef, state = nnx.split(model)
     model = nnx.merge(graphdef, abstract_arrays(state, mesh, config.model.dtype, kind))
     graphdef, params, frozen = nnx.split(model, kind, ...)  # type: ignore[misc]  # the stubs take no `...`
     rows = NamedSharding(mesh, P(None, *ROWS))
     arrays = empty_batch(BatchShape(b.batch_size, b.seq_len, b.answers_per_seq, b.seq_len, options))
+    arrays |= {"prior": arrays["target"]} if prior else {}
     batch = {
         name: jax.ShapeDtypeStruct((b.microbatches, *array.shape), array.dtype, sharding=rows)
         for name, array in arrays.items()

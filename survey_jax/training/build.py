@@ -69,6 +69,8 @@ def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
         ),
         remat=config.model.remat,
         loss=config.optim.loss,
+        dropout=config.lora.dropout,
+        seed=config.run.seed,
     )
 
 
@@ -95,7 +97,8 @@ def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt
     jax.set_mesh(mesh)
     check_rows(config.batch.batch_size, mesh)
     check_attention(config, pretrained.config, mesh.devices.flat[0])
-    abstract = abstract_model(pretrained.config, config.lora.rank, config.lora.projections, config.model.quantize)
+    lora, decoder, prior = config.lora, pretrained.config, bool(config.model.prior)
+    abstract = abstract_model(decoder, lora.rank, lora.projections, config.model.quantize, prior)
     kind = trainable(config)
     model = load_model(
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed

@@ -35,8 +35,13 @@ def make_optimizer(c: OptimConfig) -> optax.GradientTransformation:
 
 def learning_rate(c: OptimConfig, opt_state: optax.OptState) -> jax.Array:
     """The rate of the next update."""
+    return make_schedule(c)(steps_done(opt_state))
+
+
+def steps_done(opt_state: optax.OptState) -> jax.Array:
+    """How many updates there have been."""
     _, count = optax.tree_utils.tree_get_all_with_path(opt_state, "count")[0]  # AdamW and its schedule count alike
-    return make_schedule(c)(count)
+    return count
 
 
 def abstract_optimizer(c: OptimConfig, params: nnx.State, mesh: Mesh) -> Any:

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float, Int
 from survey_jax.config import OptimConfig
 from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
+from survey_jax.model.lora import gain
+from survey_jax.training.dropout import with_dropout
 from survey_jax.training.losses import LOSSES
-from survey_jax.training.optimizer import learning_rate, make_optimizer
+from survey_jax.training.optimizer import learning_rate, make_optimizer, steps_done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,8 @@ class StepConfig:
     remat: str = "none"
     tree_shape: TreeShape | None = None
     loss: str = "kl"  # a key of LOSSES
+    dropout: float = 0.0  # share of adapters' ranks
+    seed: int = 0  # of dropout
 
 
 class TrainState(NamedTuple):
@@ -44,9 +48,12 @@ def answer_states(model: Any, batch: Batch, c: StepConfig) -> Float[Array, "B A 
 def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], c: StepConfig) -> Float[Array, "B A K"]:
     """Logits of the option letters at each answer position, float32.
 
+    Where the batch has a prior (its logarithms), the model's own logits are added to it, times their trained gain.
+
     `letters`: token id of each letter; by the letter-token contract the same for all prompts of a run.
     """
-    return token_logits(model, answer_states(model, batch, c), letters, c.decoder)
+    logits = token_logits(model, answer_states(model, batch, c), letters, c.decoder)
+    return batch["prior"] + gain(model) * logits if "prior" in batch else logits
 
 
 def loss_sums(
@@ -76,17 +83,20 @@ def gradients(
     batch: Batch,
     letters: Int[Array, " K"],
     step_config: StepConfig,
+    step: Int[Array, ""] | int = 0,
 ) -> tuple[Float[Array, ""], nnx.State, Float[Array, ""]]:
     """(loss, gradients, answers) of a step: the mean of `step_config.loss` over all answers of all microbatches.
 
     Args:
       graphdef, params, frozen: from `nnx.split(model, trainable, ...)`.
       batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
+      step: the number of steps done, by which dropout is drawn.
     """
+    c = step_config
 
     def loss(params, microbatch):
-        model = nnx.merge(graphdef, params, frozen)
-        return loss_sums(option_logits(model, microbatch, letters, step_config), microbatch, step_config.loss)
+        model = nnx.merge(graphdef, with_dropout(params, c.dropout, c.seed, step), frozen)
+        return loss_sums(option_logits(model, microbatch, letters, c), microbatch, c.loss)
 
     def add(total, microbatch):
         (value, weight), grads = jax.value_and_grad(loss, has_aux=True)(params, microbatch)
@@ -113,7 +123,8 @@ def train_step(
       the new state, and what was measured: "loss" per answer, "grad_norm" before clipping, "lr", "answers", and how
       many tokens all processes computed, see `counts`.
     """
-    loss, grads, answers = gradients(graphdef, state.params, frozen, batch, letters, step_config)
+    done = steps_done(state.opt_state)
+    loss, grads, answers = gradients(graphdef, state.params, frozen, batch, letters, step_config, done)
     updates, opt_state = make_optimizer(optim).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     measured = {

@@ -68,7 +68,7 @@ def crossfit(
     filled: dict[str, list[np.ndarray]] = {name: [] for name in rules}
     unlike: list[np.ndarray] = []
     by_group = hide in ("group", "value", "most of a group")
-    for hidden, shown in _folds(train, hide, known):
+    for hidden, shown in folds(train, hide, known):
         asked = _in_turn(hidden, -(-rows // FOLDS), by_group)
         if asked and shown:
             answers += asked
@@ -81,8 +81,8 @@ def crossfit(
     return CrossFit(answers, predicted, np.concatenate(unlike))
 
 
-def _folds(train: Rows, hide: Hide, known: int) -> Iterator[tuple[list[Answer], list[Answer]]]:
-    """For each fold the rows to predict, and the rows that are shown."""
+def folds(train: Rows, hide: Hide, known: int = 0) -> Iterator[tuple[list[Answer], list[Answer]]]:
+    """For each fold the rows to predict, and the rows that are shown; see `crossfit`."""
     for mine in _values(train) if hide == "value" else _dealt([_unit(a, hide) for a in train]):
         hidden = [a for a, own in zip(train, mine, strict=True) if own]
         shown = [a for a, own in zip(train, mine, strict=True) if not own]

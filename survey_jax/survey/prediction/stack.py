@@ -210,6 +210,12 @@ def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, Co
     return pool, fit_concentration(answers, shares, features(answers, shares, unlike))
 
 
+def pool_of_rules(train: Sequence[Answer], kind: str) -> Pool:
+    """The pool of the rules for a kind of row, see `fit_stack`."""
+    seen = crossfit(train, MEMBERS, _HIDE.get(kind, "row"))
+    return equal(_FALLBACK) if seen is None else fit_pool(seen.answers, _different(seen.predicted), kind)[0]
+
+
 def _different(predicted: Members) -> dict[str, np.ndarray]:
     """The rules that predict something else than those before them."""
     different: dict[str, np.ndarray] = {}
