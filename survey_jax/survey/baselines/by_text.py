@@ -17,10 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Float, Int
-from scipy import sparse
+from scipy import linalg, sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import PredefinedSplit
+from sklearn.preprocessing import KernelCenterer
 
 from survey_jax.common.errors import UserError
 from survey_jax.survey.baselines.by_group import as_shares
@@ -163,11 +162,51 @@ def _fit_neighbours(
 
 
 def _fit_ridge(texts: sparse.csr_matrix, shares: Float[np.ndarray, "m k"], parts: Int[np.ndarray, " m"]) -> TextModel:
-    one_each = len(np.unique(parts)) == len(parts)  # then scikit-learn has a closed form
-    folds = None if one_each else PredefinedSplit(parts % _MOST_FOLDS)
-    # In the axes that the texts span, of which there are far fewer than n-grams, the same regression is fast.
-    squares, left = np.linalg.eigh((texts @ texts.T).toarray())
-    used = squares > 1e-9 * squares.max()
-    size, axes = np.sqrt(squares[used]), left[:, used]
-    ridge = RidgeCV(alphas=_ALPHAS, cv=folds, scoring="neg_mean_squared_error").fit(axes * size, shares)
-    return lambda new: np.array([as_shares(p) for p in ridge.predict((new @ texts.T) @ (axes / size))])
+    kernel = (texts @ texts.T).toarray()  # there are far fewer texts than n-grams
+    one_each = len(np.unique(parts)) == len(parts)
+    losses = _left_out_one(kernel, shares) if one_each else _left_out_parts(kernel, shares, parts % _MOST_FOLDS)
+    predict = _ridge(kernel, shares, [_ALPHAS[int(np.argmin(losses))]])
+    return lambda new: np.array([as_shares(p) for p in predict((new @ texts.T).toarray())[0]])
+
+
+def _ridge(
+    kernel: Float[np.ndarray, "m m"], shares: Float[np.ndarray, "m k"], alphas: Sequence[float]
+) -> Callable[[Float[np.ndarray, "n m"]], list[Float[np.ndarray, "n k"]]]:
+    """Ridge regression with an intercept, in its dual form.
+
+    Args:
+      kernel: products of the texts with each other.
+      alphas: penalties.
+
+    Returns:
+      a function: products of new texts with those -> what is predicted with each penalty.
+    """
+    centre, mean = KernelCenterer().fit(kernel), shares.mean(0)
+    centred = centre.transform(kernel)
+    even = np.eye(len(kernel))
+    weights = [linalg.solve(centred + alpha * even, shares - mean, assume_a="pos") for alpha in alphas]
+    return lambda products: [centre.transform(products) @ w + mean for w in weights]
+
+
+def _left_out_one(kernel: Float[np.ndarray, "m m"], shares: Float[np.ndarray, "m k"]) -> list[float]:
+    """The mean squared error of each penalty, one text left out at a time; by a closed form (Allen 1974)."""
+    values, axes = linalg.eigh(KernelCenterer().fit_transform(kernel))
+    losses = []
+    for alpha in _ALPHAS:
+        missed = alpha / (values + alpha)  # of shares along each axis
+        residual = axes @ (missed[:, None] * (axes.T @ shares)) - shares.mean(0)
+        own = axes**2 @ missed - 1 / len(kernel)
+        losses.append(float(np.mean((residual / own[:, None]) ** 2)))
+    return losses
+
+
+def _left_out_parts(
+    kernel: Float[np.ndarray, "m m"], shares: Float[np.ndarray, "m k"], folds: Int[np.ndarray, " m"]
+) -> list[float]:
+    """The mean squared error of each penalty, one fold left out at a time and each counting the same."""
+    losses = np.zeros(len(_ALPHAS))
+    for fold in np.unique(folds):
+        out, rest = folds == fold, folds != fold
+        predictions = _ridge(kernel[np.ix_(rest, rest)], shares[rest], _ALPHAS)(kernel[np.ix_(out, rest)])
+        losses += [float(np.mean((p - shares[out]) ** 2)) for p in predictions]
+    return losses.tolist()
