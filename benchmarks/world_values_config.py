@@ -15,7 +15,7 @@ NEW_COUNTRIES = ("India", "Mexico", "New Zealand", "Thailand")
 
 
 def get_config(arguments: str) -> Config:
-    """Two epochs with 24 answers to each of 150 questions; 600 rows of each test split."""
+    """About three epochs with 24 answers to each of 163 questions; at most 600 rows of each test split."""
     table, _, prior = arguments.partition(",")
     questions = PRESETS["paper"]["question_sets"]
     return Config(

@@ -183,8 +183,11 @@ def _ridge(
     """
     centre, mean = KernelCenterer().fit(kernel), shares.mean(0)
     centred = centre.transform(kernel)
-    even = np.eye(len(kernel))
-    weights = [linalg.solve(centred + alpha * even, shares - mean, assume_a="pos") for alpha in alphas]
+    weights = []
+    for alpha in alphas:
+        penalised = centred.copy()
+        penalised[np.diag_indices_from(penalised)] += alpha
+        weights.append(linalg.solve(penalised, shares - mean, assume_a="pos", overwrite_a=True, check_finite=False))
     return lambda products: [centre.transform(products) @ w + mean for w in weights]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from survey_jax.survey.baselines.seen_groups import Baseline
+from survey_jax.survey.baselines.seen_groups import Baseline, Filled
 from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate, fit_calibration
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore, System, Validation, score_split
@@ -28,6 +28,13 @@ def _kinds(train: Sequence[Answer], split: str, rows: Sequence[Answer]) -> list[
     """The kinds of a split's rows; the groups of few-shot splits have few answers in train, unlike those of valid."""
     found = kinds(train, rows)
     return [FEW_ANSWERS if k == KNOWN_GROUP else k for k in found] if split.startswith(FEW_SHOT) else found
+
+
+def _by_split(rule: Baseline, train: Sequence[Answer], asked: Mapping[str, Sequence[Answer]]) -> dict[str, Filled]:
+    """What a rule predicts for the rows of each split, and how; it learns from train once for all of them."""
+    shares, sources = rule(train, [a for rows in asked.values() for a in rows])
+    ends = itertools.accumulate((len(rows) for rows in asked.values()), initial=0)
+    return {name: (shares[a:b], sources[a:b]) for name, (a, b) in zip(asked, itertools.pairwise(ends), strict=True)}
 
 
 class Systems:
@@ -51,9 +58,8 @@ class Systems:
     ):
         self._rows, self._predicted = rows, predicted
         self._kinds = {name: _kinds(rows[TRAIN], name, part) for name, part in rows.items() if name != TRAIN}
-        filled = {
-            rule: {name: predict(rows[TRAIN], rows[name]) for name in self._kinds} for rule, predict in rules.items()
-        }
+        asked = {name: rows[name] for name in self._kinds}
+        filled = {rule: _by_split(predict, rows[TRAIN], asked) for rule, predict in rules.items()}
         self._rules = {
             rule: {name: metrics.stack(rows[name], shares) for name, (shares, _) in parts.items()}
             for rule, parts in filled.items()

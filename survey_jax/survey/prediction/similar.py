@@ -1,5 +1,6 @@
 """Which questions of train are like a new one, and what of a new question or group is unlike anything in train."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,15 +29,19 @@ class Similarity:
         self._vectorizer = vectorizer([text_of(a) for a in self._questions])
         self._vectors = self._vectorizer.transform([text_of(a) for a in self._questions])
         self._found: dict[str, tuple[Similar, ...]] = {}
-        self._far = 0.0
-        if len(self._questions) > 1:
-            near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(self._vectors)
-            self._far = float(np.quantile(1 - near.kneighbors()[0], _FAR))  # each to the nearest of the others
         self._values = {pair for a in train for pair in same_group(a.group)}
         self._attributes = {attribute for attribute, _ in self._values}
         self._surveys = {a.survey for a in train}
         self._options = {len(a.options) for a in train}
         self._languages = {_language(a) for a in train}
+
+    @functools.cached_property
+    def _far(self) -> float:
+        """The similarity below which a question reads like no question of train."""
+        if len(self._questions) < 2:
+            return 0.0
+        near = NearestNeighbors(n_neighbors=1, metric="cosine").fit(self._vectors)
+        return float(np.quantile(1 - near.kneighbors()[0], _FAR))  # each to the nearest of the others
 
     def nearest(self, answers: Sequence[Answer]) -> Float[np.ndarray, " n"]:
         """The similarity of each row's question to the nearest question of train, in [0, 1]."""
