@@ -5,7 +5,7 @@
 Questions: a .csv, .jsonl, .json or .yaml file with texts and options. Groups: a .csv, .jsonl or .json file, "train" for
 all of the training data, an attribute such as "country" for each of its values, or "country x age" for each pair.
 Writes FILE (.csv, .parquet or .sav; a line an option) and a page beside it, FILE with the ending .html; both are
-explained in docs/prediction.md. What --answers, --design and --seal do: docs/human_answers.md.
+explained in docs/prediction.md. What --answers, --rectify, --design and --seal do: docs/human_answers.md.
 """
 
 import datetime
@@ -27,13 +27,14 @@ from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.survey.prediction.cells import Cells
 from survey_jax.survey.prediction.design import design_text
 from survey_jax.survey.prediction.forecast import Forecast
-from survey_jax.survey.prediction.groups import ask, read_groups
+from survey_jax.survey.prediction.groups import ask, read_groups, read_people
 from survey_jax.survey.prediction.output import check_output, write_forecasts
+from survey_jax.survey.prediction.population import Sample, check_unseen, estimates_text, write_estimates
 from survey_jax.survey.prediction.questions import read_questions
 from survey_jax.survey.prediction.seal import registration, seal, write_seal
 from survey_jax.survey.prediction.update import update
 from survey_jax.survey.report.forecast_page import ForecastFacts, render
-from survey_jax.survey.splits.config import TRAIN
+from survey_jax.survey.splits.config import TRAIN, VALID
 from survey_jax.survey.table import read_table
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to predict with.", required=True)
@@ -42,6 +43,9 @@ QUESTIONS = flags.DEFINE_string("questions", None, "File of questions.", require
 GROUPS = flags.DEFINE_string("groups", TRAIN, 'File of groups, "train", or attributes such as "country x age".')
 OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parquet or .sav.", required=True)
 ANSWERS = flags.DEFINE_string("answers", None, "A survey table: what some of the groups have answered already.")
+RECTIFY = flags.DEFINE_string(
+    "rectify", None, "A survey table of a sample of the whole population: writes what the population answers."
+)
 DESIGN = flags.DEFINE_integer(
     "design", None, "Say of whom to ask so many interviews, and what is needed.", lower_bound=1
 )
@@ -58,7 +62,8 @@ def main() -> None:
     )
     if SEAL.value and sealed.exists():
         raise UserError(f"{sealed}: is there already, and a seal is not replaced; give another --output")
-    human = read_table(ANSWERS.value) if ANSWERS.value else []
+    human, interviews = (read_table(file.value) if file.value else [] for file in (ANSWERS, RECTIFY))
+    people = read_people(GROUPS.value) if interviews else []
     questions = read_questions(QUESTIONS.value)
     run = LoadedRun(WORKDIR.value, STEP.value)
     use_compilation_cache(run.config)
@@ -71,6 +76,10 @@ def main() -> None:
     say(f"{asked} put to {whom}: {plural(cells, 'prediction')}")
     run.check(answers)
     Cells(answers).places(human)  # refuses answers that belong to nothing asked, before long work
+    sample = Sample(interviews, answers, people * len(questions)) if interviews else None
+    if sample is not None:
+        check_unseen(interviews, human, "--answers")
+        check_unseen(interviews, [*train, *run.splits.rows.get(VALID, [])], "the run's tables")
 
     # ------------------------------------------------------------------ predict
     forecasts = run.predict(answers)
@@ -87,6 +96,8 @@ def main() -> None:
     write_forecasts(forecasts, output)
     write_text(page, render(forecasts, facts(run, forecasts, remarks), EXPLORE.value))
     written = [output, page]
+    if sample is not None:
+        written.append(population(sample, forecasts, output.with_suffix(".population.csv")))
     if DESIGN.value:
         say(design_text(forecasts, DESIGN.value))
     if SEAL.value:
@@ -96,6 +107,16 @@ def main() -> None:
         written += [sealed, form]
         say(f"sealed: SHA-256 {content['sha256']}")
     say(f"results: {', '.join(map(str, written))}")
+
+
+def population(sample: Sample, forecasts: Sequence[Forecast], file: Path) -> Path:
+    """Writes and says what the population answers to the questions of a sample."""
+    estimates = sample.estimates(forecasts)
+    for caution in sample.cautions():
+        say(f"caution: {caution}")
+    say(estimates_text(estimates))
+    write_estimates(estimates, file)
+    return file
 
 
 def recorded(run: LoadedRun) -> dict[str, Any]:
