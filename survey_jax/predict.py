@@ -42,6 +42,9 @@ STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the valid
 QUESTIONS = flags.DEFINE_string("questions", None, "File of questions.", required=True)
 GROUPS = flags.DEFINE_string("groups", TRAIN, 'File of groups, "train", or attributes such as "country x age".')
 OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parquet or .sav.", required=True)
+ORDERS = flags.DEFINE_integer(
+    "orders", 1, "In how many orders of the options to ask the language model; averaged.", lower_bound=1
+)
 ANSWERS = flags.DEFINE_string("answers", None, "A survey table: what some of the groups have answered already.")
 RECTIFY = flags.DEFINE_string(
     "rectify", None, "A survey table of a sample of the whole population: writes what the population answers."
@@ -65,7 +68,7 @@ def main() -> None:
     human, interviews = (read_table(file.value) if file.value else [] for file in (ANSWERS, RECTIFY))
     people = read_people(GROUPS.value) if interviews else []
     questions = read_questions(QUESTIONS.value)
-    run = LoadedRun(WORKDIR.value, STEP.value)
+    run = LoadedRun(WORKDIR.value, STEP.value, ORDERS.value)
     use_compilation_cache(run.config)
     train = run.splits.rows[TRAIN]
     groups, remarks = read_groups(GROUPS.value, [a.group for a in train])
@@ -82,6 +85,8 @@ def main() -> None:
         check_unseen(interviews, [*train, *run.splits.rows.get(VALID, [])], "the run's tables")
 
     # ------------------------------------------------------------------ predict
+    if ORDERS.value > 1:
+        remarks = [*remarks, f"The language model's part is the mean over {ORDERS.value} orders of the options."]
     forecasts = run.predict(answers)
     say(run.forecaster.text())
     if human:
@@ -123,6 +128,7 @@ def recorded(run: LoadedRun) -> dict[str, Any]:
     """What a seal says of the run: its manifest, and how it was asked."""
     data = ", ".join(sorted({a.survey for a in run.splits.rows[TRAIN]}))
     asked = {"checkpoint": f"step {run.step}", "stack": run.forecaster.text(), "prompts": run.config.data.template}
+    asked["prompts"] += f", in {ORDERS.value} orders of the options" if ORDERS.value > 1 else ""
     return run.manifest | asked | {"data": data, "human_answers": ANSWERS.value or "none", "sampling": "none"}
 
 

@@ -11,10 +11,12 @@ from etils import epath
 from jaxtyping import Float
 
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
+from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, read_json
+from survey_jax.inference import controls
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import limited
-from survey_jax.inputs.task import make_prompter, open_tokenizer, read_answers
+from survey_jax.inputs.task import open_tokenizer, read_answers
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
@@ -31,15 +33,17 @@ from survey_jax.training.build import Model, build_model, on_these_devices
 SEQ_LEN, ANSWERS_PER_SEQ = 512, 64
 
 
-def stack_file(workdir: epath.Path, step: int) -> epath.Path:
-    """Where a run keeps the stack of a checkpoint."""
-    return workdir / "prediction" / f"step_{step}.json"
+def stack_file(workdir: epath.Path, step: int, orders: int = 1) -> epath.Path:
+    """Where a run keeps the stack of a checkpoint whose model is asked in so many orders of the options."""
+    return workdir / "prediction" / f"step_{step}{f'_orders_{orders}' if orders > 1 else ''}.json"
 
 
-def stack_key(base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer]) -> dict[str, str]:
+def stack_key(
+    base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer], orders: int = 1
+) -> dict[str, str]:
     """What the stack of a checkpoint depends on, besides this program."""
     rows = {"training rows": fingerprint(train), "validation rows": fingerprint(valid) if valid else "none"}
-    return {"base model": base_model, "checkpoint": checkpoint} | rows
+    return {"base model": base_model, "checkpoint": checkpoint, "option orders": str(orders)} | rows
 
 
 class LoadedRun:
@@ -51,7 +55,9 @@ class LoadedRun:
       temperatures: kind of row -> the temperature of the language model's predictions; 1 for a kind that is not there.
     """
 
-    def __init__(self, workdir: str, step: str):
+    def __init__(self, workdir: str, step: str, orders: int = 1):
+        if orders < 1:
+            raise UserError(f"orders: {orders}; must be at least 1")
         self._folder = open_workdir(workdir)
         config = on_these_devices(read_config(self._folder))
         self._longest = config.batch.seq_len  # tokens of a prompt; those of a sequence may be more
@@ -67,7 +73,8 @@ class LoadedRun:
         self._base_model = self._pretrained.fingerprint(self.config.model.quantize)
         check_identity(self._checkpoints.identity(self.step), {"base model": self._base_model}, self._folder)
         self.temperatures = self._checkpoints.temperatures(self.step)
-        self._prompter = make_prompter(self.config, *open_tokenizer(self.config, self._pretrained))
+        tokenizer, cache = open_tokenizer(self.config, self._pretrained)
+        self._orders, self._prompters = orders, controls.orders(orders, self.config, tokenizer, cache).prompters
         self._model: Model | None = None
         self._predictors: dict[int, Predictor] = {}  # by the number of letters; jax compiles anew for other sizes
 
@@ -88,8 +95,8 @@ class LoadedRun:
     def forecaster(self) -> Forecaster:
         """The stack; it reads the run's tables."""
         train, valid = self.splits.rows[TRAIN], self._short(self.splits.rows.get(VALID, []))
-        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid)
-        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step), key)
+        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid, self._orders)
+        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step, self._orders), key)
 
     def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
         """What the stack predicts for questions put to groups; it does not see the rows' own answers.
@@ -104,6 +111,8 @@ class LoadedRun:
 
     def model_shares(self, answers: Sequence[Answer]) -> list[Float[np.ndarray, " k"]]:
         """What the language model alone says of rows, calibrated; it does not see their own answers.
+
+        The temperatures are those of predictions in the run's own order of options.
 
         Returns:
           for each row a distribution over its options, in their order.
@@ -120,20 +129,22 @@ class LoadedRun:
 
     def check(self, answers: Sequence[Answer]) -> None:
         """Raises UserError for a prompt that is too long, before anything is computed."""
-        if answers:
-            limited(self._prompter.tokenise(answers)[0], self._longest, False)
+        for prompter in self._prompters if answers else ():
+            limited(prompter.tokenise(answers)[0], self._longest, False)
 
     def _short(self, rows: Sequence[Answer]) -> list[Answer]:
         """The rows whose prompt is not too long; where the run leaves such rows out, so does this."""
-        if not rows:
-            return []
-        prompts, _ = self._prompter.tokenise(rows)
-        return [p.answer for p in limited(prompts, self._longest, self.config.data.drop_long)]
+        for prompter in self._prompters:
+            prompts = prompter.tokenise(rows)[0] if rows else []
+            rows = [p.answer for p in limited(prompts, self._longest, self.config.data.drop_long)]
+        return list(rows)
 
     def _shares(self, answers: Sequence[Answer]) -> Float[np.ndarray, "n K"]:
-        """The language model's predictions, without calibration."""
-        prompts, letters = self._prompter.tokenise(answers)
-        limited(prompts, self._longest, False)
+        """The language model's predictions, without calibration; the mean over orders of the options."""
+        asked = [prompter.tokenise(answers) for prompter in self._prompters]
+        for prompts, _ in asked:
+            limited(prompts, self._longest, False)
+        prompts, letters = asked[0]
         if self._model is None:
             model = build_model(self.config, self._pretrained, prompts, len(letters))
             params = self._checkpoints.restore_parameters(self.step, model.params)
@@ -142,5 +153,7 @@ class LoadedRun:
             shape = dataclasses.replace(self._model.shape, options=len(letters))
             self._predictors[len(letters)] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
         with jax.set_mesh(self._model.mesh):  # another run may have set its own
-            raw = self._predictors[len(letters)](self._model.params, prompts, "predicting")
+            predict = self._predictors[len(letters)]
+            each = [predict(self._model.params, prompts, "predicting", letters) for prompts, letters in asked]
+        raw = np.mean(each, axis=0)
         return metrics.stack(answers, [shares[: len(a.options)] for shares, a in zip(raw, answers, strict=True)])
