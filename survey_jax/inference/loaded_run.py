@@ -15,8 +15,9 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, read_json
 from survey_jax.inference import controls
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import limited
+from survey_jax.inputs.prompts import Prompt, limited
 from survey_jax.inputs.task import open_tokenizer, read_answers
+from survey_jax.inputs.trees import BatchShape, group_questions
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
@@ -29,8 +30,24 @@ from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import Model, build_model, on_these_devices
 
-# At least so many tokens and answers in a sequence: many groups then share a question's tokens.
-SEQ_LEN, ANSWERS_PER_SEQ = 512, 64
+# Tokens of a sequence, at least and at most: in longer ones, more groups share a question's tokens.
+SHORT_SEQ, LONG_SEQ = 512, 2048
+_ANSWER = 4  # tokens that an answer takes at least
+
+
+def roomy(shape: BatchShape, prompts: Sequence[Prompt], rows: int) -> BatchShape:
+    """A batch of as many tokens, in sequences that hold what is asked of an average question, up to LONG_SEQ tokens.
+
+    Args:
+      rows: over which the sequences of a batch must divide.
+    """
+    trees = [len(q.trunk) + sum(map(len, q.branches)) for q in group_questions(prompts)]
+    seq_len = shape.seq_len
+    while seq_len < np.mean(trees) and 2 * seq_len <= LONG_SEQ:
+        seq_len *= 2
+    batch_size = max(1, shape.batch_size * shape.seq_len // seq_len // rows) * rows
+    answers = max(shape.answers_per_seq, seq_len // _ANSWER)
+    return dataclasses.replace(shape, batch_size=batch_size, seq_len=seq_len, answers_per_seq=answers)
 
 
 def stack_file(workdir: epath.Path, step: int, orders: int = 1) -> epath.Path:
@@ -61,11 +78,7 @@ class LoadedRun:
         self._folder = open_workdir(workdir)
         config = on_these_devices(read_config(self._folder))
         self._longest = config.batch.seq_len  # tokens of a prompt; those of a sequence may be more
-        batch = dataclasses.replace(
-            config.batch,
-            seq_len=max(config.batch.seq_len, SEQ_LEN),
-            answers_per_seq=max(config.batch.answers_per_seq, ANSWERS_PER_SEQ),
-        )
+        batch = dataclasses.replace(config.batch, seq_len=max(config.batch.seq_len, SHORT_SEQ))
         self.config = dataclasses.replace(config, batch=batch)
         self._pretrained = open_pretrained(self.config.model.weights, self.config.model.revision)
         self._checkpoints = Checkpoints(self._folder)
@@ -76,7 +89,7 @@ class LoadedRun:
         tokenizer, cache = open_tokenizer(self.config, self._pretrained)
         self._orders, self._prompters = orders, controls.orders(orders, self.config, tokenizer, cache).prompters
         self._model: Model | None = None
-        self._predictors: dict[int, Predictor] = {}  # by the number of letters; jax compiles anew for other sizes
+        self._predictors: dict[BatchShape, Predictor] = {}  # jax compiles anew for other sizes
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -149,11 +162,13 @@ class LoadedRun:
             model = build_model(self.config, self._pretrained, prompts, len(letters))
             params = self._checkpoints.restore_parameters(self.step, model.params)
             self._model = dataclasses.replace(model, params=params)
-        if len(letters) not in self._predictors:
-            shape = dataclasses.replace(self._model.shape, options=len(letters))
-            self._predictors[len(letters)] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
-        with jax.set_mesh(self._model.mesh):  # another run may have set its own
-            predict = self._predictors[len(letters)]
+        mesh = self._model.mesh
+        shape = roomy(self._model.shape, prompts, mesh.shape["data"] * mesh.shape["fsdp"])
+        shape = dataclasses.replace(shape, options=len(letters))
+        if shape not in self._predictors:
+            self._predictors[shape] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
+        predict = self._predictors[shape]
+        with jax.set_mesh(mesh):  # another run may have set its own
             each = [predict(self._model.params, prompts, "predicting", letters) for prompts, letters in asked]
         raw = np.mean(each, axis=0)
         return metrics.stack(answers, [shares[: len(a.options)] for shares, a in zip(raw, answers, strict=True)])
