@@ -41,6 +41,7 @@ bench: $(VENV)/.bench-$(VERSION) weights
 	$(RUN) -m benchmarks.trees
 	$(RUN) -m benchmarks.prepare
 	$(RUN) -m benchmarks.metrics
+	$(RUN) -m benchmarks.predict_cells
 	$(RUN) -m benchmarks.loading
 	$(RUN) -m benchmarks.quantize
 	$(RUN) -m benchmarks.plan_memory --config=configs/smollm2.py --model=SmolLM2-135M --devices=8 --config.batch.batch_size=8 \

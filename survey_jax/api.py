@@ -57,16 +57,17 @@ def score(
     return metrics.summarise(answers, metrics.row_metrics(answers, predictions), seed)
 
 
-def load_run(workdir: str, step: str = "best") -> "LoadedRun":
+def load_run(workdir: str, step: str = "best", orders: int = 1) -> "LoadedRun":
     """Opens a run to predict with: `load_run("checkpoints/demo").predict(rows)`.
 
     Args:
       workdir: of `survey_jax.train`: a folder or gs://BUCKET/RUN.
       step: which checkpoint: "best" (on the validation split), "last", or a number.
+      orders: in how many orders of the options the language model is asked, to take the mean; 1: in the run's own.
 
     Raises:
       UserError: there is no run, no such checkpoint, or the base model is another one now.
     """
     from survey_jax.inference.loaded_run import LoadedRun  # here: tables and scores alone need not wait for jax
 
-    return LoadedRun(workdir, step)
+    return LoadedRun(workdir, step, orders)

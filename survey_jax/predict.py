@@ -5,7 +5,7 @@
 Questions: a .csv, .jsonl, .json or .yaml file with texts and options. Groups: a .csv, .jsonl or .json file, "train" for
 all of the training data, an attribute such as "country" for each of its values, or "country x age" for each pair.
 Writes FILE (.csv, .parquet or .sav; a line an option) and a page beside it, FILE with the ending .html; both are
-explained in docs/prediction.md. What --answers, --design and --seal do: docs/human_answers.md.
+explained in docs/prediction.md. What --answers, --rectify, --design and --seal do: docs/human_answers.md.
 """
 
 import datetime
@@ -27,13 +27,14 @@ from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.survey.prediction.cells import Cells
 from survey_jax.survey.prediction.design import design_text
 from survey_jax.survey.prediction.forecast import Forecast
-from survey_jax.survey.prediction.groups import ask, read_groups
+from survey_jax.survey.prediction.groups import ask, read_groups, read_people
 from survey_jax.survey.prediction.output import check_output, write_forecasts
+from survey_jax.survey.prediction.population import Sample, check_unseen, estimates_text, write_estimates
 from survey_jax.survey.prediction.questions import read_questions
 from survey_jax.survey.prediction.seal import registration, seal, write_seal
 from survey_jax.survey.prediction.update import update
 from survey_jax.survey.report.forecast_page import ForecastFacts, render
-from survey_jax.survey.splits.config import TRAIN
+from survey_jax.survey.splits.config import TRAIN, VALID
 from survey_jax.survey.table import read_table
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run to predict with.", required=True)
@@ -41,7 +42,13 @@ STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the valid
 QUESTIONS = flags.DEFINE_string("questions", None, "File of questions.", required=True)
 GROUPS = flags.DEFINE_string("groups", TRAIN, 'File of groups, "train", or attributes such as "country x age".')
 OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parquet or .sav.", required=True)
+ORDERS = flags.DEFINE_integer(
+    "orders", 1, "In how many orders of the options to ask the language model; averaged.", lower_bound=1
+)
 ANSWERS = flags.DEFINE_string("answers", None, "A survey table: what some of the groups have answered already.")
+RECTIFY = flags.DEFINE_string(
+    "rectify", None, "A survey table of a sample of the whole population: writes what the population answers."
+)
 DESIGN = flags.DEFINE_integer(
     "design", None, "Say of whom to ask so many interviews, and what is needed.", lower_bound=1
 )
@@ -58,9 +65,10 @@ def main() -> None:
     )
     if SEAL.value and sealed.exists():
         raise UserError(f"{sealed}: is there already, and a seal is not replaced; give another --output")
-    human = read_table(ANSWERS.value) if ANSWERS.value else []
+    human, interviews = (read_table(file.value) if file.value else [] for file in (ANSWERS, RECTIFY))
+    people = read_people(GROUPS.value) if interviews else []
     questions = read_questions(QUESTIONS.value)
-    run = LoadedRun(WORKDIR.value, STEP.value)
+    run = LoadedRun(WORKDIR.value, STEP.value, ORDERS.value)
     use_compilation_cache(run.config)
     train = run.splits.rows[TRAIN]
     groups, remarks = read_groups(GROUPS.value, [a.group for a in train])
@@ -71,8 +79,14 @@ def main() -> None:
     say(f"{asked} put to {whom}: {plural(cells, 'prediction')}")
     run.check(answers)
     Cells(answers).places(human)  # refuses answers that belong to nothing asked, before long work
+    sample = Sample(interviews, answers, people * len(questions)) if interviews else None
+    if sample is not None:
+        check_unseen(interviews, human, "--answers")
+        check_unseen(interviews, [*train, *run.splits.rows.get(VALID, [])], "the run's tables")
 
     # ------------------------------------------------------------------ predict
+    if ORDERS.value > 1:
+        remarks = [*remarks, f"The language model's part is the mean over {ORDERS.value} orders of the options."]
     forecasts = run.predict(answers)
     say(run.forecaster.text())
     if human:
@@ -87,6 +101,8 @@ def main() -> None:
     write_forecasts(forecasts, output)
     write_text(page, render(forecasts, facts(run, forecasts, remarks), EXPLORE.value))
     written = [output, page]
+    if sample is not None:
+        written.append(population(sample, forecasts, output.with_suffix(".population.csv")))
     if DESIGN.value:
         say(design_text(forecasts, DESIGN.value))
     if SEAL.value:
@@ -98,10 +114,21 @@ def main() -> None:
     say(f"results: {', '.join(map(str, written))}")
 
 
+def population(sample: Sample, forecasts: Sequence[Forecast], file: Path) -> Path:
+    """Writes and says what the population answers to the questions of a sample."""
+    estimates = sample.estimates(forecasts)
+    for caution in sample.cautions():
+        say(f"caution: {caution}")
+    say(estimates_text(estimates))
+    write_estimates(estimates, file)
+    return file
+
+
 def recorded(run: LoadedRun) -> dict[str, Any]:
     """What a seal says of the run: its manifest, and how it was asked."""
     data = ", ".join(sorted({a.survey for a in run.splits.rows[TRAIN]}))
     asked = {"checkpoint": f"step {run.step}", "stack": run.forecaster.text(), "prompts": run.config.data.template}
+    asked["prompts"] += f", in {ORDERS.value} orders of the options" if ORDERS.value > 1 else ""
     return run.manifest | asked | {"data": data, "human_answers": ANSWERS.value or "none", "sampling": "none"}
 
 

@@ -12,6 +12,8 @@ import pytest
 from places import ROOT
 from survey_jax import api
 from survey_jax.common.errors import UserError
+from survey_jax.inputs.prompts import Prompter
+from survey_jax.inputs.task import open_tokenizer
 from tiny import rows, write_config, write_model, write_rows
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
@@ -51,6 +53,34 @@ def test_predictions_are_those_of_the_evaluation(run: Path) -> None:
     for part in (asked[:7], asked):  # other rows are other batches, and may have fewer options
         for row, shares in zip(part, opened.model_shares(part), strict=True):
             np.testing.assert_allclose(shares, by_key[row.question_id, dict(row.group)["country"]], atol=1e-6)
+
+
+def test_the_mean_over_orders_of_the_options(run: Path) -> None:
+    plain, one, two = api.load_run(str(run)), api.load_run(str(run), orders=1), api.load_run(str(run), orders=2)
+    asked = api.read_table(run.parent / "table.jsonl")[:24]
+    by_hand = []
+    for order, seed in (("listed", 0), ("shuffled", 1)):
+        config = plain.config
+        tokenizer, cache = open_tokenizer(config, plain._pretrained)
+        prompter = Prompter(tokenizer, config.data.template, order=order, seed=config.run.seed + seed, cache=cache)
+        other = api.load_run(str(run))
+        other._prompters = (prompter,)
+        by_hand.append(other._shares(asked))
+    np.testing.assert_array_equal(one._shares(asked), plain._shares(asked))
+    np.testing.assert_array_equal(by_hand[0], plain._shares(asked))
+    np.testing.assert_allclose(two._shares(asked), np.mean(by_hand, axis=0), atol=1e-6)
+    assert np.abs(by_hand[0] - by_hand[1]).max() > 1e-3
+
+
+def test_a_stack_is_kept_for_each_number_of_orders(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = api.read_table(run.parent / "table.jsonl")[:2]
+    for orders, fits in ((1, None), (2, True), (1, False), (2, False)):
+        api.load_run(str(run), orders=orders).predict(asked)
+        fitted = "fitting weights" in capsys.readouterr().out
+        assert fits is None or fitted == fits
+    assert (run / "prediction" / "step_2_orders_2.json").exists()
+    with pytest.raises(UserError, match="orders: 0"):
+        api.load_run(str(run), orders=0)
 
 
 def test_tables_and_scores_need_no_jax() -> None:

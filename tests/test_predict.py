@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from survey_jax.survey.prediction.rectify import rectified
 from tiny import GROUPS, rows, write_config, write_model, write_rows
 
 QUESTIONS = """question_id,question,options,scale
@@ -158,6 +159,71 @@ def test_human_answers_to_nothing_asked_are_refused_before_anything_is_predicted
     assert result.returncode == 2
     assert "Field / 9 / country=Kenya" in result.stderr
     assert "likely misplaced" not in result.stdout
+
+
+POPULATION = "country,people\nKenya,50\nPeru,30\nIceland,20\n"
+INTERVIEWS = [
+    {
+        "survey": "Field",
+        "question_id": "1",
+        "question": "How much do you mind the rain?",
+        "options": ["A lot", "A little", "Not at all"],
+        "group": {"country": country},
+        "counts": counts,
+    }
+    for country, counts in [("Kenya", [30, 15, 5]), ("Peru", [4, 16, 10]), ("Iceland", [5, 0, 15])]
+]
+
+
+def test_a_sample_of_everybody_gives_what_the_population_answers(
+    run: Path, predicted: subprocess.CompletedProcess[str]
+) -> None:
+    (run.parent / "people.csv").write_text(POPULATION)
+    write_rows(run.parent / "sample.jsonl", INTERVIEWS)
+    flags = ("--questions=questions.csv", "--groups=people.csv", "--output=sampled.csv", "--rectify=sample.jsonl")
+    result = predict(run, *flags)
+    assert result.returncode == 0, result.stderr
+    lines = read_lines(run.parent / "sampled.population.csv")
+    assert [(line["question_id"], line["measure"]) for line in lines] == [("rain", "share")] * 3 + [("rain", "mean")]
+
+    cells = [line for line in read_lines(run.parent / "sampled.csv") if line["question_id"] == "rain"]
+    shares = np.array([float(line["share"]) for line in cells]).reshape(3, 3)  # groups, options
+    counts = np.array([row["counts"] for row in INTERVIEWS])
+    answered = np.concatenate([np.repeat(np.eye(3), c, axis=0) for c in counts])
+    said = np.repeat(shares, counts.sum(1), axis=0)
+    expected = rectified(said, answered, np.ones(100), np.array([0.5, 0.3, 0.2]) @ shares)
+    for end in ("value", "low", "high"):
+        assert [float(line[end]) for line in lines[:3]] == pytest.approx(getattr(expected, end).tolist(), abs=1e-6)
+    assert f"100 interviews, as good as {expected.as_good_as:,.0f}" in result.stdout
+    assert "sampled.population.csv" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("people", "more", "says"),
+    [
+        (PEOPLE, (), "does not say how many people each group stands for"),
+        (POPULATION, ("--answers=sample.jsonl",), "the same answers are in --answers"),
+        (POPULATION.replace("Iceland", "Norway"), (), "no prediction for Field / 1 / country=Iceland"),
+    ],
+)
+def test_a_sample_that_proves_nothing_is_refused(
+    run: Path, tmp_path: Path, people: str, more: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "g.csv").write_text(people)
+    write_rows(run.parent / "sample.jsonl", INTERVIEWS)
+    flags = ("--questions=questions.csv", f"--groups={tmp_path}/g.csv", f"--output={tmp_path}/o.csv")
+    assert says in refused(run, *flags, "--rectify=sample.jsonl", *more)
+    assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_sample_that_the_run_was_trained_on_is_refused(run: Path, tmp_path: Path) -> None:
+    asked = [row for row in rows() if row["question_id"] == "q2" and row["group"]["country"] in ("Kenya", "Canada")]
+    questions = [{key: asked[0][key] for key in ("question_id", "question", "options")}]
+    write_rows(tmp_path / "q.jsonl", questions)
+    write_rows(tmp_path / "s.jsonl", asked)
+    (tmp_path / "g.csv").write_text("country,people\nKenya,1\nCanada,2\n")
+    flags = (f"--questions={tmp_path}/q.jsonl", f"--groups={tmp_path}/g.csv", f"--output={tmp_path}/o.csv")
+    assert "the same answers are in the run's tables" in refused(run, *flags, f"--rectify={tmp_path}/s.jsonl")
 
 
 def test_questions_are_no_table_to_evaluate_on(run: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import Prior, Prompt, Prompter, limited, with_prior
+from survey_jax.inputs.task import make_prompter
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.table import Answer
@@ -73,6 +74,23 @@ def worded(
     return Control(f"template:{template}", list, (prompter,))
 
 
+def orders(
+    count: int,
+    config: Config,
+    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    cache: TokenCache | None = None,
+) -> Control:
+    """The mean over so many orders of the options: the run's own and random ones; a run predicts with 1."""
+
+    def shuffled(draw: int) -> Prompter:
+        data = dataclasses.replace(config.data, option_order="shuffled")
+        run = dataclasses.replace(config.run, seed=config.run.seed + draw)
+        return make_prompter(dataclasses.replace(config, data=data, run=run), tokenizer, cache)
+
+    own = make_prompter(config, tokenizer, cache)
+    return Control(f"orders:{count}", list, (own, *(shuffled(draw) for draw in range(1, count))))
+
+
 def _make(
     name: str,
     config: Config,
@@ -102,8 +120,7 @@ def _make(
     if name == "shuffled":
         return Control(name, list, (prompter(order="shuffled", draw=1),))
     if kind == "orders" and value.isdecimal() and int(value) > 1:
-        shuffled = [prompter(order="shuffled", draw=i) for i in range(1, int(value))]
-        return Control(name, list, (prompter(), *shuffled))
+        return orders(int(value), config, tokenizer, cache)
     if kind == "template" and value == data.template:
         raise UserError(f"--controls: {name} is the run's own; choose another")
     if kind == "template" and value:

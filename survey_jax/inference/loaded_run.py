@@ -11,10 +11,13 @@ from etils import epath
 from jaxtyping import Float
 
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
+from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, read_json
+from survey_jax.inference import controls
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import limited, with_prior
-from survey_jax.inputs.task import make_prompter, open_tokenizer, read_answers
+from survey_jax.inputs.prompts import Prompt, limited, with_prior
+from survey_jax.inputs.task import open_tokenizer, read_answers
+from survey_jax.inputs.trees import BatchShape, group_questions
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
@@ -28,19 +31,37 @@ from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import Model, build_model, on_these_devices
 
-# At least so many tokens and answers in a sequence: many groups then share a question's tokens.
-SEQ_LEN, ANSWERS_PER_SEQ = 512, 64
+# Tokens of a sequence, at least and at most: in longer ones, more groups share a question's tokens.
+SHORT_SEQ, LONG_SEQ = 512, 2048
+_ANSWER = 4  # tokens that an answer takes at least
 
 
-def stack_file(workdir: epath.Path, step: int) -> epath.Path:
-    """Where a run keeps the stack of a checkpoint."""
-    return workdir / "prediction" / f"step_{step}.json"
+def roomy(shape: BatchShape, prompts: Sequence[Prompt], rows: int) -> BatchShape:
+    """A batch of as many tokens, in sequences that hold what is asked of an average question, up to LONG_SEQ tokens.
+
+    Args:
+      rows: over which the sequences of a batch must divide.
+    """
+    trees = [len(q.trunk) + sum(map(len, q.branches)) for q in group_questions(prompts)]
+    seq_len = shape.seq_len
+    while seq_len < np.mean(trees) and 2 * seq_len <= LONG_SEQ:
+        seq_len *= 2
+    batch_size = max(1, shape.batch_size * shape.seq_len // seq_len // rows) * rows
+    answers = max(shape.answers_per_seq, seq_len // _ANSWER)
+    return dataclasses.replace(shape, batch_size=batch_size, seq_len=seq_len, answers_per_seq=answers)
 
 
-def stack_key(base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer]) -> dict[str, str]:
+def stack_file(workdir: epath.Path, step: int, orders: int = 1) -> epath.Path:
+    """Where a run keeps the stack of a checkpoint whose model is asked in so many orders of the options."""
+    return workdir / "prediction" / f"step_{step}{f'_orders_{orders}' if orders > 1 else ''}.json"
+
+
+def stack_key(
+    base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer], orders: int = 1
+) -> dict[str, str]:
     """What the stack of a checkpoint depends on, besides this program."""
     rows = {"training rows": fingerprint(train), "validation rows": fingerprint(valid) if valid else "none"}
-    return {"base model": base_model, "checkpoint": checkpoint} | rows
+    return {"base model": base_model, "checkpoint": checkpoint, "option orders": str(orders)} | rows
 
 
 class LoadedRun:
@@ -52,15 +73,13 @@ class LoadedRun:
       temperatures: kind of row -> the temperature of the language model's predictions; 1 for a kind that is not there.
     """
 
-    def __init__(self, workdir: str, step: str):
+    def __init__(self, workdir: str, step: str, orders: int = 1):
+        if orders < 1:
+            raise UserError(f"orders: {orders}; must be at least 1")
         self._folder = open_workdir(workdir)
         config = on_these_devices(read_config(self._folder))
         self._longest = config.batch.seq_len  # tokens of a prompt; those of a sequence may be more
-        batch = dataclasses.replace(
-            config.batch,
-            seq_len=max(config.batch.seq_len, SEQ_LEN),
-            answers_per_seq=max(config.batch.answers_per_seq, ANSWERS_PER_SEQ),
-        )
+        batch = dataclasses.replace(config.batch, seq_len=max(config.batch.seq_len, SHORT_SEQ))
         self.config = dataclasses.replace(config, batch=batch)
         self._pretrained = open_pretrained(self.config.model.weights, self.config.model.revision)
         self._checkpoints = Checkpoints(self._folder)
@@ -68,9 +87,10 @@ class LoadedRun:
         self._base_model = self._pretrained.fingerprint(self.config.model.quantize)
         check_identity(self._checkpoints.identity(self.step), {"base model": self._base_model}, self._folder)
         self.temperatures = self._checkpoints.temperatures(self.step)
-        self._prompter = make_prompter(self.config, *open_tokenizer(self.config, self._pretrained))
+        tokenizer, cache = open_tokenizer(self.config, self._pretrained)
+        self._orders, self._prompters = orders, controls.orders(orders, self.config, tokenizer, cache).prompters
         self._model: Model | None = None
-        self._predictors: dict[int, Predictor] = {}  # by the number of letters; jax compiles anew for other sizes
+        self._predictors: dict[BatchShape, Predictor] = {}  # jax compiles anew for other sizes
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -93,8 +113,8 @@ class LoadedRun:
     def forecaster(self) -> Forecaster:
         """The stack; it reads the run's tables."""
         train, valid = self.splits.rows[TRAIN], self._short(self.splits.rows.get(VALID, []))
-        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid)
-        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step), key)
+        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid, self._orders)
+        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step, self._orders), key)
 
     def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
         """What the stack predicts for questions put to groups; it does not see the rows' own answers.
@@ -109,6 +129,8 @@ class LoadedRun:
 
     def model_shares(self, answers: Sequence[Answer]) -> list[Float[np.ndarray, " k"]]:
         """What the language model alone says of rows, calibrated; it does not see their own answers.
+
+        The temperatures are those of predictions in the run's own order of options.
 
         Returns:
           for each row a distribution over its options, in their order.
@@ -125,28 +147,37 @@ class LoadedRun:
 
     def check(self, answers: Sequence[Answer]) -> None:
         """Raises UserError for a prompt that is too long, before anything is computed."""
-        if answers:
-            limited(self._prompter.tokenise(answers)[0], self._longest, False)
+        for prompter in self._prompters if answers else ():
+            limited(prompter.tokenise(answers)[0], self._longest, False)
 
     def _short(self, rows: Sequence[Answer]) -> list[Answer]:
         """The rows whose prompt is not too long; where the run leaves such rows out, so does this."""
-        if not rows:
-            return []
-        prompts, _ = self._prompter.tokenise(rows)
-        return [p.answer for p in limited(prompts, self._longest, self.config.data.drop_long)]
+        for prompter in self._prompters:
+            prompts = prompter.tokenise(rows)[0] if rows else []
+            rows = [p.answer for p in limited(prompts, self._longest, self.config.data.drop_long)]
+        return list(rows)
 
     def _shares(self, answers: Sequence[Answer]) -> Float[np.ndarray, "n K"]:
-        """The language model's predictions, without calibration."""
-        prompts, letters = self._prompter.tokenise(answers)
-        limited(prompts, self._longest, False)
-        prompts = with_prior(prompts, self._prior)
+        """The language model's predictions, without calibration; the mean over orders of the options."""
+        said = [] if self._prior is None else self._prior(answers)
+        prior = None if self._prior is None else lambda rows: said
+        asked = []
+        for prompter in self._prompters:
+            prompts, letters = prompter.tokenise(answers)
+            limited(prompts, self._longest, False)
+            asked.append((with_prior(prompts, prior), letters))
+        prompts, letters = asked[0]
         if self._model is None:
             model = build_model(self.config, self._pretrained, prompts, len(letters))
             params = self._checkpoints.restore_parameters(self.step, model.params)
             self._model = dataclasses.replace(model, params=params)
-        if len(letters) not in self._predictors:
-            shape = dataclasses.replace(self._model.shape, options=len(letters))
-            self._predictors[len(letters)] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
-        with jax.set_mesh(self._model.mesh):  # another run may have set its own
-            raw = self._predictors[len(letters)](self._model.params, prompts, "predicting")
+        mesh = self._model.mesh
+        shape = roomy(self._model.shape, prompts, mesh.shape["data"] * mesh.shape["fsdp"])
+        shape = dataclasses.replace(shape, options=len(letters))
+        if shape not in self._predictors:
+            self._predictors[shape] = Predictor(dataclasses.replace(self._model, shape=shape), letters)
+        predict = self._predictors[shape]
+        with jax.set_mesh(mesh):  # another run may have set its own
+            each = [predict(self._model.params, prompts, "predicting", letters) for prompts, letters in asked]
+        raw = np.mean(each, axis=0)
         return metrics.stack(answers, [shares[: len(a.options)] for shares, a in zip(raw, answers, strict=True)])

@@ -7,7 +7,7 @@ the prediction is worth in interviews.
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special, stats
+from scipy import special
 
 Array = np.ndarray
 LEAST_SHARE = 1e-4  # a share of 0 has no Beta distribution; nobody can rule out one in ten thousand
@@ -23,7 +23,7 @@ def intervals(
     (array([0.4, 0.4]), array([0.6, 0.6]))
     """
     a, b = _beta(shares, concentration)
-    ends = (stats.beta.ppf(tail, a, b) for tail in ((1 - level) / 2, (1 + level) / 2))
+    ends = (special.betaincinv(a, b, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
     low, high = (np.where(np.asarray(shares) > 0, end, 0.0) for end in ends)
     return low, high
 
@@ -65,7 +65,7 @@ def mean_interval(
     variance = ((shares * scaled**2).sum(-1) - mean**2) / (concentration + 1)
     inside = np.clip(mean, LEAST_SHARE, 1 - LEAST_SHARE)
     size = np.maximum(inside * (1 - inside) / np.maximum(variance, 1e-12) - 1, 1e-3)
-    ends = (stats.beta.ppf(tail, inside * size, (1 - inside) * size) for tail in ((1 - level) / 2, (1 + level) / 2))
+    ends = (special.betaincinv(inside * size, (1 - inside) * size, tail) for tail in ((1 - level) / 2, (1 + level) / 2))
     bottom, top = ends
     value, bottom, top = (np.asarray(low + (high - low) * x) for x in (mean, bottom, top))
     return value, bottom, top

@@ -63,7 +63,7 @@ class Forecaster:
         asked = [self._as_known(answer) for answer in answers]
         row_kinds = kinds(self._train, asked)
         self._fit(row_kinds)
-        model = self._ask(asked)
+        model = self._model(asked, row_kinds)
         used = {rule for kind in row_kinds for rule, weight in self.stacks[kind].rules.weights.items() if weight}
         rules = {rule: metrics.stack(asked, MEMBERS[rule](self._train, asked)[0]) for rule in MEMBERS if rule in used}
         unlike = self._similarity.features(asked)
@@ -84,6 +84,15 @@ class Forecaster:
                 )
             )
         return forecasts
+
+    def _model(self, asked: Sequence[Answer], row_kinds: Sequence[str]) -> list[Float[np.ndarray, " k"]]:
+        """What the language model says; it is not asked where it has no weight, and even shares stand there."""
+        found = [np.full(len(answer.options), 1 / len(answer.options)) for answer in asked]
+        rows = [i for i, kind in enumerate(row_kinds) if self.stacks[kind].model_adds]
+        if rows:
+            for i, shares in zip(rows, self._ask([asked[i] for i in rows]), strict=True):
+                found[i] = shares[: len(asked[i].options)]
+        return found
 
     def text(self) -> str:
         """Plain text: what each kind of row is predicted with."""

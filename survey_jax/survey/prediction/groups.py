@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from survey_jax.survey.table import Answer, Group, as_text, group_name
 from survey_jax.survey.text import fold, is_country, same_group
 
 TRAIN = "train"  # stands for every group of the training data
+PEOPLE = "people"  # a column of a file of groups, and no attribute: how many people a group stands for
 _JOINED = re.compile(r"\s*,\s*|\s+x\s+")
+_SIZES = f"give a file of groups with a column `{PEOPLE}`"
 Pair = tuple[str, str]  # attribute and value
 
 
@@ -24,9 +27,9 @@ def read_groups(source: str | Path, trained: Sequence[Group]) -> tuple[list[Grou
 
     Args:
       source: a .csv, .jsonl or .json file (see `rows`) with a group a row and a column for each attribute, where an
-        empty cell means that the attribute is not given; or "train", every group of `trained`; or an attribute of
-        `trained`, a group for each of its values; or several of them, as in "country x age" or "country,age", a group
-        for each combination of their values.
+        empty cell means that the attribute is not given, and the column "people" is for `read_people`; or "train",
+        every group of `trained`; or an attribute of `trained`, a group for each of its values; or several of them, as
+        in "country x age" or "country,age", a group for each combination of their values.
       trained: the groups of the training data. Attributes and values of a file that are the same to a reader get their
         spelling; a country that is not among them gets its usual name.
 
@@ -60,6 +63,36 @@ def read_groups(source: str | Path, trained: Sequence[Group]) -> tuple[list[Grou
         raise UserError(f"{source}: has an attribute twice")
     values = [list(known[fold(name)].values()) for name in names]
     return [tuple(sorted(pairs)) for pairs in itertools.product(*values)], []
+
+
+def read_people(source: str | Path) -> list[float]:
+    """How many people each group of a file stands for: its column "people". Only their proportions matter.
+
+    Raises:
+      UserError: not a file of groups, no such column, or a group whose number is missing or not positive; names the
+        file, the row and the reason.
+
+    >>> _ = Path("sizes.csv").write_text("country,people\\nKenya,55000000\\nPeru,34000000\\n")
+    >>> read_people("sizes.csv")
+    [55000000.0, 34000000.0]
+    """
+    if not str(source).endswith(SUFFIXES):
+        raise UserError(f"--groups={source}: does not say how many people each group stands for; {_SIZES}")
+    rows = read_rows(Path(source))
+    if not any(fold(column) == PEOPLE for _, row in rows for column in row):
+        raise UserError(f"{source}: does not say how many people each group stands for; {_SIZES}")
+    return [_people(where, row) for where, row in rows]
+
+
+def _people(where: str, row: Mapping[str, Any]) -> float:
+    text = next((value for column, value in row.items() if fold(column) == PEOPLE), None)
+    try:
+        people = math.nan if isinstance(text, bool) else float(text)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        people = math.nan
+    if not (math.isfinite(people) and people > 0):
+        raise UserError(f"{where}: people must be a positive number, got {'nothing' if text is None else repr(text)}")
+    return people
 
 
 def ask(questions: Sequence[Question], groups: Sequence[Group]) -> list[Answer]:
@@ -96,7 +129,7 @@ def _read_file(path: Path, known: Mapping[str, Mapping[Pair, Pair]]) -> tuple[li
     remarks: dict[str, None] = {}
     for where, row in rows:
         try:
-            pairs = _pairs(row, known)
+            pairs = _pairs({column: value for column, value in row.items() if fold(column) != PEOPLE}, known)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from error
         spelled = [_spelled(pair, known) for pair in pairs]

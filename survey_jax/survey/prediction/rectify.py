@@ -59,6 +59,7 @@ def rectified(
     weights: Float[Array, " n"],
     predicted_population: Value | float,
     level: float = 0.95,
+    times: Float[Array, " n"] | None = None,
 ) -> Rectified:
     """Estimates shares or a mean of a population.
 
@@ -71,10 +72,12 @@ def rectified(
       weights: of the respondents; one over their probability to be in the sample, up to a constant.
       predicted_population: the mean of the predictions over the population: shares of K options, or a mean.
       level: of the intervals.
+      times: how many respondents each line stands for, who all have its prediction, answer and weight; need not be
+        whole. None: one.
 
     Raises:
-      UserError: arguments that do not fit together, fewer than LEAST respondents, weights that are not positive, values
-        that are not finite, or shares outside [0, 1].
+      UserError: arguments that do not fit together, fewer than LEAST respondents, weights or times that are not
+        positive, values that are not finite, or shares outside [0, 1].
 
     >>> rng = np.random.default_rng(0)
     >>> town = rng.random(200) < 0.5  # half of the respondents, as of the people
@@ -84,30 +87,32 @@ def rectified(
     (True, True)
     """
     f, y, w, population = (np.asarray(x, float) for x in (predicted_unit, answered, weights, predicted_population))
-    _check(f, y, w, population)
-    a = w / w.sum()
-    kish, rows = 1 / (a**2).sum(), (len(w), -1)
-    y_off, f_off = (x.reshape(rows) - a @ x.reshape(rows) for x in (y, f))
+    m = np.ones(w.shape) if times is None else np.asarray(times, float)
+    _check(f, y, w, population, m)
+    a = w / (m @ w)  # of one respondent
+    kish, rows = 1 / (m @ a**2), (len(w), -1)
+    y_off, f_off = (x.reshape(rows) - (m * a) @ x.reshape(rows) for x in (y, f))
     pull = a[:, None] ** 2 * f_off
-    spread = float((pull * f_off).sum())
+    spread = float(m @ (pull * f_off).sum(-1))
     if spread < 1e-12 / kish:  # the same prediction for everybody
         pull, spread = np.zeros_like(pull), 1.0
-    power = float((pull * y_off).sum()) / spread
-    gap = np.reshape(population - a @ f, -1)
-    value = np.asarray(a @ y + power * (population - a @ f))
+    power = float(m @ (pull * y_off).sum(-1)) / spread
+    alone, gap = (m * a) @ y, population - (m * a) @ f
+    value = np.asarray(alone + power * gap)
     residual = y_off - power * f_off
-    influence = a[:, None] * residual + (pull * residual).sum(-1, keepdims=True) / spread * gap
+    influence = a[:, None] * residual + (pull * residual).sum(-1, keepdims=True) / spread * np.reshape(gap, -1)
     leverage = a + (pull * f_off).sum(-1) / spread
-    variance = (1 - leverage) ** -2 @ influence**2
-    alone = (a / (1 - a)) ** 2 @ y_off**2
+    variance = (m / (1 - leverage) ** 2) @ influence**2
+    variance_alone = (m * (a / (1 - a)) ** 2) @ y_off**2
     if y.ndim == 2:
         value = np.clip(value, 0.0, 1.0)
-        low, high = _wilson(value, _size(np.asarray(a @ y), variance, kish), level)
+        low, high = _wilson(value, _size(np.asarray(alone), variance, kish), level)
     else:
         half = stats.t.ppf((1 + level) / 2, kish - 1) * np.sqrt(variance.reshape(value.shape))
         low, high = value - half, value + half
-    gain = float(alone.sum() / variance.sum()) if variance.sum() else np.inf if alone.sum() else 1.0
-    return Rectified(value, np.asarray(low), np.asarray(high), power, len(w) * gain)
+    before, after = float(variance_alone.sum()), float(variance.sum())
+    gain = before / after if after else np.inf if before else 1.0
+    return Rectified(value, np.asarray(low), np.asarray(high), power, float(m.sum()) * gain)
 
 
 def _size(share: Value, variance: Value, respondents: float) -> Value:
@@ -125,17 +130,19 @@ def _wilson(share: Value, n: Value, level: float) -> tuple[Value, Value]:
     return middle - half, middle + half
 
 
-def _check(f: Array, y: Array, w: Array, population: Array) -> None:
-    if y.ndim not in (1, 2) or f.shape != y.shape or w.shape != y.shape[:1] or population.shape != y.shape[1:]:
+def _check(f: Array, y: Array, w: Array, population: Array, m: Array) -> None:
+    lines = y.shape[:1]
+    if y.ndim not in (1, 2) or f.shape != y.shape or {w.shape, m.shape} != {lines} or population.shape != y.shape[1:]:
         raise UserError(
             f"predictions {f.shape}, answers {y.shape}, weights {w.shape} and the population's prediction "
             f"{population.shape} do not fit together; they are n x K, n x K, n and K, or n, n, n and a number"
         )
-    if len(y) < LEAST:
-        raise UserError(f"{len(y)} respondents; at least {LEAST} are needed for an interval")
-    if not all(np.isfinite(x).all() for x in (f, y, w, population)):
+    if not all(np.isfinite(x).all() for x in (f, y, w, population, m)):
         raise UserError("predictions, answers and weights must be finite numbers; leave out who did not answer")
-    if (w <= 0).any():
-        raise UserError(f"respondent {int(np.argmin(w > 0)) + 1} has the weight {w.min():g}; weights are positive")
+    for what, x in (("weight", w), ("number", m)):
+        if (x <= 0).any():
+            raise UserError(f"respondent {int(np.argmin(x > 0)) + 1} has the {what} {x.min():g}; {what}s are positive")
+    if m.sum() < LEAST:
+        raise UserError(f"{m.sum():.3g} respondents; at least {LEAST} are needed for an interval")
     if y.ndim == 2 and not all(((x >= 0) & (x <= 1)).all() for x in (f, y, population)):
         raise UserError("shares and answers to options lie between 0 and 1")

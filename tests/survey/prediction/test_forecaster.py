@@ -1,5 +1,6 @@
 """Questions put to groups: known ones are recognised, weights are saved, and members are shown."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,3 +95,15 @@ def test_weights_of_other_rows_are_not_used(forecaster: Forecaster, saved: epath
 
 def test_nothing_asked_is_nothing_predicted(forecaster: Forecaster) -> None:
     assert forecaster.predict([]) == []
+
+
+def test_the_model_is_not_asked_where_it_has_no_weight(forecaster: Forecaster, model: Model) -> None:
+    known, new = dataclasses.replace(TRAIN[0], group=(("area", "A77"),)), row(99, 0, 0.9, "New")
+    forecaster.predict([known])
+    assert not forecaster.stacks[KNOWN].model_adds  # no validation rows are of this kind
+    before, (alone,) = model.asked, forecaster.predict([new])
+    both = forecaster.predict([known, new])
+    assert model.asked == before + 2  # for the new question, twice
+    np.testing.assert_allclose(both[1].shares, alone.shares)
+    assert "model" not in both[0].members
+    assert both[1].members["model"][1] == pytest.approx([0.9, 0.1])

@@ -133,3 +133,15 @@ def test_shares_outside_zero_to_one_and_few_respondents_are_told() -> None:
         rectified(np.zeros((20, 2)), np.full((20, 2), 2.0), np.ones(20), np.zeros(2))
     with pytest.raises(UserError, match="9 respondents; at least 10"):
         rectified(np.zeros(9), np.ones(9), np.ones(9), np.array(0.0))
+
+
+def test_a_line_may_stand_for_several_respondents(population) -> None:
+    rng = np.random.default_rng(6)
+    group, answers, weights = population.ask(rng, 80, True)
+    prediction, times = population.predictions["good"], rng.integers(1, 4, 80)
+    everybody = np.repeat(np.arange(80), times)
+    overall = population.sizes @ prediction
+    each = rectified(prediction[group][everybody], answers[everybody], weights[everybody], overall)
+    lines = rectified(prediction[group], answers, weights, overall, times=times.astype(float))
+    for part in ("value", "low", "high", "power", "as_good_as"):
+        assert getattr(lines, part) == pytest.approx(getattr(each, part))
