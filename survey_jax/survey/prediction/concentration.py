@@ -26,7 +26,10 @@ LEAST, MOST = 0.5, 10_000.0  # what is found lies between them
 _PENALTIES = (np.inf, 3.0, 0.3)  # on squared slopes, for each question; infinite: none of the features counts
 _FOLDS = 10
 LEVELS = (0.8, 0.95)  # of the intervals that are given
-_SHIFTS = np.linspace(-2.0, 2.0, 41)  # of log k, tried for its level
+_SHIFTS = np.linspace(-4.0, 4.0, 81)  # of log k, tried for its level
+# Of the margin of conformal risk control. With all of it, 80 % intervals held 83 to 84 % in made-up surveys; with none,
+# 95 % intervals held 92 % on real new questions.
+_MARGIN = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +82,9 @@ def fit_concentration(hidden: Predicted, valid: Predicted | None = None) -> Conc
     tenth at a time; if that is infinite, the concentration is the same for all rows.
 
     The level is the highest with which intervals of the questions left out, and of `valid`, hold often enough: the mean
-    of LEVELS, times (n + 1) / n for n questions, so that those of one more question are expected to hold (Angelopoulos
-    et al. 2024, Conformal Risk Control, ICLR, theorem 1; the risk is the share of intervals that do not hold).
+    of LEVELS, times (n + 1/2) / n for n questions, as their level is chosen on these. It is (n + 1) / n in Angelopoulos
+    et al. 2024 (Conformal Risk Control, ICLR, theorem 1; the risk is the share of intervals that do not hold), which is
+    safe even where no interval of the next question holds: the usual case needs about half of that.
 
     Args:
       valid: rows that count for the level only.
@@ -105,7 +109,7 @@ def fit_concentration(hidden: Predicted, valid: Predicted | None = None) -> Conc
     rows = hidden if valid is None else hidden + valid
     k = left_out[best] if valid is None else np.append(left_out[best], fitted(valid.features))
     questions = len({a.question_key for a in rows.answers})
-    return _shifted(fitted, _shift(rows, k, (questions + 1) / questions))
+    return _shifted(fitted, _shift(rows, k, 1 + _MARGIN / questions))
 
 
 def with_gain(fitted: Concentration, without: Predicted, together: Predicted) -> Concentration:
@@ -123,26 +127,30 @@ def holds(rows: Predicted, concentration: Float[Array, " n"], level: float) -> F
     The intervals are those of `dirichlet.intervals`, of the shares that as many people give as were asked; where a row
     does not say how many, of ASSUMED_N.
     """
+    exists = _exists(rows)
+    return ((_needed(rows, concentration) <= level) & exists).sum(-1) / exists.sum(-1)
+
+
+def _needed(rows: Predicted, concentration: Float[Array, "*s n"]) -> Float[Array, "*s n K"]:
+    """For each option, the level of the narrowest interval that holds the share that people gave."""
     people = np.nan_to_num(sizes(rows.answers), nan=ASSUMED_N)
-    exists, given = _exists(rows), np.zeros(rows.shares.shape)
     asked = metrics.stack(rows.answers, [a.probs for a in rows.answers])
-    given[:, : asked.shape[1]] = asked
+    given = np.pad(asked, ((0, 0), (0, rows.shares.shape[1] - asked.shape[1])))
     half = 0.5 / people[:, None]  # a share of so many answers is a multiple of 1 / n: half a step is rounding
     wide = dirichlet.with_sampling(concentration, people)
     below = dirichlet.chance_below(rows.shares, wide, given - half)
-    up_to = dirichlet.chance_below(rows.shares, wide, given + half)
-    inside = exists & (below <= (1 + level) / 2) & (up_to >= (1 - level) / 2)
-    return inside.sum(-1) / exists.sum(-1)
+    above = 1 - dirichlet.chance_below(rows.shares, wide, given + half)
+    return np.asarray(2 * np.maximum(below, above) - 1)
 
 
 def _shift(rows: Predicted, concentration: Float[Array, " n"], margin: float = 1.0) -> float:
     """What to add to log k: the most with which intervals hold `margin` times as often as they say, or nearly so."""
     question = factorize([a.question_key for a in rows.answers])
     share = 1 / np.bincount(question)[question]
-    held = np.zeros(len(_SHIFTS))
-    for i, shift in enumerate(_SHIFTS):
-        k = np.clip(concentration * np.exp(shift), LEAST, MOST)
-        held[i] = np.mean([holds(rows, k, level) @ share for level in LEVELS]) / share.sum()
+    k = np.clip(concentration * np.exp(_SHIFTS)[:, None], LEAST, MOST)
+    needed, exists = _needed(rows, k), _exists(rows)
+    inside = np.mean([(needed <= level) & exists for level in LEVELS], axis=0)
+    held = (inside.sum(-1) / exists.sum(-1)) @ share / share.sum()
     enough = min(margin * np.mean(LEVELS), held.max())
     last = slice(int(np.flatnonzero(held >= enough)[-1]), None)  # and a part of the step to the next
     return float(np.interp(-enough, -held[last][:2], _SHIFTS[last][:2]))

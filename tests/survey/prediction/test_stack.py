@@ -6,7 +6,6 @@ import pytest
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.evaluation.stacked import covered
 from survey_jax.survey.prediction import stack as stack_module
-from survey_jax.survey.prediction.concentration import fit_concentration, shifted
 from survey_jax.survey.prediction.similar import Similarity
 from survey_jax.survey.prediction.stack import MODEL, RULES, Stack, fit_stack
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, NEW, kinds
@@ -112,30 +111,6 @@ def test_groups_with_few_answers_are_weighed_on_new_groups_with_as_many() -> Non
     assert stack.kinds[FEW_ANSWERS].weighed_on == KNOWN
     assert stack.kinds[FEW_ANSWERS].members.rows == 8 * (36 - 10)
     assert stack.kinds[FEW_ANSWERS].members.weights[MODEL] == 0
-
-
-def test_concentration_follows_what_foretells_errors() -> None:
-    rng = np.random.default_rng(0)
-    far = rng.random(600) < 0.5
-    mean = np.array([0.4, 0.2, 0.4])
-    people = np.array([rng.dirichlet((8 if f else 80) * mean) for f in far])
-    rows = [
-        Answer("S", f"q{i}", "Fair?", OPTIONS, (), tuple(rng.multinomial(2000, p) / 2000), n=2000)
-        for i, p in enumerate(people)
-    ]
-    noise = rng.normal(size=600)
-    features = np.stack([far.astype(float), noise], axis=1)
-    found = fit_concentration(rows, np.tile(mean, (600, 1)), features)
-    near, away = found(np.array([[0.0, 0.0], [1.0, 0.0]]))
-    assert near == pytest.approx(80, rel=0.2)
-    assert away == pytest.approx(8, rel=0.2)
-    assert found(np.array([[0.0, 99.0]]))[0] < 2 * near  # beyond what was seen, a feature counts as the end
-
-    closer = [  # elsewhere, predictions are four times as good
-        Answer("S", f"q{i}", "Fair?", OPTIONS, (), tuple(rng.dirichlet(320 * mean)), n=2000) for i in range(300)
-    ]
-    moved = shifted(found, closer, np.tile(mean, (300, 1)), np.zeros((300, 2)))
-    assert moved(np.zeros((1, 2)))[0] == pytest.approx(320, rel=0.25)
 
 
 def test_what_is_unlike_train_is_said() -> None:
