@@ -84,7 +84,7 @@ def test_a_model_that_is_the_truth_gets_the_weight() -> None:
 def test_intervals_hold_as_often_as_they_say() -> None:
     """On new questions of surveys whose true answers are drawn; benchmarks/coverage.py has more of them."""
     held = []
-    for seed in range(2):
+    for seed in range(3):
         train, valid, new = (
             survey(name, questions, range(groups), 100 * (i + 1) + seed)
             for i, (name, questions, groups) in enumerate((("t", 30, 5), ("v", 24, 4), ("n", 120, 1)))
@@ -94,7 +94,7 @@ def test_intervals_hold_as_often_as_they_say() -> None:
         unlike = Similarity(train).features(new)
         found = stack.predict(new, kinds(train, new), said[1], rubbish(new), unlike)
         held.append([covered(new, found, level).mean() for level in (0.8, 0.95)])
-    assert np.mean(held, axis=0) == pytest.approx([0.8, 0.95], abs=0.08)
+    assert np.mean(held, axis=0) == pytest.approx([0.8, 0.95], abs=0.05)
 
 
 def test_without_validation_new_questions_are_shared_and_known_ones_left_to_the_rules() -> None:
