@@ -4,18 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.bootstrap import Bootstrap, Interval
 from survey_jax.survey.evaluation.metrics import RowMetrics
-from survey_jax.survey.evaluation.worth import sizes, worth
+from survey_jax.survey.evaluation.worth import worth
 from survey_jax.survey.prediction import dirichlet
-from survey_jax.survey.prediction.concentration import ASSUMED_N
+from survey_jax.survey.prediction.concentration import LEVELS, Predicted, holds
 from survey_jax.survey.prediction.stack import Stack, Stacked
 from survey_jax.survey.table import Answer
 
-LEVELS = (0.8, 0.95)  # of the intervals whose coverage is checked
 STACK, RULES_POOLED = "stack", "rules_pooled"
 Array = np.ndarray
 
@@ -64,8 +63,7 @@ def score_stack(
 def coverage(answers: Sequence[Answer], stacked: Stacked, level: float, seed: int = 0) -> Interval:
     """The share of intervals that hold what people answered, over options and rows; 95 % interval by bootstrap.
 
-    The intervals are of the shares that as many people give as were asked; where a row does not say how many, of
-    `ASSUMED_N`.
+    The intervals are those of `concentration.holds`.
     """
     held = covered(answers, stacked, level)
     return Bootstrap(answers, seed).mean(held, np.ones(len(answers), bool)).interval((0.0, 1.0))
@@ -73,12 +71,5 @@ def coverage(answers: Sequence[Answer], stacked: Stacked, level: float, seed: in
 
 def covered(answers: Sequence[Answer], stacked: Stacked, level: float) -> Float[Array, " n"]:
     """For each row, the share of its options whose interval holds the share that people gave."""
-    people = np.nan_to_num(sizes(answers), nan=ASSUMED_N)
-    wide = dirichlet.with_sampling(stacked.concentration, people)
-    low, high = dirichlet.intervals(stacked.shares, wide, level)
-    target = metrics.stack(answers, [a.probs for a in answers])
-    exists: Bool[Array, "n K"] = np.arange(target.shape[1]) < np.array([len(a.options) for a in answers])[:, None]
-    width = target.shape[1]
-    half = 0.5 / people[:, None]  # a share of so many answers is a multiple of 1 / n: half a step is rounding
-    inside = (target >= low[:, :width] - half) & (target <= high[:, :width] + half)
-    return (inside & exists).sum(-1) / exists.sum(-1)
+    rows = Predicted(list(answers), stacked.shares, np.zeros((len(answers), 0)))
+    return holds(rows, stacked.concentration, level)

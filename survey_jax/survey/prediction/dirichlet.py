@@ -28,6 +28,13 @@ def intervals(
     return low, high
 
 
+def chance_below(
+    shares: Float[Array, "... K"], concentration: Float[Array, "..."], values: Float[Array, "... K"]
+) -> Float[Array, "... K"]:
+    """The chance that each share is below a value, by its Beta distribution."""
+    return np.asarray(special.betainc(*_beta(shares, concentration), np.clip(values, 0.0, 1.0)))
+
+
 def with_sampling(concentration: Float[Array, "..."], n: Float[Array, "..."]) -> Float[Array, "..."]:
     """The concentration of what `n` people will answer, who are drawn from a group whose shares the prediction is of.
 

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.baselines.seen_groups import Baseline
 from survey_jax.survey.evaluation import metrics
-from survey_jax.survey.prediction.concentration import Concentration, fit_concentration, shifted
-from survey_jax.survey.prediction.crossfit import CrossFit, Hide, crossfit, some_of_each_group
+from survey_jax.survey.prediction.concentration import Concentration, Predicted, fit_concentration, with_gain
+from survey_jax.survey.prediction.crossfit import Hide, crossfit, some_of_each_group
 from survey_jax.survey.prediction.pool import Members, Pool, equal, fit_pool
 from survey_jax.survey.prediction.similar import Similarity
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, KNOWN_GROUP, NEW, SAME_CELL, is_evidence
@@ -166,7 +166,7 @@ def fit_stack(
     unlike = Similarity(train).features(valid) if valid else np.zeros((0, 3))
     found = {}
     for kind in wanted:
-        pool, concentration = _fit_rules(train, kind, known)
+        pool, hidden = _fit_rules(train, kind, known)
         like = KNOWN if kind == FEW_ANSWERS else kind
         own = np.array([k == like for k in valid_kinds], bool)
         said = {rule: metrics.stack(valid, rules[rule])[own] for rule in rules} if own.any() else {}
@@ -174,11 +174,13 @@ def fit_stack(
             own, said = _with_few_answers(train, valid, own, known)
         rows = [a for a, mine in zip(valid, own, strict=True) if mine]
         if rows and is_evidence(like, len({a.question_key for a in rows}), len({a.group for a in rows})):
-            members, mixed = fit_pool(rows, {RULES: pool(rows, said), MODEL: model[own]}, like)
-            concentration = shifted(concentration, rows, mixed, features(rows, mixed, unlike[own]))
-            found[kind] = KindStack(pool, members, concentration, like)
+            members, mixed = fit_pool(rows, {RULES: (by_rules := pool(rows, said)), MODEL: model[own]}, like)
+            without, together = (Predicted(rows, s, features(rows, s, unlike[own])) for s in (by_rules, mixed))
+            alone = fit_concentration(hidden, without) if hidden else fit_concentration(without)
+            found[kind] = KindStack(pool, members, with_gain(alone, without, together), like)
         else:
-            found[kind] = KindStack(pool, _unweighed(kind), concentration, "")
+            alone = fit_concentration(hidden) if hidden else Concentration(_UNKNOWN)
+            found[kind] = KindStack(pool, _unweighed(kind), alone, "")
     return Stack({kind: _borrowed(kind, found) for kind in wanted})
 
 
@@ -194,20 +196,18 @@ def _borrowed(kind: str, found: Mapping[str, KindStack]) -> KindStack:
     return dataclasses.replace(own, members=other.members, weighed_on=other.weighed_on)
 
 
-def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, Concentration]:
-    """The rules' pool, and the concentration of its predictions, from rows of train that were hidden from the rules."""
+def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, Predicted | None]:
+    """The rules' pool, and what it predicts for rows of train that were hidden from it; None if train is too small."""
     seen = crossfit(train, MEMBERS, _HIDE.get(kind, "row"), known)
     if seen is None:
-        return equal(_FALLBACK), Concentration(_UNKNOWN)
+        return equal(_FALLBACK), None
     pool, held_out = fit_pool(seen.answers, _different(seen.predicted), kind)
-    parts: list[tuple[CrossFit, Float[np.ndarray, "n K"]]] = [(seen, held_out)]
+    hidden = Predicted(seen.answers, held_out, features(seen.answers, held_out, seen.unlike))
     more = crossfit(train, MEMBERS, _HIDE_MORE[kind]) if kind in _HIDE_MORE else None
-    if more is not None:
-        parts.append((more, pool(more.answers, more.predicted)))
-    answers = [a for part, _ in parts for a in part.answers]
-    shares = metrics.stack(answers, [row for _, predicted in parts for row in predicted])
-    unlike = np.concatenate([part.unlike for part, _ in parts])
-    return pool, fit_concentration(answers, shares, features(answers, shares, unlike))
+    if more is None:
+        return pool, hidden
+    shares = pool(more.answers, more.predicted)
+    return pool, hidden + Predicted(more.answers, shares, features(more.answers, shares, more.unlike))
 
 
 def pool_of_rules(train: Sequence[Answer], kind: str) -> Pool:

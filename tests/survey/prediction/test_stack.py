@@ -6,7 +6,6 @@ import pytest
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.evaluation.stacked import covered
 from survey_jax.survey.prediction import stack as stack_module
-from survey_jax.survey.prediction.concentration import fit_concentration, shifted
 from survey_jax.survey.prediction.similar import Similarity
 from survey_jax.survey.prediction.stack import MODEL, RULES, Stack, fit_stack
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, NEW, kinds
@@ -85,7 +84,7 @@ def test_a_model_that_is_the_truth_gets_the_weight() -> None:
 def test_intervals_hold_as_often_as_they_say() -> None:
     """On new questions of surveys whose true answers are drawn; benchmarks/coverage.py has more of them."""
     held = []
-    for seed in range(2):
+    for seed in range(3):
         train, valid, new = (
             survey(name, questions, range(groups), 100 * (i + 1) + seed)
             for i, (name, questions, groups) in enumerate((("t", 30, 5), ("v", 24, 4), ("n", 120, 1)))
@@ -95,7 +94,7 @@ def test_intervals_hold_as_often_as_they_say() -> None:
         unlike = Similarity(train).features(new)
         found = stack.predict(new, kinds(train, new), said[1], rubbish(new), unlike)
         held.append([covered(new, found, level).mean() for level in (0.8, 0.95)])
-    assert np.mean(held, axis=0) == pytest.approx([0.8, 0.95], abs=0.08)
+    assert np.mean(held, axis=0) == pytest.approx([0.8, 0.95], abs=0.05)
 
 
 def test_without_validation_new_questions_are_shared_and_known_ones_left_to_the_rules() -> None:
@@ -112,30 +111,6 @@ def test_groups_with_few_answers_are_weighed_on_new_groups_with_as_many() -> Non
     assert stack.kinds[FEW_ANSWERS].weighed_on == KNOWN
     assert stack.kinds[FEW_ANSWERS].members.rows == 8 * (36 - 10)
     assert stack.kinds[FEW_ANSWERS].members.weights[MODEL] == 0
-
-
-def test_concentration_follows_what_foretells_errors() -> None:
-    rng = np.random.default_rng(0)
-    far = rng.random(600) < 0.5
-    mean = np.array([0.4, 0.2, 0.4])
-    people = np.array([rng.dirichlet((8 if f else 80) * mean) for f in far])
-    rows = [
-        Answer("S", f"q{i}", "Fair?", OPTIONS, (), tuple(rng.multinomial(2000, p) / 2000), n=2000)
-        for i, p in enumerate(people)
-    ]
-    noise = rng.normal(size=600)
-    features = np.stack([far.astype(float), noise], axis=1)
-    found = fit_concentration(rows, np.tile(mean, (600, 1)), features)
-    near, away = found(np.array([[0.0, 0.0], [1.0, 0.0]]))
-    assert near == pytest.approx(80, rel=0.2)
-    assert away == pytest.approx(8, rel=0.2)
-    assert found(np.array([[0.0, 99.0]]))[0] < 2 * near  # beyond what was seen, a feature counts as the end
-
-    closer = [  # elsewhere, predictions are four times as good
-        Answer("S", f"q{i}", "Fair?", OPTIONS, (), tuple(rng.dirichlet(320 * mean)), n=2000) for i in range(300)
-    ]
-    moved = shifted(found, closer, np.tile(mean, (300, 1)), np.zeros((300, 2)))
-    assert moved(np.zeros((1, 2)))[0] == pytest.approx(320, rel=0.25)
 
 
 def test_what_is_unlike_train_is_said() -> None:
