@@ -34,6 +34,7 @@ from survey_jax.training.build import Model, build_model, on_these_devices
 # Tokens of a sequence, at least and at most: in longer ones, more groups share a question's tokens.
 SHORT_SEQ, LONG_SEQ = 512, 2048
 _ANSWER = 4  # tokens that an answer takes at least
+FIT = "2"  # another number whenever a stack is fitted otherwise: saved ones are then fitted anew
 
 
 def roomy(shape: BatchShape, prompts: Sequence[Prompt], rows: int) -> BatchShape:
@@ -59,9 +60,10 @@ def stack_file(workdir: epath.Path, step: int, orders: int = 1) -> epath.Path:
 def stack_key(
     base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer], orders: int = 1
 ) -> dict[str, str]:
-    """What the stack of a checkpoint depends on, besides this program."""
+    """What the stack of a checkpoint depends on."""
     rows = {"training rows": fingerprint(train), "validation rows": fingerprint(valid) if valid else "none"}
-    return {"base model": base_model, "checkpoint": checkpoint, "option orders": str(orders)} | rows
+    asked = {"base model": base_model, "checkpoint": checkpoint, "option orders": str(orders)}
+    return asked | rows | {"fit": FIT}
 
 
 class LoadedRun:
