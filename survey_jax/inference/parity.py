@@ -51,12 +51,9 @@ def load_reference(pretrained: Pretrained) -> Any:
 
 
 def spread(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """`count` prompts, evenly from the shortest to the longest, without a prior."""
+    """`count` prompts, evenly from the shortest to the longest."""
     ordered = sorted(prompts, key=lambda p: len(p.tokens))
-    return [
-        dataclasses.replace(ordered[i], prior=None)
-        for i in np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
-    ]
+    return [ordered[i] for i in np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)]
 
 
 def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> np.ndarray:
@@ -68,6 +65,7 @@ def our_logits(model: Model, prompts: Sequence[Prompt], letters: np.ndarray) -> 
         return option_logits(nnx.merge(graphdef, params, frozen), batch, letters, step_config)
 
     result = np.zeros((len(prompts), len(letters)), np.float32)
+    prompts = [dataclasses.replace(p, prior=None) for p in prompts]
     for found, indices in over_prompts(model, evaluation_step(model, logits), model.params, prompts, letters, "parity"):
         result[indices] = found
     return result
