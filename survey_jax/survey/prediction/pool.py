@@ -24,7 +24,7 @@ from survey_jax.survey.table import Answer
 
 FLOOR = 1e-3  # of even shares is mixed into each member: one that rules out what somebody answered would veto it
 _STRENGTHS = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the pull towards equal weights
-_PATIENCE = 0.5  # a stronger pull is taken if it costs at most this many standard errors
+PATIENCE = 0.5  # standard errors: a stronger pull is taken if it costs at most so many
 _FOLDS = 10
 
 Array = np.ndarray
@@ -63,7 +63,9 @@ def equal(names: Sequence[str]) -> Pool:
     return Pool(dict.fromkeys(names, 1 / len(names)))
 
 
-def fit_pool(answers: Sequence[Answer], members: Members, kind: str = "") -> tuple[Pool, Float[Array, "n K"]]:
+def fit_pool(
+    answers: Sequence[Answer], members: Members, kind: str = "", patience: float = 0.0
+) -> tuple[Pool, Float[Array, "n K"]]:
     """Fits weights on rows that every member predicted without having seen their question or group.
 
     Minimises the mean KL over questions plus a pull towards equal weights, whose strength is chosen by leaving out
@@ -77,6 +79,7 @@ def fit_pool(answers: Sequence[Answer], members: Members, kind: str = "") -> tup
       answers: n rows.
       members: what each member predicts for them.
       kind: of the rows, see `splits.kinds`.
+      patience: a member is also taken out if that costs at most so many standard errors on the rows left out.
 
     Returns:
       the pool, and what it predicts for each row with weights fitted on the other questions.
@@ -99,7 +102,7 @@ def fit_pool(answers: Sequence[Answer], members: Members, kind: str = "") -> tup
     if evidence:
         clusters = [fit.question, *([fit.group] if fit.group.any() else [])]
         strength = max(_best_strength(fit, _folds(cluster), everyone, cluster) for cluster in clusters)
-    used = _without_useless(fit, folds, everyone, strength) if evidence else everyone
+    used = _without_useless(fit, folds, everyone, strength, patience) if evidence else everyone
     weights, used, strength = _no_worse_than_any(fit, used, strength)
     held_out = _held_out(fit, folds, used, strength)
     losses = fit.by_question(held_out)
@@ -214,29 +217,36 @@ def _held_out(fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], stren
 
 
 def _best_strength(fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], cluster: Int[Array, " n"]) -> float:
-    """The strongest pull that costs at most _PATIENCE standard errors (over clusters) on rows left out."""
+    """The strongest pull that costs at most PATIENCE standard errors (over clusters) on rows left out."""
     size = np.bincount(cluster, fit.size)
     losses = np.stack([
         np.bincount(cluster, fit.kl(_held_out(fit, folds, used, s)) * fit.size) / size.mean() for s in _STRENGTHS
     ])  # fmt: skip
     extra = losses - losses[losses.mean(1).argmin()]
-    good = [s for s, cost in zip(_STRENGTHS, extra, strict=True) if cost.mean() <= _PATIENCE * _standard_error(cost)]
+    good = [s for s, cost in zip(_STRENGTHS, extra, strict=True) if cost.mean() <= PATIENCE * _standard_error(cost)]
     return max(good)
 
 
-def _without_useless(fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], strength: float) -> Bool[Array, " m"]:
-    """Takes members out, the most useless first, as long as rows left out are predicted no worse without."""
+def _without_useless(
+    fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], strength: float, patience: float
+) -> Bool[Array, " m"]:
+    """Takes members out, the most useless first, as long as rows left out are predicted no worse without.
 
-    def loss(members: Bool[Array, " m"]) -> float:
-        return float(fit.by_question(_held_out(fit, folds, members, strength)).mean())
+    No worse: by at most `patience` standard errors.
+    """
 
-    best = loss(used)
+    def losses(members: Bool[Array, " m"]) -> Float[Array, " q"]:
+        return fit.by_question(_held_out(fit, folds, members, strength))
+
+    best = losses(used)
     while used.sum() > 1:
         fewer = [used & (np.arange(len(used)) != i) for i in np.flatnonzero(used)]
-        losses = [loss(members) for members in fewer]
-        if min(losses) > best:
+        found = [losses(members) for members in fewer]
+        least = int(np.argmin([values.mean() for values in found]))
+        cost = found[least] - best
+        if cost.mean() > patience * _standard_error(cost):
             return used
-        best, used = min(losses), fewer[int(np.argmin(losses))]
+        used, best = fewer[least], min(best, found[least], key=np.mean)
     return used
 
 

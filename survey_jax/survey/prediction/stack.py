@@ -2,7 +2,8 @@
 
 Two pools for each kind of row. The first is of the rules, fitted on many questions: those of train, hidden from the
 rules in turn (`crossfit`). The second is of the first one and the language model, fitted on validation rows, which
-neither has seen. Its weights say whether the model adds anything to the rules.
+neither has seen. Its weights say whether the model adds anything to the rules: it has none unless it gains more than
+half a standard error, since a smaller gain on few questions is as likely luck.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from survey_jax.survey.baselines.seen_groups import Baseline
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.prediction.concentration import Concentration, Predicted, fit_concentration, with_gain
 from survey_jax.survey.prediction.crossfit import Hide, crossfit, some_of_each_group
-from survey_jax.survey.prediction.pool import Members, Pool, equal, fit_pool
+from survey_jax.survey.prediction.pool import PATIENCE, Members, Pool, equal, fit_pool
 from survey_jax.survey.prediction.similar import Similarity
 from survey_jax.survey.splits.kinds import FEW_ANSWERS, KNOWN, KNOWN_GROUP, NEW, SAME_CELL, is_evidence
 from survey_jax.survey.table import Answer
@@ -174,7 +175,7 @@ def fit_stack(
             own, said = _with_few_answers(train, valid, own, known)
         rows = [a for a, mine in zip(valid, own, strict=True) if mine]
         if rows and is_evidence(like, len({a.question_key for a in rows}), len({a.group for a in rows})):
-            members, mixed = fit_pool(rows, {RULES: (by_rules := pool(rows, said)), MODEL: model[own]}, like)
+            members, mixed = fit_pool(rows, {RULES: (by_rules := pool(rows, said)), MODEL: model[own]}, like, PATIENCE)
             without, together = (Predicted(rows, s, features(rows, s, unlike[own])) for s in (by_rules, mixed))
             alone = fit_concentration(hidden, without) if hidden else fit_concentration(without)
             found[kind] = KindStack(pool, members, with_gain(alone, without, together), like)
