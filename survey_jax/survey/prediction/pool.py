@@ -39,7 +39,8 @@ class Pool:
       weights: 0 for a member that adds nothing.
       questions, rows: how many the weights were fitted on; 0 rows: nothing was, and weights are equal.
       kl: of the pool, on rows left out; nats, every question counting the same. None where nothing was fitted.
-      gains: what the pool's KL on rows left out gains by each member (0 for one of weight 0), and the standard error.
+      gains: what the pool's KL on rows left out gains by each member (0 for one of weight 0), and the standard error;
+        if no other member has weight, over the pool of all others.
     """
 
     weights: dict[str, float]
@@ -63,9 +64,7 @@ def equal(names: Sequence[str]) -> Pool:
     return Pool(dict.fromkeys(names, 1 / len(names)))
 
 
-def fit_pool(
-    answers: Sequence[Answer], members: Members, kind: str = "", patience: float = 0.0
-) -> tuple[Pool, Float[Array, "n K"]]:
+def fit_pool(answers: Sequence[Answer], members: Members, kind: str = "") -> tuple[Pool, Float[Array, "n K"]]:
     """Fits weights on rows that every member predicted without having seen their question or group.
 
     Minimises the mean KL over questions plus a pull towards equal weights, whose strength is chosen by leaving out
@@ -79,7 +78,6 @@ def fit_pool(
       answers: n rows.
       members: what each member predicts for them.
       kind: of the rows, see `splits.kinds`.
-      patience: a member is also taken out if that costs at most so many standard errors on the rows left out.
 
     Returns:
       the pool, and what it predicts for each row with weights fitted on the other questions.
@@ -102,13 +100,14 @@ def fit_pool(
     if evidence:
         clusters = [fit.question, *([fit.group] if fit.group.any() else [])]
         strength = max(_best_strength(fit, _folds(cluster), everyone, cluster) for cluster in clusters)
-    used = _without_useless(fit, folds, everyone, strength, patience) if evidence else everyone
+    used = _without_useless(fit, folds, everyone, strength) if evidence else everyone
     weights, used, strength = _no_worse_than_any(fit, used, strength)
     held_out = _held_out(fit, folds, used, strength)
     losses = fit.by_question(held_out)
     gains = {}
     for i, name in enumerate(members):
-        without = used & (np.arange(len(used)) != i)
+        others = np.arange(len(used)) != i
+        without = used & others if (used & others).any() else others
         other = fit.by_question(_held_out(fit, folds, without, strength)) if used[i] else losses
         gains[name] = (float((other - losses).mean()), _standard_error(other - losses))
     pool = Pool(
@@ -227,26 +226,19 @@ def _best_strength(fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], 
     return max(good)
 
 
-def _without_useless(
-    fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], strength: float, patience: float
-) -> Bool[Array, " m"]:
-    """Takes members out, the most useless first, as long as rows left out are predicted no worse without.
+def _without_useless(fit: _Fit, folds: Int[Array, " n"], used: Bool[Array, " m"], strength: float) -> Bool[Array, " m"]:
+    """Takes members out, the most useless first, as long as rows left out are predicted no worse without."""
 
-    No worse: by at most `patience` standard errors.
-    """
+    def loss(members: Bool[Array, " m"]) -> float:
+        return float(fit.by_question(_held_out(fit, folds, members, strength)).mean())
 
-    def losses(members: Bool[Array, " m"]) -> Float[Array, " q"]:
-        return fit.by_question(_held_out(fit, folds, members, strength))
-
-    best = losses(used)
+    best = loss(used)
     while used.sum() > 1:
         fewer = [used & (np.arange(len(used)) != i) for i in np.flatnonzero(used)]
-        found = [losses(members) for members in fewer]
-        least = int(np.argmin([values.mean() for values in found]))
-        cost = found[least] - best
-        if cost.mean() > patience * _standard_error(cost):
+        losses = [loss(members) for members in fewer]
+        if min(losses) > best:
             return used
-        used, best = fewer[least], min(best, found[least], key=np.mean)
+        best, used = min(losses), fewer[int(np.argmin(losses))]
     return used
 
 

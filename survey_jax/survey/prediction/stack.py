@@ -175,7 +175,7 @@ def fit_stack(
             own, said = _with_few_answers(train, valid, own, known)
         rows = [a for a, mine in zip(valid, own, strict=True) if mine]
         if rows and is_evidence(like, len({a.question_key for a in rows}), len({a.group for a in rows})):
-            members, mixed = fit_pool(rows, {RULES: (by_rules := pool(rows, said)), MODEL: model[own]}, like, PATIENCE)
+            members, mixed = _weigh(rows, (by_rules := pool(rows, said)), model[own], like)
             without, together = (Predicted(rows, s, features(rows, s, unlike[own])) for s in (by_rules, mixed))
             alone = fit_concentration(hidden, without) if hidden else fit_concentration(without)
             found[kind] = KindStack(pool, members, with_gain(alone, without, together), like)
@@ -183,6 +183,19 @@ def fit_stack(
             alone = fit_concentration(hidden) if hidden else Concentration(_UNKNOWN)
             found[kind] = KindStack(pool, _unweighed(kind), alone, "")
     return Stack({kind: _borrowed(kind, found) for kind in wanted})
+
+
+def _weigh(
+    rows: Sequence[Answer], by_rules: Float[np.ndarray, "n K"], model: Float[np.ndarray, "n K"], kind: str
+) -> tuple[Pool, Float[np.ndarray, "n K"]]:
+    """As `fit_pool` for RULES and MODEL; the model has no weight where it gains at most half a standard error."""
+    both, mixed = fit_pool(rows, {RULES: by_rules, MODEL: model}, kind)
+    gain, error = both.gains[MODEL]
+    if gain > PATIENCE * error:
+        return both, mixed
+    alone, mixed = fit_pool(rows, {RULES: by_rules}, kind)
+    weights, gains = alone.weights | {MODEL: 0.0}, alone.gains | {MODEL: (gain, error)}
+    return dataclasses.replace(alone, weights=weights, gains=gains), mixed
 
 
 def _unweighed(kind: str) -> Pool:

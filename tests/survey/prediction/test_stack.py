@@ -74,6 +74,15 @@ def test_a_useless_model_gets_no_weight_and_this_is_said() -> None:
     np.testing.assert_allclose(found.shares, again, atol=2e-3)
 
 
+def test_a_model_that_repeats_the_rules_adds_nothing_and_this_is_said() -> None:
+    by_rules = predicted(fitted(rubbish(VALID)), VALID, rubbish(VALID)).rules
+    stack = fitted(by_rules)
+    assert stack.kinds[NEW].members.weights[MODEL] == 0
+    assert stack.kinds[NEW].members.weights[RULES] > 0
+    assert stack.kinds[NEW].members.gains[MODEL][0] == pytest.approx(0, abs=1e-3)
+    assert "adds nothing" in stack.text()
+
+
 def test_a_model_that_is_the_truth_gets_the_weight() -> None:
     stack = fitted(truth(VALID))
     assert stack.kinds[NEW].members.weights[MODEL] == pytest.approx(1, abs=0.1)
