@@ -7,7 +7,7 @@ FOLDER holds survey tables of the World Values Survey (`wvs7_country`), Pew Glob
 each as .jsonl.gz. The last is the unseen survey; of the others, new questions are held out. Near-duplicates of any
 training question are taken out of what is held out. Sizes are numbers of training questions (0: all), nested: each
 training set holds the smaller ones. All are scored on the same rows. A training that is finished is not repeated.
-Writes benchmarks/results/learning_curve.json.
+Writes benchmarks/results/learning_curve.json, which benchmarks/learning_curve_plot.py draws.
 """
 
 import json
