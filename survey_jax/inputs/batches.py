@@ -99,7 +99,10 @@ class Batches:
         return sorted(kept)
 
     def fingerprint(self) -> str:
-        """Hash of everything that batches depend on: tokens, targets, packing and seed."""
+        """Hash of everything that batches depend on: tokens, targets, packing and seed.
+
+        But for priors: they follow from the training rows, and their last digits from the machine.
+        """
         packing: tuple[object, ...] = (self.shape, self.groups, self.question_answers, self.microbatches, self.seed)
         if self.survey_share:
             packing += (self.survey_share,)
@@ -107,8 +110,6 @@ class Batches:
         for prompt in self.prompts:
             digest.update(prompt.tokens.tobytes())
             digest.update(np.array(prompt.target).tobytes())
-            if prompt.prior is not None:
-                digest.update(prompt.prior.tobytes())
         return digest.hexdigest()[:16]
 
     def report(self) -> str:

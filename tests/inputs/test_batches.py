@@ -213,3 +213,14 @@ def test_device_gets_the_batch():
     batch = make_batches().batch(0)
     placed = to_device(batch, make_mesh(1, -1, 1), SHAPE.batch_size, microbatched=True)
     assert_equal({name: np.asarray(array) for name, array in placed.items()}, batch)
+
+
+def test_a_fingerprint_is_the_same_on_a_machine_that_rounds_priors_otherwise():
+    """A run that starts from rules resumes elsewhere, too."""
+    rng = np.random.default_rng(0)
+    prompts = random_prompts(0)
+    shares = [rng.dirichlet(np.ones(len(p.order))) for p in prompts]
+    here, there = (
+        [dataclasses.replace(p, prior=s * f) for p, s in zip(prompts, shares, strict=True)] for f in (1, 1 + 1e-15)
+    )
+    assert make_batches(prompts=here).fingerprint() == make_batches(prompts=there).fingerprint()

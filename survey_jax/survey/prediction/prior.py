@@ -69,7 +69,7 @@ class RulesPrior:
 
     @functools.cache  # noqa: B019  # there is one object, for as long as the program runs
     def _pool(self, kind: str) -> Pool:
-        return pool_of_rules(self._train, kind)
+        return pool_of_rules(self._train, kind)[0]
 
 
 def pooled(pool: Pool, train: Sequence[Answer], asked: Sequence[Answer]) -> list[Shares]:

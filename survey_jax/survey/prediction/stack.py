@@ -211,23 +211,25 @@ def _borrowed(kind: str, found: Mapping[str, KindStack]) -> KindStack:
 
 
 def _fit_rules(train: Sequence[Answer], kind: str, known: int) -> tuple[Pool, Predicted | None]:
-    """The rules' pool, and what it predicts for rows of train that were hidden from it; None if train is too small."""
-    seen = crossfit(train, MEMBERS, _HIDE.get(kind, "row"), known)
-    if seen is None:
-        return equal(_FALLBACK), None
-    pool, held_out = fit_pool(seen.answers, _different(seen.predicted), kind)
-    hidden = Predicted(seen.answers, held_out, features(seen.answers, held_out, seen.unlike))
-    more = crossfit(train, MEMBERS, _HIDE_MORE[kind]) if kind in _HIDE_MORE else None
-    if more is None:
+    """As `pool_of_rules`, with more rows hidden where more may be new."""
+    pool, hidden = pool_of_rules(train, kind, known)
+    more = crossfit(train, MEMBERS, _HIDE_MORE[kind]) if hidden and kind in _HIDE_MORE else None
+    if hidden is None or more is None:
         return pool, hidden
     shares = pool(more.answers, more.predicted)
     return pool, hidden + Predicted(more.answers, shares, features(more.answers, shares, more.unlike))
 
 
-def pool_of_rules(train: Sequence[Answer], kind: str) -> Pool:
-    """The pool of the rules for a kind of row, see `fit_stack`."""
-    seen = crossfit(train, MEMBERS, _HIDE.get(kind, "row"))
-    return equal(_FALLBACK) if seen is None else fit_pool(seen.answers, _different(seen.predicted), kind)[0]
+def pool_of_rules(train: Sequence[Answer], kind: str, known: int = 0) -> tuple[Pool, Predicted | None]:
+    """The rules' pool for a kind of row, and what it predicts for rows of train that were hidden from it.
+
+    None where train is too small to hide a part of; the pool is then not fitted. `known` as in `fit_stack`.
+    """
+    seen = crossfit(train, MEMBERS, _HIDE.get(kind, "row"), known)
+    if seen is None:
+        return equal(_FALLBACK), None
+    pool, held_out = fit_pool(seen.answers, _different(seen.predicted), kind)
+    return pool, Predicted(seen.answers, held_out, features(seen.answers, held_out, seen.unlike))
 
 
 def _different(predicted: Members) -> dict[str, np.ndarray]:
