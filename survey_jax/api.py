@@ -57,17 +57,18 @@ def score(
     return metrics.summarise(answers, metrics.row_metrics(answers, predictions), seed)
 
 
-def load_run(workdir: str, step: str = "best", orders: int = 1) -> "LoadedRun":
+def load_run(workdir: str, step: str = "best", orders: int = 1, templates: Sequence[str] = ()) -> "LoadedRun":
     """Opens a run to predict with: `load_run("checkpoints/demo").predict(rows)`.
 
     Args:
       workdir: of `survey_jax.train`: a folder or gs://BUCKET/RUN.
       step: which checkpoint: "best" (on the validation split), "last", or a number.
       orders: in how many orders of the options the language model is asked, to take the mean; 1: in the run's own.
+      templates: in which it is asked beside the run's own, to take the mean (docs/prompts.md).
 
     Raises:
-      UserError: there is no run, no such checkpoint, or the base model is another one now.
+      UserError: there is no run, no such checkpoint, no such template, or the base model is another one now.
     """
-    from survey_jax.inference.loaded_run import LoadedRun  # here: tables and scores alone need not wait for jax
+    from survey_jax.inference.loaded_run import Asking, LoadedRun  # here: tables and scores alone need not wait for jax
 
-    return LoadedRun(workdir, step, orders)
+    return LoadedRun(workdir, step, Asking(orders, tuple(templates)))

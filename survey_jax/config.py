@@ -83,6 +83,8 @@ class DataConfig:
     chat: bool = False  # wrap prompts in the tokenizer's chat template
     language: str = ""  # of the template's own words, see docs/prompts.md; "" = each row's `language`, else English
     option_order: Literal["listed", "reversed", "shuffled"] = "listed"  # shuffled: by run.seed, per question
+    # How many answers of the row's group to other questions each prompt tells, at most: docs/prompts.md.
+    known_answers: NotNegative = 0
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.seq_len, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 

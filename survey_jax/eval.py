@@ -101,7 +101,7 @@ def main() -> None:
     rows = {TRAIN: task.splits.rows[TRAIN]} | {name: [p.answer for p in task.prompts[name]] for name in predicted}
     limit, options = config.batch.seq_len, len(task.letters)
     control_prompts = {
-        c.name: {name: controls.make_prompts(c, rows[name], limit, options, task.prior) for name in names}
+        c.name: {name: controls.make_prompts(c, rows[name], limit, options, task.prior, task.known) for name in names}
         for c in wanted
     }
     embeddings = read_embeddings(EMBEDDINGS.value, rows) if EMBEDDINGS.value else None
@@ -241,7 +241,7 @@ def find_config(workdir: epath.Path) -> Config:
     if CACHE.value is not None:
         config.run.cache = CACHE.value
     if ZERO_SHOT.value:
-        config.model.prior = ""  # the base model alone
+        config.model.prior, config.data.known_answers = "", 0  # the base model alone
     return on_these_devices(validate(config)) if CONFIG.value is None and not MESH.value else validate(config)
 
 

@@ -66,6 +66,11 @@ def main() -> None:
         )
     if config.model.prior:
         raise UserError(f"{workdir}: its predictions start from rules (config.model.prior), which no export can hold")
+    if config.data.known_answers:
+        raise UserError(
+            f"{workdir}: its prompts tell what groups have answered (config.data.known_answers), which is in the run's "
+            "tables and in no export"
+        )
     pretrained = open_pretrained(config.model.weights, config.model.revision)
     checkpoints = Checkpoints(workdir)
     step = checkpoints.step(STEP.value)
@@ -142,8 +147,10 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperatures
 
 
 def wording(template: Template) -> dict[str, str]:
-    """A template's texts."""
-    return {f.name: text for f in dataclasses.fields(template) if isinstance(text := getattr(template, f.name), str)}
+    """A template's texts, but for the line before a group's answers, which no exported model was trained with."""
+    texts = {f.name: text for f in dataclasses.fields(template) if isinstance(text := getattr(template, f.name), str)}
+    del texts["told"]
+    return texts
 
 
 def letter_ids(prompter: Prompter, text: str) -> dict[str, int]:

@@ -22,7 +22,7 @@ from survey_jax import cli
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import write_text
-from survey_jax.inference.loaded_run import LoadedRun
+from survey_jax.inference.loaded_run import Asking, LoadedRun
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.survey.prediction.cells import Cells
 from survey_jax.survey.prediction.design import design_text
@@ -45,6 +45,7 @@ OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parqu
 ORDERS = flags.DEFINE_integer(
     "orders", 1, "In how many orders of the options to ask the language model; averaged.", lower_bound=1
 )
+TEMPLATES = flags.DEFINE_list("templates", [], "Templates to ask it in beside the run's own; averaged.")
 ANSWERS = flags.DEFINE_string("answers", None, "A survey table: what some of the groups have answered already.")
 RECTIFY = flags.DEFINE_string(
     "rectify", None, "A survey table of a sample of the whole population: writes what the population answers."
@@ -68,7 +69,7 @@ def main() -> None:
     human, interviews = (read_table(file.value) if file.value else [] for file in (ANSWERS, RECTIFY))
     people = read_people(GROUPS.value) if interviews else []
     questions = read_questions(QUESTIONS.value)
-    run = LoadedRun(WORKDIR.value, STEP.value, ORDERS.value)
+    run = LoadedRun(WORKDIR.value, STEP.value, Asking(ORDERS.value, tuple(TEMPLATES.value)))
     use_compilation_cache(run.config)
     train = run.splits.rows[TRAIN]
     groups, remarks = read_groups(GROUPS.value, [a.group for a in train])
@@ -85,8 +86,8 @@ def main() -> None:
         check_unseen(interviews, [*train, *run.splits.rows.get(VALID, [])], "the run's tables")
 
     # ------------------------------------------------------------------ predict
-    if ORDERS.value > 1:
-        remarks = [*remarks, f"The language model's part is the mean over {ORDERS.value} orders of the options."]
+    if asked_in := run.asking.text():
+        remarks = [*remarks, f"The language model's part is the mean over {asked_in}."]
     forecasts = run.predict(answers)
     say(run.forecaster.text())
     if human:
@@ -128,7 +129,7 @@ def recorded(run: LoadedRun) -> dict[str, Any]:
     """What a seal says of the run: its manifest, and how it was asked."""
     data = ", ".join(sorted({a.survey for a in run.splits.rows[TRAIN]}))
     asked = {"checkpoint": f"step {run.step}", "stack": run.forecaster.text(), "prompts": run.config.data.template}
-    asked["prompts"] += f", in {ORDERS.value} orders of the options" if ORDERS.value > 1 else ""
+    asked["prompts"] += f", mean over {run.asking.text()}" if run.asking.text() else ""
     return run.manifest | asked | {"data": data, "human_answers": ANSWERS.value or "none", "sampling": "none"}
 
 

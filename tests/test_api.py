@@ -55,32 +55,46 @@ def test_predictions_are_those_of_the_evaluation(run: Path) -> None:
             np.testing.assert_allclose(shares, by_key[row.question_id, dict(row.group)["country"]], atol=1e-6)
 
 
-def test_the_mean_over_orders_of_the_options(run: Path) -> None:
+def test_the_mean_over_orders_and_templates(run: Path) -> None:
     plain, one, two = api.load_run(str(run)), api.load_run(str(run), orders=1), api.load_run(str(run), orders=2)
+    four = api.load_run(str(run), orders=2, templates=["group_last"])
     asked = api.read_table(run.parent / "table.jsonl")[:24]
     by_hand = []
-    for order, seed in (("listed", 0), ("shuffled", 1)):
+    for template, order, seed in (
+        *(("question_first", "listed", 0), ("question_first", "shuffled", 1)),
+        *(("group_last", "listed", 0), ("group_last", "shuffled", 1)),
+    ):
         config = plain.config
         tokenizer, cache = open_tokenizer(config, plain._pretrained)
-        prompter = Prompter(tokenizer, config.data.template, order=order, seed=config.run.seed + seed, cache=cache)
+        prompter = Prompter(tokenizer, template, order=order, seed=config.run.seed + seed, cache=cache)
         other = api.load_run(str(run))
         other._prompters = (prompter,)
         by_hand.append(other._shares(asked))
     np.testing.assert_array_equal(one._shares(asked), plain._shares(asked))
     np.testing.assert_array_equal(by_hand[0], plain._shares(asked))
-    np.testing.assert_allclose(two._shares(asked), np.mean(by_hand, axis=0), atol=1e-6)
-    assert np.abs(by_hand[0] - by_hand[1]).max() > 1e-3
+    np.testing.assert_allclose(two._shares(asked), np.mean(by_hand[:2], axis=0), atol=1e-6)
+    np.testing.assert_allclose(four._shares(asked), np.mean(by_hand, axis=0), atol=1e-6)
+    assert all(np.abs(by_hand[0] - other).max() > 1e-3 for other in by_hand[1:])
 
 
-def test_a_stack_is_kept_for_each_number_of_orders(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stack_is_kept_for_each_way_of_asking(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = api.read_table(run.parent / "table.jsonl")[:2]
-    for orders, fits in ((1, None), (2, True), (1, False), (2, False)):
-        api.load_run(str(run), orders=orders).predict(asked)
+    ways: list[tuple[int, tuple[str, ...]]] = [(1, ()), (2, ()), (1, ("group_last",))]
+    for (orders, templates), fits in zip([*ways, *ways], [None, True, True, False, False, False], strict=True):
+        api.load_run(str(run), orders=orders, templates=templates).predict(asked)
         fitted = "fitting weights" in capsys.readouterr().out
         assert fits is None or fitted == fits
     assert (run / "prediction" / "step_2_orders_2.json").exists()
+    assert (run / "prediction" / "step_2_group_last.json").exists()
     with pytest.raises(UserError, match="orders: 0"):
         api.load_run(str(run), orders=0)
+    for wrong, why in (
+        ("nonsense", "unknown; choose"),
+        ("question_first", "asked already"),
+        ("paper", "asked already"),
+    ):
+        with pytest.raises(UserError, match=why):
+            api.load_run(str(run), templates=["paper", wrong])
 
 
 def test_tables_and_scores_need_no_jax() -> None:

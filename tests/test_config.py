@@ -162,6 +162,7 @@ def everything_changed() -> Config:
             chat=True,
             language="zh",
             option_order="reversed",
+            known_answers=3,
             drop_long=True,
             splits=SplitConfig(
                 "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age",

@@ -12,8 +12,9 @@ language:XX      the wording in another language; question and options stay as t
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from flax import nnx
@@ -23,8 +24,7 @@ from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import Prior, Prompt, Prompter, limited, with_prior
-from survey_jax.inputs.task import make_prompter
+from survey_jax.inputs.prompts import Prior, Prompt, Prompter, Told, limited, with_prior
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.table import Answer
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import transformers
 
 NAMES = ("group_swapped", "no_group", "reversed", "shuffled", "orders:K", "template:NAME", "language:XX")
+AnyTokenizer: TypeAlias = "transformers.PreTrainedTokenizerBase | LazyTokenizer"
 # Rows -> rows to predict instead; None where there is nothing to change.
 Change = Callable[[Sequence[Answer]], Sequence[Answer | None]]
 
@@ -49,7 +50,7 @@ class Control:
 def make_controls(
     names: Sequence[str],
     config: Config,
-    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    tokenizer: AnyTokenizer,
     cache: TokenCache | None = None,
 ) -> list[Control]:
     """Controls by name, see the list above.
@@ -60,59 +61,60 @@ def make_controls(
     return [_make(name, config, tokenizer, cache) for name in names]
 
 
-def worded(
-    template: str,
-    config: Config,
-    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
-    cache: TokenCache | None = None,
-) -> Control:
+def worded(template: str, config: Config, tokenizer: AnyTokenizer, cache: TokenCache | None = None) -> Control:
     """The same rows in the wording of a template. UserError for one that is unknown."""
-    d = config.data
-    prompter = Prompter(
-        tokenizer, template, d.chat, language=d.language, order=d.option_order, seed=config.run.seed, cache=cache
-    )
-    return Control(f"template:{template}", list, (prompter,))
+    return Control(f"template:{template}", list, (_prompter(config, tokenizer, cache, template=template),))
 
 
-def orders(
-    count: int,
+def prompters(
     config: Config,
-    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    tokenizer: AnyTokenizer,
     cache: TokenCache | None = None,
-) -> Control:
-    """The mean over so many orders of the options: the run's own and random ones; a run predicts with 1."""
+    orders: int = 1,
+    templates: Sequence[str] = (),
+) -> tuple[Prompter, ...]:
+    """The ways of asking over whose predictions a mean is taken; the run's own comes first.
 
-    def shuffled(draw: int) -> Prompter:
-        data = dataclasses.replace(config.data, option_order="shuffled")
-        run = dataclasses.replace(config.run, seed=config.run.seed + draw)
-        return make_prompter(dataclasses.replace(config, data=data, run=run), tokenizer, cache)
+    Args:
+      orders: of the options: the run's own and random ones.
+      templates: asked in beside the run's own; each in all orders.
+    """
+    drawn = [("", 0), *(("shuffled", draw) for draw in range(1, orders))]
+    return tuple(
+        _prompter(config, tokenizer, cache, template=template, order=order, draw=draw)
+        for template in ("", *templates)
+        for order, draw in drawn
+    )
 
-    own = make_prompter(config, tokenizer, cache)
-    return Control(f"orders:{count}", list, (own, *(shuffled(draw) for draw in range(1, count))))
 
-
-def _make(
-    name: str,
+def _prompter(
     config: Config,
-    tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
+    tokenizer: AnyTokenizer,
     cache: TokenCache | None,
-) -> Control:
-    data, seed = config.data, config.run.seed
+    *,
+    template: str = "",
+    language: str = "",
+    order: str = "",
+    draw: int = 0,
+) -> Prompter:
+    """The run's prompter, but for what is given; `draw` is added to the seed of random orders."""
+    d = config.data
+    return Prompter(
+        tokenizer,
+        template or d.template,
+        d.chat,
+        language=language or d.language,
+        order=order or d.option_order,
+        seed=config.run.seed + draw,
+        cache=cache,
+    )
 
-    def prompter(template: str = "", language: str = "", order: str = "", draw: int = 0) -> Prompter:
-        return Prompter(
-            tokenizer,
-            template or data.template,
-            data.chat,
-            language=language or data.language,
-            order=order or data.option_order,
-            seed=seed + draw,
-            cache=cache,
-        )
 
+def _make(name: str, config: Config, tokenizer: AnyTokenizer, cache: TokenCache | None) -> Control:
+    data, prompter = config.data, functools.partial(_prompter, config, tokenizer, cache)
     kind, _, value = name.partition(":")
     if name == "group_swapped":
-        return Control(name, lambda rows: _swapped(rows, seed), (prompter(),))
+        return Control(name, lambda rows: _swapped(rows, config.run.seed), (prompter(),))
     if name == "no_group":
         return Control(name, lambda rows: [dataclasses.replace(a, group=()) for a in rows], (prompter(),))
     if name == "reversed":
@@ -120,7 +122,7 @@ def _make(
     if name == "shuffled":
         return Control(name, list, (prompter(order="shuffled", draw=1),))
     if kind == "orders" and value.isdecimal() and int(value) > 1:
-        return orders(int(value), config, tokenizer, cache)
+        return Control(name, list, prompters(config, tokenizer, cache, int(value)))
     if kind == "template" and value == data.template:
         raise UserError(f"--controls: {name} is the run's own; choose another")
     if kind == "template" and value:
@@ -162,20 +164,26 @@ class ControlPrompts:
 
 
 def make_prompts(
-    control: Control, rows: Sequence[Answer], max_tokens: int, options: int, prior: Prior | None = None
+    control: Control,
+    rows: Sequence[Answer],
+    max_tokens: int,
+    options: int,
+    prior: Prior | None = None,
+    told: Told | None = None,
 ) -> ControlPrompts:
     """Makes a control's prompts; everything that can fail on them has been checked when this returns.
 
     Args:
       options: the largest number of options of any row of the run.
       prior: what predictions start from.
+      told: what prompts tell of a row's group.
     """
     changed = control.change(rows)
     place = {id(answer): i for i, answer in enumerate(changed)}
     parts = []
     for prompter in control.prompters:
         present = [a for a in changed if a is not None]
-        everything, letters = prompter.tokenise(present, options) if present else ([], np.empty(0))
+        everything, letters = prompter.telling(told).tokenise(present, options) if present else ([], np.empty(0))
         if prompts := limited(everything, max_tokens, drop_long=True):
             places = [place[id(p.answer)] for p in prompts]
             parts.append((with_prior(prompts, prior), places, letters))

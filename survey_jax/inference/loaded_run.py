@@ -15,8 +15,8 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, read_json
 from survey_jax.inference import controls
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import Prompt, limited, with_prior
-from survey_jax.inputs.task import open_tokenizer, read_answers
+from survey_jax.inputs.prompts import TEMPLATES, Prompt, Prompter, limited, with_prior
+from survey_jax.inputs.task import known_answers, open_tokenizer, read_answers
 from survey_jax.inputs.trees import BatchShape, group_questions
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
@@ -52,17 +52,50 @@ def roomy(shape: BatchShape, prompts: Sequence[Prompt], rows: int) -> BatchShape
     return dataclasses.replace(shape, batch_size=batch_size, seq_len=seq_len, answers_per_seq=answers)
 
 
-def stack_file(workdir: epath.Path, step: int, orders: int = 1) -> epath.Path:
-    """Where a run keeps the stack of a checkpoint whose model is asked in so many orders of the options."""
-    return workdir / "prediction" / f"step_{step}{f'_orders_{orders}' if orders > 1 else ''}.json"
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """In how many ways the language model is asked, to take the mean.
+
+    Attributes:
+      orders: of the options; the run's own is one of them.
+      templates: beside the run's own.
+    """
+
+    orders: int = 1
+    templates: tuple[str, ...] = ()
+
+    def check(self, own: str) -> None:
+        """Raises UserError for no order, and a template that is unknown, the run's (`own`), or named twice."""
+        if self.orders < 1:
+            raise UserError(f"orders: {self.orders}; must be at least 1")
+        for i, name in enumerate(self.templates):
+            if name not in TEMPLATES:
+                raise UserError(f"templates: {name!r} is unknown; choose from {', '.join(TEMPLATES)}")
+            if name == own or name in self.templates[:i]:
+                raise UserError(f"templates: {name!r} is asked already; the run's own ({own}) need not be named")
+
+    def text(self) -> str:
+        """In words; "" for the run's own way alone."""
+        orders = f"{self.orders} orders of the options" if self.orders > 1 else ""
+        templates = f"the run's template and {', '.join(self.templates)}" if self.templates else ""
+        return " in ".join(filter(None, (orders, templates)))
+
+
+AS_TRAINED = Asking()
+
+
+def stack_file(workdir: epath.Path, step: int, asking: Asking = AS_TRAINED) -> epath.Path:
+    """Where a run keeps the stack of a checkpoint whose model is asked in these ways."""
+    orders = f"_orders_{asking.orders}" if asking.orders > 1 else ""
+    return workdir / "prediction" / f"{'_'.join([f'step_{step}{orders}', *asking.templates])}.json"
 
 
 def stack_key(
-    base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer], orders: int = 1
+    base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer], asking: Asking = AS_TRAINED
 ) -> dict[str, str]:
     """What the stack of a checkpoint depends on."""
     rows = {"training rows": fingerprint(train), "validation rows": fingerprint(valid) if valid else "none"}
-    asked = {"base model": base_model, "checkpoint": checkpoint, "option orders": str(orders)}
+    asked = {"base model": base_model, "checkpoint": checkpoint, "asked in": asking.text() or "the run's own way"}
     return asked | rows | {"fit": FIT}
 
 
@@ -71,15 +104,15 @@ class LoadedRun:
 
     Attributes:
       config: its settings, on the devices that are here.
+      asking: in how many ways the language model is asked.
       step: of the checkpoint.
       temperatures: kind of row -> the temperature of the language model's predictions; 1 for a kind that is not there.
     """
 
-    def __init__(self, workdir: str, step: str, orders: int = 1):
-        if orders < 1:
-            raise UserError(f"orders: {orders}; must be at least 1")
-        self._folder = open_workdir(workdir)
+    def __init__(self, workdir: str, step: str, asking: Asking = AS_TRAINED):
+        self._folder, self.asking = open_workdir(workdir), asking
         config = on_these_devices(read_config(self._folder))
+        asking.check(config.data.template)
         self._longest = config.batch.seq_len  # tokens of a prompt; those of a sequence may be more
         batch = dataclasses.replace(config.batch, seq_len=max(config.batch.seq_len, SHORT_SEQ))
         self.config = dataclasses.replace(config, batch=batch)
@@ -89,8 +122,6 @@ class LoadedRun:
         self._base_model = self._pretrained.fingerprint(self.config.model.quantize)
         check_identity(self._checkpoints.identity(self.step), {"base model": self._base_model}, self._folder)
         self.temperatures = self._checkpoints.temperatures(self.step)
-        tokenizer, cache = open_tokenizer(self.config, self._pretrained)
-        self._orders, self._prompters = orders, controls.orders(orders, self.config, tokenizer, cache).prompters
         self._model: Model | None = None
         self._predictors: dict[BatchShape, Predictor] = {}  # jax compiles anew for other sizes
 
@@ -108,6 +139,14 @@ class LoadedRun:
         return splits
 
     @functools.cached_property
+    def _prompters(self) -> list[Prompter]:
+        told = self.config.data.known_answers  # without any, the run's tables need not be there
+        known = known_answers(self.config, self.splits.rows[TRAIN]) if told else None
+        tokenizer, asking = open_tokenizer(self.config, self._pretrained), self.asking
+        asked = controls.prompters(self.config, *tokenizer, asking.orders, asking.templates)
+        return [prompter.telling(known) for prompter in asked]
+
+    @functools.cached_property
     def _prior(self) -> RulesPrior | None:
         return RulesPrior(self.splits.rows[TRAIN]) if self.config.model.prior else None
 
@@ -115,8 +154,8 @@ class LoadedRun:
     def forecaster(self) -> Forecaster:
         """The stack; it reads the run's tables."""
         train, valid = self.splits.rows[TRAIN], self._short(self.splits.rows.get(VALID, []))
-        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid, self._orders)
-        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step, self._orders), key)
+        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid, self.asking)
+        return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step, self.asking), key)
 
     def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
         """What the stack predicts for questions put to groups; it does not see the rows' own answers.
@@ -160,7 +199,7 @@ class LoadedRun:
         return list(rows)
 
     def _shares(self, answers: Sequence[Answer]) -> Float[np.ndarray, "n K"]:
-        """The language model's predictions, without calibration; the mean over orders of the options."""
+        """The language model's predictions, without calibration; the mean over the ways of asking."""
         said = [] if self._prior is None else self._prior(answers)
         prior = None if self._prior is None else lambda rows: said
         asked = []

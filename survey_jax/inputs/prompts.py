@@ -1,5 +1,6 @@
 """Turns survey rows into prompts: templates, languages, chat formats, and the letter-token contract."""
 
+import copy
 import dataclasses
 import re
 import string
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LETTERS = string.ascii_uppercase
 Prior = Callable[[Sequence[Answer]], Sequence[np.ndarray]]  # rows -> shares over the options of each
+Told = Callable[[Answer], Sequence[Answer]]  # row -> other answers of its group to tell in its prompt
 _CONTEXT = 48  # characters before a letter that may affect how it is tokenised
 
 
@@ -37,6 +39,7 @@ class Template:
       choice: one of {choices}, with {letter}; choices are joined by commas.
       lead: text between stem and letter, in one token with the letter.
       describe: puts the group into words; a function of `personas`.
+      told: a line before what the group has answered to other questions, with {group}; "": there is no place for that.
     """
 
     body: str
@@ -46,6 +49,7 @@ class Template:
     choice: str = "{letter}."
     lead: str = ""
     describe: Callable[[Group], str] = personas.someone
+    told: str = ""
 
 
 def _read(words: dict[str, str]) -> Template:
@@ -78,6 +82,12 @@ class Prompt:
     def target(self) -> list[float]:
         """The row's distribution, in the order of letters."""
         return [self.answer.probs[option] for option in self.order]
+
+
+def in_words(answer: Answer) -> str:
+    """What people answered, as in "Do you smoke? Yes 21%, No 79%"; without options that nearly nobody chose."""
+    shares = ((option, round(100 * share)) for option, share in zip(answer.options, answer.probs, strict=True))
+    return f"{answer.question} " + ", ".join(f"{option} {percent}%" for option, percent in shares if percent)
 
 
 def with_prior(prompts: Sequence[Prompt], prior: Prior | None) -> list[Prompt]:
@@ -142,7 +152,20 @@ class Prompter:
             raise UserError("data.chat: this tokenizer has no chat template; set it to False or use an instruct model")
         self.tokenizer, self.name, self.chat, self._cache = tokenizer, template, chat, cache
         self.language, self.order, self.seed = language, order, seed
+        self._told: Told | None = None
         self.lead = next(iter(TEMPLATES[template].values())).lead
+
+    def telling(self, told: Told | None) -> "Prompter":
+        """The same prompter, which tells in each prompt what the row's group has answered to other questions.
+
+        Raises UserError for a template that has no place for that.
+        """
+        if told and not all(t.told for t in TEMPLATES[self.name].values()):
+            able = ", ".join(name for name, words in TEMPLATES.items() if all(t.told for t in words.values()))
+            raise UserError(f"data.known_answers: {self.name!r} has no place for a group's answers; choose from {able}")
+        new = copy.copy(self)
+        new._told = told
+        return new
 
     def text(self, answer: Answer) -> str:
         """The prompt as text."""
@@ -155,6 +178,8 @@ class Prompter:
             "choices": ",".join(t.choice.format(letter=letter) for letter, _ in shown),
         }
         body, stem = t.body.format(**parts), t.stem.format(**parts)
+        if told := self._told(answer) if self._told else ():
+            body += "\n".join([t.told.format(**parts), *map(in_words, told)])
         if not self.chat:
             return body + stem
         turn = [{"role": "user", "content": body}]

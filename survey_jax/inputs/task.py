@@ -10,6 +10,7 @@ from etils import epath
 
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
+from survey_jax.inputs.known_answers import KnownAnswers
 from survey_jax.inputs.prompts import Prompt, Prompter, limited, with_prior
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.inputs.trees import BatchShape, group_questions, trunk_room
@@ -34,6 +35,7 @@ class Task:
     prompts: dict[str, list[Prompt]]
     letters: np.ndarray  # token ids, int32 [K]
     prior: RulesPrior | None = None  # which the prompts of all splits but TRAIN start from
+    known: KnownAnswers | None = None  # what the prompts of all splits but TRAIN tell
 
 
 def open_tokenizer(config: Config, pretrained: Pretrained) -> tuple[LazyTokenizer, TokenCache | None]:
@@ -76,15 +78,24 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     parts = splits.rows | ({EXTRA: list(extra)} if extra else {})
     rows = [a for part in parts.values() for a in part]
     scale_points(rows)  # refuses bad scales now rather than at the first evaluation
-    everything, letters = prompter.tokenise(rows)
+    known = known_answers(config, splits.rows[TRAIN])
+    everything, letters = prompter.telling(known).tokenise(rows)
     made, limits = iter(everything), (config.batch.seq_len, config.data.drop_long)
-    prompts = {name: limited(list(itertools.islice(made, len(part))), *limits) for name, part in parts.items()}
+    each = {name: list(itertools.islice(made, len(part))) for name, part in parts.items()}
+    if known:
+        each[TRAIN] = prompter.telling(known.training).tokenise(splits.rows[TRAIN], len(letters))[0]
+    prompts = {name: limited(part, *limits) for name, part in each.items()}
     for name, part in prompts.items():
         if not part:
             raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.seq_len")
     prior = RulesPrior(splits.rows[TRAIN]) if config.model.prior else None
     prompts = {name: part if name == TRAIN else with_prior(part, prior) for name, part in prompts.items()}
-    return Task(splits, prompter, prompts, letters, prior)
+    return Task(splits, prompter.telling(known), prompts, letters, prior, known)
+
+
+def known_answers(config: Config, train: Sequence[Answer]) -> KnownAnswers | None:
+    """What a run's prompts tell of groups, given its training rows; None where they tell nothing."""
+    return KnownAnswers(train, config.data.known_answers) if config.data.known_answers else None
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
