@@ -2,7 +2,7 @@
 
     python -m survey_jax.eval [--workdir=DIR] [--step=best|last|N] [--data=TABLE,...] [--name=NAME]
     python -m survey_jax.eval --config=configs/demo.py --zero_shot
-    python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for two more baselines
+    python -m survey_jax.eval --embeddings=FILE.parquet     # of the questions, for three more baselines
     python -m survey_jax.eval --sealed=FILE.seal.json --data=TABLE      # predictions made before anybody had answered
 
 Writes report.html, metrics.json, predictions.parquet and .csv, methods.txt and figures/ under WORKDIR/eval/NAME, and
@@ -33,6 +33,7 @@ from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.parallel.sharding import read_mesh
 from survey_jax.pretrained.open import open_pretrained
+from survey_jax.survey.embeddings import read_embeddings
 from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.report.disclosure import Sections, data_sections
 from survey_jax.survey.splits.config import DISTINCT
@@ -42,7 +43,6 @@ from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
 from survey_jax.training.build import build_model, on_these_devices
 
 if TYPE_CHECKING:
-    from survey_jax.survey.baselines.by_text import Embeddings
     from survey_jax.survey.report.methods import Facts
 
 CONFIG = cli.define_config(required=False)
@@ -55,7 +55,7 @@ CONTROLS = flags.DEFINE_list(
     "controls", ["group_swapped"], f"Columns that show what the asking changes: {', '.join(controls.NAMES)}."
 )
 ZERO_SHOT = flags.DEFINE_bool("zero_shot", False, "Evaluate the base model of --config or --workdir untrained.")
-EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for the rules on text; Parquet.")
+EMBEDDINGS = flags.DEFINE_string("embeddings", None, "Questions' embeddings, for rules and near-duplicates; Parquet.")
 SEALED = flags.DEFINE_string("sealed", None, "Predictions sealed by `predict --seal`, to score on --data; no run.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Sequences of a batch; default: the run's.", lower_bound=1)
 SEQ_LEN = flags.DEFINE_integer("seq_len", None, "Tokens of the longest prompt; default: the run's.", lower_bound=1)
@@ -104,7 +104,8 @@ def main() -> None:
         c.name: {name: controls.make_prompts(c, rows[name], limit, options, task.prior, task.known) for name in names}
         for c in wanted
     }
-    embeddings = read_embeddings(EMBEDDINGS.value, rows) if EMBEDDINGS.value else None
+    everybody = [a for part in rows.values() for a in part]
+    embeddings = read_embeddings(EMBEDDINGS.value or config.data.splits.embeddings, everybody)
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
@@ -142,7 +143,7 @@ def main() -> None:
     from survey_jax.survey.report.files import FIGURES, write_report
     from survey_jax.survey.splits.near_duplicates import NearDuplicates
 
-    duplicates = NearDuplicates({name: rows[name] for name in (TRAIN, *names)})
+    duplicates = NearDuplicates({name: rows[name] for name in (TRAIN, *names)}, embeddings=embeddings)
     leaks = "\n".join([*overlap, duplicates.table()])
     say(leaks)
     systems = Systems(rows, raw, with_embeddings(embeddings) if embeddings else BASELINES, config.run.calibrate)
@@ -201,13 +202,6 @@ def overlaps(task: Task, extra: Sequence[Answer]) -> list[str]:
         if both := sum(answer.key in keys for answer in extra):
             found.append(f"{both:,} of {len(extra):,} rows of --data are in the run's {name}, too: scores flatter")
     return found
-
-
-def read_embeddings(file: str, rows: Mapping[str, Sequence[Answer]]) -> "Embeddings":
-    """The embeddings of all questions, for two more baselines. Raises UserError for a file that lacks some."""
-    from survey_jax.survey.baselines.by_text import Embeddings  # here: as for the results
-
-    return Embeddings(Path(file), (a.question for part in rows.values() for a in part))
 
 
 def find_workdir() -> str:

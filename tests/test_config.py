@@ -167,7 +167,7 @@ def everything_changed() -> Config:
             splits=SplitConfig(
                 "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age",
                 ("S",), ("T",), ("7",), ("q1",), 0.1, ("Trust",), "theme", {"country": ("Peru", "Kenya"), "age": ()},
-                ("Africa",), 10, True, ("q2",), 0.2, 0.25, 0.3, 0.9, 5, 6,
+                ("Africa",), 10, True, ("q2",), 0.2, 0.25, 0.3, 0.9, "e.parquet", 5, 6,
             ),
         ),
         batch=BatchConfig(2, 256, 16, 4, 6, 0.5, 3),

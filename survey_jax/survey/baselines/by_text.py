@@ -10,59 +10,18 @@ same options are left out together: items of one battery predict each other, and
 
 import functools
 import operator
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from jaxtyping import Float, Int
 from scipy import linalg, sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import KernelCenterer
 
-from survey_jax.common.errors import UserError
 from survey_jax.survey.baselines.by_group import as_shares
 from survey_jax.survey.baselines.seen_groups import SAME_QUESTION, Filled, fill_in, folded_options, means, question_of
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer
-
-
-class Embeddings:
-    """A unit vector for each question; takes the place of a fitted TF-IDF vectorizer, as it too has `transform`."""
-
-    def __init__(self, path: Path, questions: Iterable[str]):
-        """Reads a Parquet file with the columns `question` (text, as in the survey table) and `embedding` (numbers).
-
-        Raises:
-          UserError: unreadable, an embedding is zero or not finite, a question has two, or one of `questions` none.
-        """
-        try:
-            table = pyarrow.parquet.read_table(path, columns=["question", "embedding"]).to_pydict()
-            rows = np.array(table["embedding"], float)
-            if rows.ndim != 2:
-                raise ValueError("no lists of numbers")
-        except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-            cause = " ".join(str(error).split())
-            need = "expected the columns question (text) and embedding (as many numbers in each row)"
-            raise UserError(f"{path}: cannot be read as embeddings: {cause}; {need}") from error
-        length = np.linalg.norm(rows, axis=1)
-        self._rows: dict[str, np.ndarray] = {}
-        for row, question in enumerate(table["question"]):
-            if not (np.isfinite(length[row]) and length[row] > 0):
-                raise UserError(f"{path}: row {row + 1}: the embedding of {question!r} is zero or not finite")
-            vector = rows[row] / length[row]
-            if not np.array_equal(self._rows.setdefault(question, vector), vector):
-                raise UserError(
-                    f"{path}: row {row + 1}: {question!r} has another embedding further up; keep one of them"
-                )
-        absent = sorted({q for q in questions if q not in self._rows})
-        if absent:
-            raise UserError(f"{path}: has no embedding of {len(absent):,} questions, such as {absent[0]!r}; add them")
-
-    def transform(self, questions: Sequence[str]) -> sparse.csr_matrix:
-        """Float[n d]."""
-        return sparse.csr_matrix(np.array([self._rows[q] for q in questions]))
-
 
 SIMILAR_TEXT = "similar questions"
 TEXT_RIDGE = "regression on text"

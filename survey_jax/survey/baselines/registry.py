@@ -11,8 +11,8 @@ import functools
 from collections.abc import Mapping, Sequence
 
 from survey_jax.survey.baselines import by_group, by_text, paper, seen_groups, text_and_group
-from survey_jax.survey.baselines.by_text import Embeddings
 from survey_jax.survey.baselines.seen_groups import UNIFORM, Baseline, Filled
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer
 
 

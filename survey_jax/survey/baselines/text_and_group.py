@@ -18,9 +18,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from threadpoolctl import threadpool_limits
 
 from survey_jax.survey.baselines.by_group import as_shares
-from survey_jax.survey.baselines.by_text import Embeddings, text_of, vectorizer
+from survey_jax.survey.baselines.by_text import text_of, vectorizer
 from survey_jax.survey.baselines.group_similarity import GroupSimilarity
 from survey_jax.survey.baselines.seen_groups import Filled, fill_in, folded_options, question_of
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer, Group
 from survey_jax.survey.text import same_group
 

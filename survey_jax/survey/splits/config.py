@@ -65,6 +65,9 @@ class SplitConfig:
     # If > 0: leaves out rows of other splits whose question is at least this similar to another question of train; see
     # splits/near_duplicates.py (its THRESHOLD is a good value). 0: they stay, and the leakage audit lists them.
     remove_near_duplicates: float = 0.0
+    # A Parquet file of embeddings of all questions (docs/baselines.md): with it, near-duplicates are also what another
+    # survey asks in other words, by meaning.
+    embeddings: str = ""
     max_rows: int = 0  # if > 0: each split but train is cut to at most this many rows, drawn by seed
     seed: int = 0  # seeds every draw above; draws do not depend on the order of rows in the file
 

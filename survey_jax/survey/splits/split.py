@@ -90,9 +90,12 @@ def split(answers: Sequence[Answer], config: SplitConfig) -> Splits:
     _without_subtraction(rows, assigned.promises, answers, left_out)
     _without_copies(rows, assigned.promises, left_out)
     if config.remove_near_duplicates:
-        from survey_jax.survey.splits.near_duplicates import NearDuplicates  # here: scikit-learn takes a second
+        # Here: scikit-learn takes a second.
+        from survey_jax.survey.embeddings import read_embeddings
+        from survey_jax.survey.splits.near_duplicates import NearDuplicates
 
-        duplicates = NearDuplicates(dict(rows), config.remove_near_duplicates)
+        embeddings = read_embeddings(config.embeddings, answers)
+        duplicates = NearDuplicates(dict(rows), config.remove_near_duplicates, embeddings)
         for name in list(rows)[1:]:
             leaked = duplicates.leaked_rows(name)
             left_out[f"{NEAR_DUPLICATE} ({name})"] += int(leaked.sum())
@@ -271,6 +274,8 @@ def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
             raise UserError(f"{name} must be at least 0 and less than 1, got {getattr(config, name)}")
     if not 0 <= config.remove_near_duplicates <= 1:
         raise UserError(f"remove_near_duplicates must be at least 0 and at most 1, got {config.remove_near_duplicates}")
+    if config.embeddings and not config.remove_near_duplicates:
+        raise UserError("embeddings are set, but remove_near_duplicates, which uses them, is not")
     known("survey", (*config.unseen_surveys, *config.seen_surveys), {a.survey for a in answers})
     if bool(config.group_sets) != bool(config.question_sets):
         raise UserError("group_sets and question_sets go together; one of them is not set")

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from survey_jax.common.errors import UserError
-from survey_jax.survey.baselines.by_text import Embeddings
 from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer
 
 

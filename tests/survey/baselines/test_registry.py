@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from survey_jax.inference import controls
-from survey_jax.survey.baselines.by_text import Embeddings
 from survey_jax.survey.baselines.registry import BASELINES, IN_WORDS, with_embeddings
+from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.table import Answer
 
 

@@ -3,11 +3,17 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
+from survey_jax.common.errors import UserError
+from survey_jax.survey.embeddings import Embeddings
+from survey_jax.survey.splits.config import SplitConfig
 from survey_jax.survey.splits.near_duplicates import NearDuplicates
+from survey_jax.survey.splits.split import split
 from survey_jax.survey.table import Answer
 
 TRAINED = {
@@ -166,3 +172,41 @@ def test_table():
     assert "same cell, TV 0.000: T / P1 / country=Peru = S / Q1 / country=Peru" in lines
     short = NearDuplicates(splits()).table(limit=1)
     assert "... and 2 more questions" in short
+
+
+# --- by meaning
+
+
+def embedded(path, vectors) -> Embeddings:
+    pq.write_table(pa.table({"question": list(vectors), "embedding": list(vectors.values())}), path)
+    return Embeddings(path, [])
+
+
+def test_embeddings_find_what_another_survey_asks_in_other_words(tmp_path):
+    vectors = {text: np.eye(9)[i].tolist() for i, text in enumerate([*TRAINED.values(), *FRESH.values(), "?"])}
+    other = "Would you say that one can rely on others?"
+    vectors[other] = (0.8 * np.eye(9)[0] + 0.6 * np.eye(9)[8]).tolist()
+    meant = embedded(tmp_path / "e.parquet", vectors)
+    for survey, found in (("T", [("B", "Q1")]), ("S", [])):  # items of one survey may be alike
+        parts = {"train": rows(TRAINED, "S"), "unseen_question": rows({"B": other} | FRESH, survey)}
+        duplicates = NearDuplicates(parts, embeddings=meant)
+        assert [(d.question.question_id, d.trained.question_id) for d in duplicates.questions()] == found
+        assert all(d.similarity == pytest.approx(0.8) for d in duplicates.questions())
+        assert NearDuplicates(parts).questions() == []
+    assert "or 0.8 by meaning" in duplicates.table()
+
+
+def test_splits_leave_them_out(tmp_path):
+    other = "Would you say that one can rely on others?"
+    table = rows(TRAINED, "S") + rows({"B": other} | FRESH, "T")
+    vectors = {text: np.eye(9)[i].tolist() for i, text in enumerate([*TRAINED.values(), *FRESH.values()])}
+    embedded(tmp_path / "e.parquet", vectors | {other: vectors[TRAINED["Q1"]]})
+    config = SplitConfig(unseen_surveys=("T",), remove_near_duplicates=0.87, embeddings=str(tmp_path / "e.parquet"))
+    found = split(table, config)
+    assert {a.question_id for a in found.rows["unseen_survey"]} == set(FRESH)
+    assert "near-duplicate of a question of train (unseen_survey)" in found.left_out
+    embedded(tmp_path / "e.parquet", vectors)
+    with pytest.raises(UserError, match="has no embedding of 1 questions, such as 'Would you say"):
+        split(table, config)
+    with pytest.raises(UserError, match="remove_near_duplicates, which uses them, is not"):
+        split(table, SplitConfig(unseen_surveys=("T",), embeddings="e.parquet"))
