@@ -39,7 +39,7 @@ VALID_QUESTIONS = {"wvs7_country": 30, "gss_us_by_year": 60, "pew_global_rest": 
 MOST_ROWS = {VALID: 120, UNSEEN_QUESTION: 200, UNSEEN_SURVEY: 500}  # of a survey
 QUESTIONS_A_STEP = 14  # about, of rows of 4 x 512 tokens
 # Epochs by size: a small set is seen more often. The best checkpoint is chosen on valid.
-EPOCHS = {50: 8, 150: 6, 500: 2, 1500: 1, 0: 1}
+EPOCHS = {50: 8, 150: 6, 500: 3, 1500: 2, 0: 2}
 Rows = list[Answer]
 
 

@@ -11,9 +11,9 @@ def get_config(arguments: str) -> Config:
         model=ModelConfig(
             weights="checkpoints/weights/gemma3-270m.gguf", remat="dots", prior="rules" if "rules" in prior else ""
         ),
-        lora=LoraConfig(projections=("q", "v")),
+        lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(tables=(table,), drop_long=True, splits=SplitConfig(column="part")),
         batch=BatchConfig(batch_size=4, seq_len=512, answers_per_seq=32, groups_per_tree=4, answers_per_question=4),
-        optim=OptimConfig(steps=int(steps), lr=5e-4, warmup=min(20, int(steps) // 5), weight_decay=0.1),
+        optim=OptimConfig(steps=int(steps), lr=5e-4, warmup=min(10, int(steps) // 5), weight_decay=0.1),
         run=RunConfig(seed=int(seed), eval_every=int(eval_every)),
     )

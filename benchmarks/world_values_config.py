@@ -22,7 +22,7 @@ def get_config(arguments: str) -> Config:
         model=ModelConfig(
             weights="checkpoints/weights/gemma3-270m.gguf", remat="dots", prior="rules" if prior == "rules" else ""
         ),
-        lora=LoraConfig(projections=("q", "v")),
+        lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(
             tables=(table,),
             drop_long=True,

@@ -20,7 +20,7 @@ def get_config(tables: str = "") -> Config:
         raise UserError("name your tables behind the file: --config=configs/all_surveys.py:wvs.parquet,gss.parquet")
     return Config(
         model=ModelConfig(weights="checkpoints/weights/gemma3-270m.gguf", remat="dots"),
-        lora=LoraConfig(projections=("q", "v")),
+        lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(
             tables=tuple(tables.split(",")),
             drop_long=True,

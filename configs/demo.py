@@ -14,7 +14,7 @@ def get_config() -> Config:
     """Unseen: questions drawn by seed, everybody of 65 or older, and one whole survey."""
     return Config(
         model=ModelConfig(weights="checkpoints/weights/gemma3-270m.gguf", remat="dots"),
-        lora=LoraConfig(projections=("q", "v")),
+        lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(
             tables=("demo",),
             splits=SplitConfig(
@@ -27,6 +27,6 @@ def get_config() -> Config:
             ),
         ),
         batch=BatchConfig(batch_size=4, seq_len=256, answers_per_seq=16, groups_per_tree=1, answers_per_question=30),
-        optim=OptimConfig(steps=140, lr=6e-4, warmup=10),
+        optim=OptimConfig(steps=140, lr=5e-4, warmup=10),
         run=RunConfig(eval_every=70),
     )

@@ -19,7 +19,7 @@ def get_config(tables: str = "") -> Config:
         raise UserError("name your table behind the file: --config=configs/mine.py:survey.parquet")
     return Config(
         model=ModelConfig(weights="checkpoints/weights/gemma3-270m.gguf", remat="dots"),
-        lora=LoraConfig(projections=("q", "v")),
+        lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(
             tables=tuple(tables.split(",")),
             splits=SplitConfig(unseen_question_fraction=0.2, valid_question_fraction=0.1),

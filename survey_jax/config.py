@@ -179,6 +179,11 @@ def validate(config: Config) -> Config:
             f"config.model.quantize = {config.model.quantize!r}: full fine-tuning (lora.rank = 0) trains the weights, "
             "which quantised ones cannot be; set config.lora.rank"
         )
+    if config.lora.dropout and not config.lora.rank:
+        raise UserError(
+            f"config.lora.dropout = {config.lora.dropout!r}: it leaves out ranks of adapters, and full fine-tuning "
+            "(lora.rank = 0) has none; set config.lora.rank"
+        )
     if config.model.prior and not config.lora.rank:
         raise UserError(
             f"config.model.prior = {config.model.prior!r}: its scale is trained as adapters are; set config.lora.rank"

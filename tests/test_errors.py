@@ -119,6 +119,7 @@ def test_binary(world, arguments, named):
         (["--config.mesh.data=3"], "data=3"),
         (["--config.data.splits.max_rows=-1"], "max_rows"),
         (["--config.optim.loss=wasserstein", "--config.data.option_order=shuffled"], "needs options in scale order"),
+        (["--config.lora.dropout=0.1", "--config.lora.rank=0"], "leaves out ranks of adapters"),
         (["--confg.optim.lr=1"], "confg"),
         (["--config.optimizer.lr=1"], "--config.optimizer.lr: no such setting; did you mean --config.optim.lr?"),
         (["--config.qqq=1"], "--config.qqq: no such setting"),

@@ -79,14 +79,16 @@ def assert_same_end(workdir: Path, whole: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("config")
+def write_config(directory: Path, **changes: str) -> Path:
     model = tiny.write_model(directory / "model")
     table = tiny.write_rows(directory / "rows.jsonl", tiny.rows())
-    return tiny.write_config(
-        directory, model, table, run__log_every="1", run__eval_every=str(EVERY), batch__microbatches="2"
-    )
+    often = {"run__log_every": "1", "run__eval_every": str(EVERY), "batch__microbatches": "2"}
+    return tiny.write_config(directory, model, table, **often, **changes)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    return write_config(tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +99,17 @@ def whole(config: Path) -> Path:
     return workdir
 
 
-@pytest.fixture(scope="module")
-def killed(config: Path, whole: Path) -> Path:
+def kill_in_between(config: Path) -> Path:
     """A run killed between its first checkpoint and its second."""
     workdir = config.parent / "killed"
     kill_when(lambda: (workdir / f"checkpoints/{EVERY}").is_dir() and last_step(workdir) > EVERY, config, workdir)
     assert EVERY < last_step(workdir) < STEPS
     return workdir
+
+
+@pytest.fixture(scope="module")
+def killed(config: Path, whole: Path) -> Path:
+    return kill_in_between(config)
 
 
 def test_a_whole_run_logs_every_step_once(whole: Path) -> None:
@@ -130,6 +136,15 @@ def test_killed_and_resumed(config: Path, whole: Path, killed: Path, tmp_path: P
     assert f"resumed at step {EVERY}" in finish(config, workdir)
     assert_same_end(workdir, whole)
     assert not half.exists()
+
+
+def test_killed_and_resumed_where_predictions_start_from_rules(tmp_path: Path) -> None:
+    changes = {"model__prior": "'rules'", "lora__dropout": "0.25", "data__known_answers": "1", "batch__seq_len": "512"}
+    config = write_config(tmp_path, **changes)
+    finish(config, tmp_path / "whole")
+    killed = kill_in_between(config)
+    assert f"resumed at step {EVERY}" in finish(config, killed)
+    assert_same_end(killed, tmp_path / "whole")
 
 
 def test_killed_while_saving(config: Path, whole: Path, tmp_path: Path) -> None:
