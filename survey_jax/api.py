@@ -69,6 +69,7 @@ def load_run(workdir: str, step: str = "best", orders: int = 1, templates: Seque
     Raises:
       UserError: there is no run, no such checkpoint, no such template, or the base model is another one now.
     """
-    from survey_jax.inference.loaded_run import Asking, LoadedRun  # here: tables and scores alone need not wait for jax
+    from survey_jax.inference.asking import Asking
+    from survey_jax.inference.loaded_run import LoadedRun  # here: tables and scores alone need not wait for jax
 
     return LoadedRun(workdir, step, Asking(orders, tuple(templates)))

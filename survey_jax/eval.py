@@ -26,7 +26,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, write_bytes, write_json
 from survey_jax.config import Config, MeshConfig, differences, settings, validate
 from survey_jax.inference import controls, zero_shot
-from survey_jax.inference.loaded_run import stack_file, stack_key
+from survey_jax.inference.asking import stack_file, stack_key
 from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
 from survey_jax.parallel import distributed
@@ -34,7 +34,6 @@ from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.parallel.sharding import read_mesh
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.embeddings import read_embeddings
-from survey_jax.survey.evaluation import scoring
 from survey_jax.survey.report.disclosure import Sections, data_sections
 from survey_jax.survey.splits.config import DISTINCT
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint
@@ -137,6 +136,7 @@ def main() -> None:
         return
     # Here: scikit-learn and matplotlib take seconds to import, for which predictions need not wait.
     from survey_jax.survey.baselines.registry import BASELINES, with_embeddings
+    from survey_jax.survey.evaluation import scoring
     from survey_jax.survey.evaluation.systems import Systems
     from survey_jax.survey.prediction.forecaster import write_stacks
     from survey_jax.survey.report import tables

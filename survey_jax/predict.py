@@ -22,7 +22,8 @@ from survey_jax import cli
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import write_text
-from survey_jax.inference.loaded_run import Asking, LoadedRun
+from survey_jax.inference.asking import Asking
+from survey_jax.inference.loaded_run import LoadedRun
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.survey.prediction.cells import Cells
 from survey_jax.survey.prediction.design import design_text

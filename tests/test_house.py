@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,11 @@ def test_files_and_the_ground_floor_are_small() -> None:
     assert not {module: length for module, length in lengths.items() if length > LINES}
     beside_rooms = [file for file in PACKAGE.glob("*.py") if not file.name.startswith("__")]
     assert len(beside_rooms) <= FILES, beside_rooms
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_predicting_need_not_wait_for_what_only_results_need(command: str) -> None:
+    slow = ("sklearn", "scipy.stats", "matplotlib", "datasets", "torch")
+    code = f"import sys, survey_jax.{command}; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -3,27 +3,25 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from etils import epath
 from jaxtyping import Float
 
 from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
-from survey_jax.common.errors import UserError
 from survey_jax.common.files import open_workdir, read_json
 from survey_jax.inference import controls
+from survey_jax.inference.asking import AS_TRAINED, Asking, stack_file, stack_key
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.prompts import TEMPLATES, Prompt, Prompter, limited, with_prior
-from survey_jax.inputs.task import known_answers, open_tokenizer, read_answers
+from survey_jax.inputs.prompts import Prompt, Prompter, limited, with_prior
+from survey_jax.inputs.task import known_answers, open_tokenizer, read_answers, rules_prior
 from survey_jax.inputs.trees import BatchShape, group_questions
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
 from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.forecaster import Forecaster
-from survey_jax.survey.prediction.prior import RulesPrior
 from survey_jax.survey.splits.config import TRAIN, VALID
 from survey_jax.survey.splits.kinds import kinds
 from survey_jax.survey.splits.split import Splits, fingerprint, split
@@ -31,10 +29,12 @@ from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import Model, build_model, on_these_devices
 
+if TYPE_CHECKING:
+    from survey_jax.survey.prediction.prior import RulesPrior
+
 # Tokens of a sequence, at least and at most: in longer ones, more groups share a question's tokens.
 SHORT_SEQ, LONG_SEQ = 512, 2048
 _ANSWER = 4  # tokens that an answer takes at least
-FIT = "2"  # another number whenever a stack is fitted otherwise: saved ones are then fitted anew
 
 
 def roomy(shape: BatchShape, prompts: Sequence[Prompt], rows: int) -> BatchShape:
@@ -50,53 +50,6 @@ def roomy(shape: BatchShape, prompts: Sequence[Prompt], rows: int) -> BatchShape
     batch_size = max(1, shape.batch_size * shape.seq_len // seq_len // rows) * rows
     answers = max(shape.answers_per_seq, seq_len // _ANSWER)
     return dataclasses.replace(shape, batch_size=batch_size, seq_len=seq_len, answers_per_seq=answers)
-
-
-@dataclasses.dataclass(frozen=True)
-class Asking:
-    """In how many ways the language model is asked, to take the mean.
-
-    Attributes:
-      orders: of the options; the run's own is one of them.
-      templates: beside the run's own.
-    """
-
-    orders: int = 1
-    templates: tuple[str, ...] = ()
-
-    def check(self, own: str) -> None:
-        """Raises UserError for no order, and a template that is unknown, the run's (`own`), or named twice."""
-        if self.orders < 1:
-            raise UserError(f"orders: {self.orders}; must be at least 1")
-        for i, name in enumerate(self.templates):
-            if name not in TEMPLATES:
-                raise UserError(f"templates: {name!r} is unknown; choose from {', '.join(TEMPLATES)}")
-            if name == own or name in self.templates[:i]:
-                raise UserError(f"templates: {name!r} is asked already; the run's own ({own}) need not be named")
-
-    def text(self) -> str:
-        """In words; "" for the run's own way alone."""
-        orders = f"{self.orders} orders of the options" if self.orders > 1 else ""
-        templates = f"the run's template and {', '.join(self.templates)}" if self.templates else ""
-        return " in ".join(filter(None, (orders, templates)))
-
-
-AS_TRAINED = Asking()
-
-
-def stack_file(workdir: epath.Path, step: int, asking: Asking = AS_TRAINED) -> epath.Path:
-    """Where a run keeps the stack of a checkpoint whose model is asked in these ways."""
-    orders = f"_orders_{asking.orders}" if asking.orders > 1 else ""
-    return workdir / "prediction" / f"{'_'.join([f'step_{step}{orders}', *asking.templates])}.json"
-
-
-def stack_key(
-    base_model: str, checkpoint: str, train: Sequence[Answer], valid: Sequence[Answer], asking: Asking = AS_TRAINED
-) -> dict[str, str]:
-    """What the stack of a checkpoint depends on."""
-    rows = {"training rows": fingerprint(train), "validation rows": fingerprint(valid) if valid else "none"}
-    asked = {"base model": base_model, "checkpoint": checkpoint, "asked in": asking.text() or "the run's own way"}
-    return asked | rows | {"fit": FIT}
 
 
 class LoadedRun:
@@ -147,8 +100,8 @@ class LoadedRun:
         return [prompter.telling(known) for prompter in asked]
 
     @functools.cached_property
-    def _prior(self) -> RulesPrior | None:
-        return RulesPrior(self.splits.rows[TRAIN]) if self.config.model.prior else None
+    def _prior(self) -> "RulesPrior | None":
+        return rules_prior(self.config, self.splits.rows[TRAIN]) if self.config.model.prior else None
 
     @functools.cached_property
     def forecaster(self) -> Forecaster:

@@ -10,18 +10,19 @@ from etils import epath
 
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
-from survey_jax.inputs.known_answers import KnownAnswers
 from survey_jax.inputs.prompts import Prompt, Prompter, limited, with_prior
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.inputs.trees import BatchShape, group_questions, trunk_room
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.survey.evaluation.metrics import scale_points
-from survey_jax.survey.prediction.prior import RulesPrior
 from survey_jax.survey.splits.split import TRAIN, Splits, split
 from survey_jax.survey.table import DEMO, Answer, read_table
 
 if TYPE_CHECKING:
     import transformers
+
+    from survey_jax.inputs.known_answers import KnownAnswers
+    from survey_jax.survey.prediction.prior import RulesPrior
 
 EXTRA = "data"  # the split of tables given by eval.py --data
 
@@ -34,8 +35,8 @@ class Task:
     prompter: Prompter
     prompts: dict[str, list[Prompt]]
     letters: np.ndarray  # token ids, int32 [K]
-    prior: RulesPrior | None = None  # which the prompts of all splits but TRAIN start from
-    known: KnownAnswers | None = None  # what the prompts of all splits but TRAIN tell
+    prior: "RulesPrior | None" = None  # which the prompts of all splits but TRAIN start from
+    known: "KnownAnswers | None" = None  # what the prompts of all splits but TRAIN tell
 
 
 def open_tokenizer(config: Config, pretrained: Pretrained) -> tuple[LazyTokenizer, TokenCache | None]:
@@ -88,14 +89,27 @@ def build_task(config: Config, prompter: Prompter, extra: Sequence[Answer] = ())
     for name, part in prompts.items():
         if not part:
             raise UserError(f"split {name}: data.drop_long left none of its rows; raise batch.seq_len")
-    prior = RulesPrior(splits.rows[TRAIN]) if config.model.prior else None
+    prior = rules_prior(config, splits.rows[TRAIN])
     prompts = {name: part if name == TRAIN else with_prior(part, prior) for name, part in prompts.items()}
     return Task(splits, prompter.telling(known), prompts, letters, prior, known)
 
 
-def known_answers(config: Config, train: Sequence[Answer]) -> KnownAnswers | None:
+def rules_prior(config: Config, train: Sequence[Answer]) -> "RulesPrior | None":
+    """What a run's predictions start from, given its training rows; None where they start from nothing."""
+    if not config.model.prior:
+        return None
+    from survey_jax.survey.prediction.prior import RulesPrior  # here: scikit-learn takes a second
+
+    return RulesPrior(train)
+
+
+def known_answers(config: Config, train: Sequence[Answer]) -> "KnownAnswers | None":
     """What a run's prompts tell of groups, given its training rows; None where they tell nothing."""
-    return KnownAnswers(train, config.data.known_answers) if config.data.known_answers else None
+    if not config.data.known_answers:
+        return None
+    from survey_jax.inputs.known_answers import KnownAnswers  # here: as for the rules
+
+    return KnownAnswers(train, config.data.known_answers)
 
 
 def batch_shape(config: Config, prompts: Sequence[Prompt], options: int) -> BatchShape:
