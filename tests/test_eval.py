@@ -261,7 +261,7 @@ def test_another_table_with_more_options(world: Path) -> None:
         row["options"], row["counts"] = [f"choice {k}" for k in range(9)], list(range(1, 10))
     tiny.write_rows(world / "other.jsonl", other)
     asked = sorted({row["question"] for row in [*other, *tiny.rows()]})
-    vectors = list(np.random.default_rng(0).normal(size=(len(asked), 4)))
+    vectors = list(np.random.default_rng(0).normal(size=(len(asked), 64)))  # no two alike
     pd.DataFrame({"question": asked, "embedding": vectors}).to_parquet(world / "vectors.parquet")
     flags = ("--workdir=checkpoints/tiny_config", "--data=other.jsonl", "--step=20", "--embeddings=vectors.parquet")
     assert "step_20_other" in run(world, "eval", *flags)
