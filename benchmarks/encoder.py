@@ -23,8 +23,9 @@ from survey_jax.common.console import say
 from survey_jax.survey.baselines import registry
 from survey_jax.survey.embeddings import Embeddings
 from survey_jax.survey.evaluation import metrics
-from survey_jax.survey.splits.config import TRAIN
+from survey_jax.survey.splits.config import TRAIN, SplitConfig
 from survey_jax.survey.splits.near_duplicates import NearDuplicates
+from survey_jax.survey.splits.split import split
 from survey_jax.survey.table import Answer, read_table
 
 TABLES = flags.DEFINE_list("tables", None, "Survey tables with a column `part`.", required=True)
@@ -39,7 +40,7 @@ BATCH = 32
 
 
 def main() -> None:
-    tables = {table: _parts(read_table(table)) for table in TABLES.value}
+    tables = {table: split(read_table(table), SplitConfig(column="part")).rows for table in TABLES.value}
     questions = sorted({a.question for parts in tables.values() for rows in parts.values() for a in rows})
     vectors = encode(questions, ENCODER.value)
     pq.write_table(pa.table({"question": questions, "embedding": vectors.tolist()}), OUTPUT.value)
@@ -47,11 +48,11 @@ def main() -> None:
     for table, parts in tables.items():
         say(f"\n{table}: {len({a.question_key for a in parts[TRAIN]})} training questions")
         by_text, by_meaning = NearDuplicates(parts), NearDuplicates(parts, embeddings=embeddings)
-        for split, rows in parts.items():
-            if split != TRAIN:
-                more = by_meaning.leaked_rows(split) & ~by_text.leaked_rows(split)
+        for name, rows in parts.items():
+            if name != TRAIN:
+                more = by_meaning.leaked_rows(name) & ~by_text.leaked_rows(name)
                 asked = {a.question_key for a, only in zip(rows, more, strict=True) if only}
-                say(f"{split}: {len(asked)} near-duplicate questions that only the embeddings show")
+                say(f"{name}: {len(asked)} near-duplicate questions that only the embeddings show")
         baselines = registry.with_embeddings(embeddings)
         for pair in RULES.items():
             for rule in pair:
@@ -76,21 +77,14 @@ def encode(texts: Sequence[str], encoder: str) -> Float[np.ndarray, "n d"]:
     return np.array([found[i] for i in range(len(texts))])
 
 
-def _parts(rows: Sequence[Answer]) -> dict[str, list[Answer]]:
-    parts: dict[str, list[Answer]] = {TRAIN: []}
-    for answer in rows:
-        parts.setdefault(str(answer.extra["part"]), []).append(answer)
-    return parts
-
-
 def _scores(rule: registry.Baseline, parts: dict[str, list[Answer]]) -> list[str]:
-    asked = [a for split, rows in parts.items() if split != TRAIN for a in rows]
+    asked = [a for name, rows in parts.items() if name != TRAIN for a in rows]
     shares = iter(rule(parts[TRAIN], asked)[0])
     lines = []
-    for split, rows in parts.items():
-        if split != TRAIN:
+    for name, rows in parts.items():
+        if name != TRAIN:
             scores = metrics.row_metrics(rows, metrics.stack(rows, [next(shares) for _ in rows]))
-            lines.append(f"{split} {100 * np.mean(scores['tv']):.1f} / {np.mean(scores['kl']):.3f}")
+            lines.append(f"{name} {100 * np.mean(scores['tv']):.1f} / {np.mean(scores['kl']):.3f}")
     return lines
 
 

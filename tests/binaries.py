@@ -76,3 +76,17 @@ def check_refusal(result: tuple[int, str], *named: str) -> None:
 
 if __name__ == "__main__":
     serve(sys.argv[1])
+
+
+def run(folder: Path, module: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    """One call of a binary in a folder, in a process of its own."""
+    command = [sys.executable, "-m", f"survey_jax.{module}", *flags]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+def check_predicts(folder: Path, question: str, groups: int) -> None:
+    """The run in `folder` answers a question with two options for all of its groups."""
+    (folder / "questions.csv").write_text(f"question,options\n{question},Yes|No\n")
+    done = run(folder, "predict", "--workdir=run", "--questions=questions.csv", "--groups=country", "--output=out.csv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len((folder / "out.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * groups

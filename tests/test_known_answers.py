@@ -1,20 +1,14 @@
 """A run whose prompts tell what groups have answered (`data.known_answers`), by the real binaries."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import tiny
+from binaries import check_predicts, run
 
 THINGS = ("tea", "war", "the bus", "grandparents", "prison", "oil", "a king", "snow", "unions", "dogs", "debt", "poems")
-
-
-def run(folder: Path, module: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"survey_jax.{module}", *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +34,15 @@ def test_trained_and_evaluated_prompts_tell_them_and_the_base_model_is_asked_wit
     assert done.returncode == 0, done.stdout + done.stderr
     base = json.loads((world / "run" / "eval" / "base" / "metrics.json").read_text())["splits"]
     assert base.keys() == splits.keys()
+    cards = {
+        name: (world / "run" / "eval" / name / "report.html").read_text(encoding="utf-8") for name in ("all", "base")
+    }
+    assert "Other answers of someone" in cards["all"]  # the example of a prompt
+    assert "Other answers of someone" not in cards["base"]
 
 
 def test_it_predicts_new_questions(world: Path) -> None:
-    (world / "questions.csv").write_text("question,options\nDo you like trains?,Yes|No\n")
-    done = run(world, "predict", "--workdir=run", "--questions=questions.csv", "--groups=country", "--output=out.csv")
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = (world / "out.csv").read_text(encoding="utf-8").splitlines()
-    assert len(lines) == 1 + 2 * (len(tiny.GROUPS) - 1)
+    check_predicts(world, "Do you like trains?", len(tiny.GROUPS) - 1)
 
 
 def test_an_export_that_cannot_hold_the_answers_is_refused(world: Path) -> None:

@@ -43,8 +43,9 @@ class KnownAnswers:
     def __call__(self, answer: Answer) -> list[Answer]:
         """What to tell of a row's group: its answers to the most similar questions, the most similar one last.
 
-        Similarity is that of `near_duplicates`; a question at its threshold or above is not told. Of several answers to
-        one question, such as those of two waves, the first is told. The row's own answer plays no part.
+        Similarity is by the question's text, as for the rules on texts (`by_text.vectorizer`); a question that is as
+        similar as THRESHOLD, or has the same wording, is not told. Of several answers to one question, such as those of
+        two waves, the first is told. The row's own answer plays no part.
         """
         own = self._rows.get(same_group(answer.group))
         if own is None:
