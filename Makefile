@@ -13,26 +13,26 @@ INSTALLED := $(VENV)/.installed-$(VERSION)
 DEMO ?= checkpoints/demo
 DEMO_FLAGS ?=
 
-.PHONY: demo test smoke lint bench weights vocabularies clean
+.PHONY: demo test smoke lint docs bench weights vocabularies clean
 
-demo: $(INSTALLED) weights-gemma3-270m
-	$(RUN) -m survey_jax.train --config=configs/demo.py --workdir=$(DEMO) $(DEMO_FLAGS)
-	$(RUN) -m survey_jax.eval --workdir=$(DEMO)
-	$(RUN) -m survey_jax.predict --workdir=$(DEMO) --questions=configs/demo_questions.csv --groups=configs/demo_groups.csv \
-	  --output=$(DEMO)/new_questions.csv --explore
+demo: $(INSTALLED)
+	$(RUN) -m survey_jax demo --workdir=$(DEMO) -- $(DEMO_FLAGS)
 
 test: $(VENV)/.test-$(VERSION) weights vocabularies
 	$(RUN) -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 # A part of the tests that shows that a Python and its versions work: import, train, resume, evaluate, export.
-smoke: $(INSTALLED)
-	$(INSTALL) pytest beartype
+smoke: $(VENV)/.smoke-$(VERSION)
 	$(RUN) -m pytest tests/test_smoke.py
 
 lint: $(VENV)/.dev-$(VERSION)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The pages as a site, under build/site.
+docs: $(VENV)/.docs-$(VERSION)
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
 
 bench: $(VENV)/.bench-$(VERSION) weights
 	$(RUN) -m benchmarks.speed
@@ -62,7 +62,7 @@ $(INSTALLED): setup.py $(CONSTRAINTS)
 	$(INSTALL) --editable .
 	touch $@
 
-$(VENV)/.test-$(VERSION) $(VENV)/.dev-$(VERSION) $(VENV)/.bench-$(VERSION): $(VENV)/.%-$(VERSION): $(INSTALLED)
+$(VENV)/.smoke-$(VERSION) $(VENV)/.docs-$(VERSION) $(VENV)/.test-$(VERSION) $(VENV)/.dev-$(VERSION) $(VENV)/.bench-$(VERSION): $(VENV)/.%-$(VERSION): $(INSTALLED)
 	$(INSTALL) --editable .[$*]
 	touch $@
 

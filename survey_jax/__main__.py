@@ -9,7 +9,7 @@ from pathlib import Path
 
 from survey_jax.common.errors import fail
 
-COMMANDS = ("prepare", "train", "eval", "predict", "compare", "export", "plan", "fetch")
+COMMANDS = ("demo", "prepare", "train", "eval", "predict", "compare", "export", "plan", "fetch")
 
 
 def main() -> None:

@@ -5,10 +5,12 @@ refused at once: by the dataclass, when it is made or assigned to, or by the par
 """
 
 import dataclasses
+import datetime
 import functools
 import inspect
 import json
 import re
+import sys
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,11 +23,15 @@ from survey_jax.survey.splits.config import SplitConfig
 
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, revalidate_instances="always")
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]  # as jax counts steps
+Size = Annotated[int, Field(gt=0, le=2**20)]  # of an array's axis
+Rank = Annotated[int, Field(ge=0, le=2**14)]  # more than any model is wide
 PositiveFloat = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[int, Field(ge=0, lt=2**31)]
 NotNegativeFloat = Annotated[float, Field(ge=0)]
+Epochs = Annotated[float, Field(ge=0, le=10_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ChatArguments = dict[str, str | bool | int | float]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # as jax has it
 
 LossName = Literal[
@@ -46,6 +52,8 @@ class ModelConfig:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     weights: str = field(default="", metadata=MAY_CHANGE)  # a hub id, a Hugging Face directory, or a .gguf file
     revision: str = field(default="main", metadata=MAY_CHANGE)  # of a hub id: a branch, tag or commit
+    # Fields of its config.json that are not known here and, as you have checked, change no logit: docs/models.md.
+    ignore_fields: tuple[str, ...] = ()
     # Of matrix products and frozen weights, and on accelerators of activations.
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantize: Literal["", "int8", "nf4"] = ""  # how to store the frozen projections (LoRA only): docs/quantize.md
@@ -65,7 +73,7 @@ class LoraConfig:
     """Low-rank adapters."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    rank: NotNegative = 8  # 0 = full fine-tuning
+    rank: Rank = 8  # 0 = full fine-tuning
     alpha: float = 16.0  # adapters' output is scaled by alpha / rank
     projections: tuple[Projection, ...] = typing.get_args(Projection)  # which get adapters
     dropout: Share = 0.0  # share of the ranks of each adapter that a training step leaves out, drawn every step
@@ -81,10 +89,15 @@ class DataConfig:
     question_columns: tuple[str, ...] = ("question",)  # columns of the wording: the first that a row has
     template: TemplateName = "question_first"  # of the prompt: docs/prompts.md
     chat: bool = False  # wrap prompts in the tokenizer's chat template
+    # What chat templates take for today, YYYY-MM-DD; "" = the day of the first start, which the run keeps.
+    chat_date: str = ""
+    # Further variables of the chat template, such as {"enable_thinking": False}.
+    chat_arguments: ChatArguments = field(default_factory=dict)
     language: str = ""  # of the template's own words, see docs/prompts.md; "" = each row's `language`, else English
     option_order: Literal["listed", "reversed", "shuffled"] = "listed"  # shuffled: by run.seed, per question
     # How many answers of the row's group to other questions each prompt tells, at most: docs/prompts.md.
     known_answers: NotNegative = 0
+    drop_bad: bool = False  # leave out (and count) rows that no table may have, instead of refusing the whole table
     drop_long: bool = False  # leave out (and count) rows whose prompt exceeds batch.seq_len, instead of stopping
     splits: SplitConfig = field(default_factory=SplitConfig)
 
@@ -94,15 +107,15 @@ class BatchConfig:
     """The size of a step. A microbatch holds `batch_size` sequences, into which answer trees are packed."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    batch_size: Positive = 1  # sequences of a microbatch, over all devices
-    seq_len: Positive = 512  # tokens of a sequence; the longest prompt allowed
-    answers_per_seq: Positive = 32  # at most so many answers in a sequence
+    batch_size: Size = 1  # sequences of a microbatch, over all devices
+    seq_len: Size = 512  # tokens of a sequence; the longest prompt allowed
+    answers_per_seq: Size = 32  # at most so many answers in a sequence
     # Groups of one question in one tree. Larger trees share more prompt tokens; smaller ones put more different
     # questions into a step.
-    groups_per_tree: Positive = 8
+    groups_per_tree: Size = 8
     answers_per_question: NotNegative = 0  # if > 0: at most so many answers to a question an epoch, drawn every epoch
     survey_share: Share = 0.0  # if > 0: at most this share of an epoch's answers to one survey, drawn every epoch
-    microbatches: Positive = 1  # a step sums the gradients of this many
+    microbatches: Size = 1  # a step sums the gradients of this many
 
 
 @dataclass(slots=True)
@@ -120,6 +133,10 @@ class OptimConfig:
     b2: Share = 0.999  # decay of its mean of squared gradients
     weight_decay: NotNegativeFloat = 0.0  # times the learning rate, as AdamW has it
     clip_norm: PositiveFloat = 1.0  # of the gradient's global norm
+    # In place of `steps`: how many times to go through the training rows. 0: `steps` counts.
+    epochs: Epochs = field(default=0.0, metadata=MAY_CHANGE)
+    # Training ends after so many evaluations in a row that were no better than the best one. 0: it goes on to the end.
+    patience: NotNegative = field(default=0, metadata=MAY_CHANGE)
 
 
 @dataclass(slots=True)
@@ -188,7 +205,8 @@ def validate(config: Config) -> Config:
         raise UserError(
             f"config.model.prior = {config.model.prior!r}: its scale is trained as adapters are; set config.lora.rank"
         )
-    if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= config.optim.steps):
+    last = config.optim.steps if not config.optim.epochs else sys.maxsize  # known when there are batches
+    if (steps := config.run.profile) and not (len(steps) == 2 and 1 <= steps[0] <= steps[1] <= last):
         raise UserError(
             f"config.run.profile = {steps!r}: must be the first and last step to trace, of 1 to {config.optim.steps}"
         )
@@ -197,6 +215,10 @@ def validate(config: Config) -> Config:
             "config.optim.loss = 'wasserstein' needs options in scale order, but config.data.option_order = 'shuffled' "
             "randomizes it; change one of them"
         )
+    if config.data.chat_arguments and not config.data.chat:
+        raise UserError("config.data.chat_arguments: they are for the tokenizer's chat template; set config.data.chat")
+    if (day := config.data.chat_date) and not _is_day(day):
+        raise UserError(f"config.data.chat_date = {day!r}: must be a day, as YYYY-MM-DD")
     if not config.data.tables:
         raise UserError('config.data.tables is empty: name at least one survey table (or "demo")')
     if not config.data.question_columns:
@@ -204,6 +226,13 @@ def validate(config: Config) -> Config:
     if not config.model.weights:
         raise UserError("config.model.weights is empty: give a hub id, a Hugging Face directory or a .gguf file")
     return config
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -305,12 +334,14 @@ def _wanted(mistake: str, hint: Any, value: Any) -> str:
         return f"{'one' if _is_literal(base) else 'a tuple'} of {', '.join(c or repr(c) for c in choices)}"
     if mistake == "finite_number":
         return "finite"
+    if base is float and "Lt" in bounds and mistake in ("greater_than_equal", "less_than"):
+        return f"at least {bounds['Ge'].ge} and less than {bounds['Lt'].lt}"
     if mistake == "greater_than":
         return "positive"
-    if "Lt" in bounds and mistake in ("greater_than_equal", "less_than"):
-        return f"at least {bounds['Ge'].ge} and less than {bounds['Lt'].lt}"
     if mistake == "greater_than_equal":
         return "0 or more"
+    if mistake in ("less_than", "less_than_equal"):
+        return f"less than {bounds['Lt'].lt:,}" if "Lt" in bounds else f"at most {bounds['Le'].le:,}"
     shown = base.__name__ if not typing.get_args(base) else str(base)
     found = "" if shown.startswith(kind := type(value).__name__) else f", not {kind}"
     comma = "; a tuple of one is written ('x',), with a comma" if "tuple" in shown else ""

@@ -9,9 +9,10 @@ Writes report.html, metrics.json, predictions.parquet and .csv, methods.txt and 
 prints a table a split.
 """
 
+import contextlib
 import dataclasses
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +21,33 @@ from absl import flags
 from etils import epath
 
 from survey_jax import cli
-from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
+from survey_jax.checkpointing.manager import TOKENIZER, TRAINING_SET, Checkpoints, check_identity
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
-from survey_jax.common.files import open_workdir, write_bytes, write_json
+from survey_jax.common.files import check_folder, open_workdir, replaced_folder, write_json
 from survey_jax.config import Config, MeshConfig, differences, settings, validate
 from survey_jax.inference import controls, zero_shot
 from survey_jax.inference.asking import stack_file, stack_key
 from survey_jax.inference.predictor import PredictionCache, Predictor, predict_all
-from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer
+from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer, read_data
 from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
 from survey_jax.parallel.sharding import read_mesh
-from survey_jax.pretrained.open import open_pretrained
+from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.embeddings import read_embeddings
 from survey_jax.survey.report.disclosure import Sections, data_sections
 from survey_jax.survey.splits.config import DISTINCT
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint
 from survey_jax.survey.table import Answer, read_table
-from survey_jax.telemetry.manifest import manifest, read_config, shared_settings
+from survey_jax.survey.table_files import LONG_SUFFIXES
+from survey_jax.telemetry.manifest import (
+    manifest,
+    read_config,
+    seed_folder,
+    seed_folders,
+    shared_settings,
+    with_chat_date,
+)
 from survey_jax.training.build import build_model, on_these_devices
 
 if TYPE_CHECKING:
@@ -62,35 +71,77 @@ ANSWERS_PER_SEQ = flags.DEFINE_integer(
     "answers_per_seq", None, "Answers in a sequence; default: the run's.", lower_bound=1
 )
 MESH = flags.DEFINE_string("mesh", None, "Mesh sizes, such as data:1,fsdp:8; default: the run's, or all devices.")
+DROP_BAD = flags.DEFINE_bool("drop_bad", None, "Leave out (and count) rows of tables that are not as they must be.")
 DROP_LONG = flags.DEFINE_bool("drop_long", None, "Leave out (and count) rows whose prompt is too long.")
 CACHE = flags.DEFINE_string("cache", None, 'Folder of compiled programs and tokens, "" for none; default: the run\'s.')
+
+EXPORTS = [suffix.removeprefix(".") for suffix in LONG_SUFFIXES if suffix != ".csv"]  # predictions.csv is always there
+EXPORT = flags.DEFINE_list("export", [], f"Write predictions in long form in these formats, too: {', '.join(EXPORTS)}.")
 
 PREDICTIONS = ".predictions"  # folder of finished and unfinished predictions, beside the evaluations
 
 
 def main() -> None:
+    cli.hide_torch()
     if SEALED.value:
         score_seal(SEALED.value)
         return
     # ---------------------------------------------------------- config and data
+    if unknown := set(EXPORT.value) - set(EXPORTS):
+        raise UserError(f"--export={min(unknown)}: choose from {', '.join(EXPORTS)}")
     distributed.start()
     workdir = open_workdir(distributed.all_gather_text(str(find_workdir()) if is_first() else "")[0])
+    runs = seed_folders(workdir)
+    if not runs:
+        evaluate_run(workdir, workdir / "eval" if OUTPUT.value is None else open_workdir(OUTPUT.value, "--output"))
+        return
+    output = workdir if OUTPUT.value is None else open_workdir(OUTPUT.value, "--output")
+    folders = {}
+    for seed, folder in runs.items():
+        folders[seed] = evaluate_run(folder, seed_folder(output, seed) / "eval")
+    if len(runs) > 1 and is_first():
+        from survey_jax.survey.report.seeds import compare_seeds  # here: as for the results
+
+        compare_seeds(folders, output / "eval" / (NAME.value or "seeds"))
+
+
+def evaluate_run(workdir: epath.Path, results: epath.Path) -> epath.Path:
+    """Evaluates the run in a folder; returns the folder under `results` where what it finds lies."""
     say(f"run {workdir}")
     config = find_config(workdir)
     distributed.check_devices(config.mesh.devices)
     given = {f"--{flag.name}": repr(flag.value) for flag in (ZERO_SHOT, STEP, DATA, NAME, OUTPUT, CONTROLS, EMBEDDINGS)}
     distributed.check_same(shared_settings(config) | given)
+    check_name(NAME.value)
+    check_folder(results / (NAME.value or "results"), "--workdir" if OUTPUT.value is None else "--output")
     use_compilation_cache(config)
-    pretrained = open_pretrained(config.model.weights, config.model.revision)
+    pretrained = open_pretrained(config.model.weights, config.model.revision, config.model.ignore_fields)
+    distributed.check_same({"base model": pretrained.outline()})
+    with find_checkpoint(workdir, pretrained.fingerprint(config.model.quantize)) as (checkpoints, step):
+        folder = results / (NAME.value or default_name(step))
+        evaluate(config, workdir, folder, pretrained, checkpoints, step)
+    return folder
+
+
+def evaluate(
+    config: Config,
+    workdir: epath.Path,
+    folder: epath.Path,
+    pretrained: Pretrained,
+    checkpoints: Checkpoints | None,
+    step: int | None,
+) -> None:
+    """Evaluates a checkpoint of the run, or the base model if there is none; writes what it finds into `folder`."""
     base_model = pretrained.fingerprint(config.model.quantize)
-    checkpoints, step = (None, None) if ZERO_SHOT.value else find_checkpoint(workdir, base_model)
     tokenizer = open_tokenizer(config, pretrained)
     wanted = controls.make_controls(CONTROLS.value, config, *tokenizer)
     prompter = make_prompter(config, *tokenizer)
-    extra = [a for table in DATA.value for a in read_table(table, config.data.question_columns)]
+    bad_rows: Counter[str] = Counter()
+    extra = [a for table in DATA.value for a in read_data(table, config, bad_rows)]
     task = build_task(config, prompter, extra)
     if checkpoints is not None and step is not None:
-        check_identity(checkpoints.identity(step), {TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}, workdir)
+        found = {TOKENIZER: prompter.fingerprint(), TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}
+        check_identity(checkpoints.identity(step), found, workdir)
     distributed.check_same({"base model": base_model} | {name: fingerprint(r) for name, r in task.splits.rows.items()})
     say(counts_table(task.splits))
     for line in (overlap := overlaps(task, extra)):
@@ -108,10 +159,8 @@ def main() -> None:
 
     # --------------------------------------- the base model, then the trained one
     model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
-    results = open_workdir(OUTPUT.value) if OUTPUT.value else workdir / "eval"
-    folder = results / (NAME.value or default_name(step))
     predictor = Predictor(
-        model, task.letters, PredictionCache(results / PREDICTIONS, f"{model.step_config} {model.shape}")
+        model, task.letters, PredictionCache(folder.parent / PREDICTIONS, f"{model.step_config} {model.shape}")
     )
     params, weights = model.params, base_model
     raw: dict[str, dict[str, np.ndarray]] = {}
@@ -140,7 +189,7 @@ def main() -> None:
     from survey_jax.survey.evaluation.systems import Systems
     from survey_jax.survey.prediction.forecaster import write_stacks
     from survey_jax.survey.report import tables
-    from survey_jax.survey.report.files import FIGURES, write_report
+    from survey_jax.survey.report.files import write_long_predictions, write_report
     from survey_jax.survey.splits.near_duplicates import NearDuplicates
 
     duplicates = NearDuplicates({name: rows[name] for name in (TRAIN, *names)}, embeddings=embeddings)
@@ -148,7 +197,7 @@ def main() -> None:
     say(leaks)
     systems = Systems(rows, raw, with_embeddings(embeddings) if embeddings else BASELINES, config.run.calibrate)
     say(systems.text())
-    if systems.stack and checkpoints is not None and step is not None and not OUTPUT.value:
+    if systems.stack and checkpoints is not None and step is not None and OUTPUT.value is None:
         key = stack_key(base_model, checkpoints.digest(step), rows[TRAIN], rows[VALID])
         write_stacks(stack_file(workdir, step), key, systems.stack.kinds)  # for `predict`
     splits: dict[str, scoring.SplitScore] = {}
@@ -164,20 +213,21 @@ def main() -> None:
             say(f"{part} scored")
     known = list({a.key: a for part in (TRAIN, *names) for a in rows[part]}.values())  # splits may overlap
     identity = {"base model": base_model, TRAINING_SET: fingerprint(task.splits.rows[TRAIN])}
-    facts = manifest(config, identity, pretrained.commit)
+    facts = manifest(config, identity, pretrained.commit, bad_rows + Counter(task.bad_rows))
     disclosed = data_sections(known, counts_table(task.splits), leaks)
     disclosed |= model_sections(config, task, facts, workdir, step, systems.text())
     subsets = [name for name in splits if name not in names]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as made:  # the folder may be in an object store
-        scoring.write_predictions([splits[name] for name in names], Path(made) / "predictions.parquet")
-        written = write_report(Path(made), splits, subsets, rows[TRAIN], disclosed, report_facts(config, facts, step))
-        (folder / FIGURES).mkdir(exist_ok=True)
-        for file in ("predictions.parquet", *written):
-            write_bytes(folder / file, (Path(made) / file).read_bytes())
-    write_json(folder / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
+    with replaced_folder(folder) as made:
+        scoring.write_predictions([splits[name] for name in names], made / "predictions.parquet")
+        write_report(made, splits, subsets, rows[TRAIN], disclosed, report_facts(config, facts, step))
+        for ending in EXPORT.value:
+            write_long_predictions([splits[name] for name in names], made / f"predictions.{ending}")
+        write_json(epath.Path(made) / "metrics.json", {"splits": {name: s.summary for name, s in splits.items()}})
+    for ending in set(EXPORTS) - set(EXPORT.value):  # of an earlier evaluation of this name
+        (folder / f"predictions.{ending}").unlink(missing_ok=True)
     tables.print_table(splits.values())
-    say(f"results: {folder}/report.html, metrics.json, predictions.csv, predictions.parquet, methods.txt, figures/")
+    exported = "".join(f", predictions.{ending}" for ending in EXPORT.value)
+    say(f"results: {folder}/report.html, metrics.json, predictions.csv, .parquet{exported}, methods.txt, figures/")
 
 
 def score_seal(file: str) -> None:
@@ -206,14 +256,16 @@ def overlaps(task: Task, extra: Sequence[Answer]) -> list[str]:
 
 def find_workdir() -> str:
     """--workdir; the base model's own folder for --config --zero_shot; or the newest run under checkpoints/."""
-    if WORKDIR.value:
+    if WORKDIR.value is not None:
         return WORKDIR.value
     if CONFIG.value is not None:
         return str(cli.default_workdir())
-    runs = sorted(Path("checkpoints").glob("*/config.json"), key=lambda f: f.stat().st_mtime)
+    files = [f for pattern in ("*/config.json", "*/seed_*/config.json") for f in Path("checkpoints").glob(pattern)]
+    runs = sorted(files, key=lambda f: f.stat().st_mtime)
     if not runs:
         raise UserError("checkpoints/: no run here; train first, or give --workdir (or --config with --zero_shot)")
-    return str(runs[-1].parent)
+    newest = runs[-1].relative_to("checkpoints")
+    return str(Path("checkpoints", newest.parts[0]))  # the folder of all seeds, if it is one of several
 
 
 def find_config(workdir: epath.Path) -> Config:
@@ -222,7 +274,7 @@ def find_config(workdir: epath.Path) -> Config:
     Raises:
       UserError: --config has another value of a setting that predictions depend on.
     """
-    config = cli.read_config(CONFIG) if CONFIG.value is not None else read_config(workdir)
+    config = with_chat_date(cli.read_config(CONFIG), workdir) if CONFIG.value is not None else read_config(workdir)
     if not ZERO_SHOT.value:
         check_settings(read_config(workdir), config, workdir)
     sizes = {"batch_size": BATCH_SIZE.value, "seq_len": SEQ_LEN.value, "answers_per_seq": ANSWERS_PER_SEQ.value}
@@ -230,6 +282,8 @@ def find_config(workdir: epath.Path) -> Config:
     config = dataclasses.replace(config, batch=dataclasses.replace(config.batch, **changed))
     if MESH.value:
         config.mesh = MeshConfig(*read_mesh(MESH.value))
+    if DROP_BAD.value is not None:
+        config.data.drop_bad = DROP_BAD.value
     if DROP_LONG.value is not None:
         config.data.drop_long = DROP_LONG.value
     if CACHE.value is not None:
@@ -241,23 +295,36 @@ def find_config(workdir: epath.Path) -> Config:
 
 def check_settings(trained: Config, config: Config, workdir: epath.Path) -> None:
     """Refuses settings under which the checkpoint would not be the model that was trained. UserError names them."""
-    free = {setting.name for setting in settings() if setting.may_change} | {"config.data.drop_long"}
+    free = {setting.name for setting in settings() if setting.may_change}
+    free |= {"config.data.drop_bad", "config.data.drop_long"}
     for name, (old, new) in differences(trained, config).items():
         if name not in free and not name.startswith("config.batch."):
             raise UserError(
                 f"--config: {name} = {new!r}, but {workdir} was trained with {old!r}: its checkpoint would be scored "
                 "as another model. Leave --config out: --seq_len, --batch_size, --answers_per_seq, --mesh, "
-                "--drop_long and --cache change what may be changed"
+                "--drop_bad, --drop_long and --cache change what may be changed"
             )
 
 
-def find_checkpoint(workdir: epath.Path, base_model: str) -> tuple[Checkpoints, int]:
-    """The run's checkpoints and the step that --step names. Raises UserError if there is none for this base model."""
-    read_config(workdir)  # says so where there is no run
+@contextlib.contextmanager
+def find_checkpoint(workdir: epath.Path, base_model: str) -> Iterator[tuple[Checkpoints, int] | tuple[None, None]]:
+    """The run's checkpoints and the step that --step names, which a training beside does not delete during the body.
+
+    Nothing for --zero_shot. Raises UserError if there is no checkpoint for this base model.
+    """
+    if ZERO_SHOT.value:
+        yield None, None
+        return
     checkpoints = Checkpoints(workdir)
-    step = checkpoints.step(STEP.value)
-    check_identity(checkpoints.identity(step), {"base model": base_model}, workdir)
-    return checkpoints, step
+    with checkpoints.reading(STEP.value) as step:
+        check_identity(checkpoints.identity(step), {"base model": base_model}, workdir)
+        yield checkpoints, step
+
+
+def check_name(name: str | None) -> None:
+    """Raises UserError for a --name that is no name of a folder under the results."""
+    if name is not None and (not name or name.startswith(".") or set(name) & set("/\\") or not name.isprintable()):
+        raise UserError(f"--name={name}: must be the name of a folder under WORKDIR/eval, not a path")
 
 
 def default_name(step: int | None) -> str:

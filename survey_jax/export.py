@@ -6,11 +6,8 @@ merged is a whole model, as a Hugging Face directory; peft is the adapters alone
 which says how to ask the model for distributions. docs/export.md shows how to load both.
 """
 
-import contextlib
 import dataclasses
 import importlib.metadata
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,16 +15,17 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from etils import epath
 from flax import nnx
 
 from survey_jax import cli
-from survey_jax.checkpointing.manager import Checkpoints, check_identity
+from survey_jax.checkpointing.manager import TOKENIZER, Checkpoints, check_identity
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
-from survey_jax.common.files import open_workdir, write_json
+from survey_jax.common.files import new_folder, open_workdir, write_json
 from survey_jax.config import Config
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter, Template
-from survey_jax.inputs.task import make_prompter
+from survey_jax.inputs.task import make_prompter, open_tokenizer
 from survey_jax.model.abstract import abstract_model, parameter_name
 from survey_jax.pretrained.export import write_adapter, write_merged, write_metadata_files
 from survey_jax.pretrained.open import Pretrained, open_pretrained
@@ -57,6 +55,7 @@ EXAMPLE = Answer(
 
 
 def main() -> None:
+    cli.hide_torch()
     jax.config.update("jax_platforms", "cpu")  # nothing is computed here that an accelerator would speed up
     workdir = open_workdir(WORKDIR.value)
     config = read_config(workdir)
@@ -71,25 +70,36 @@ def main() -> None:
             f"{workdir}: its prompts tell what groups have answered (config.data.known_answers), which is in the run's "
             "tables and in no export"
         )
-    pretrained = open_pretrained(config.model.weights, config.model.revision)
     checkpoints = Checkpoints(workdir)
-    step = checkpoints.step(STEP.value)
-    check_identity(checkpoints.identity(step), {"base model": pretrained.fingerprint(config.model.quantize)}, workdir)
+    if not OUTPUT.value or "://" in OUTPUT.value:
+        raise UserError(f"--output={OUTPUT.value}: name a local folder to create")
+    output = Path(OUTPUT.value)
+    with new_folder(output, "--output") as folder, checkpoints.reading(STEP.value) as step:
+        write_model(config, workdir, checkpoints, step, folder)
+    size = sum(file.stat().st_size for file in output.expanduser().iterdir())
+    say(f"results: {OUTPUT.value} ({size / 1e6:,.1f} MB)")
+
+
+def write_model(config: Config, workdir: epath.Path, checkpoints: Checkpoints, step: int, folder: Path) -> None:
+    """Writes a checkpoint's model, or its adapters, to a folder."""
+    pretrained = open_pretrained(config.model.weights, config.model.revision, config.model.ignore_fields)
+    found = {
+        "base model": pretrained.fingerprint(config.model.quantize),
+        TOKENIZER: make_prompter(config, *open_tokenizer(config, pretrained)).fingerprint(),
+    }
+    check_identity(checkpoints.identity(step), found, workdir)
     trained = TrainedParameters(checkpoints, step, config, pretrained)
     say(f"checkpoint of step {step}: {len(trained)} trained arrays; base model {config.model.weights}")
     scale = config.lora.alpha / config.lora.rank if config.lora.rank else 0.0
-    with new_folder(Path(OUTPUT.value)) as folder:
-        write_json(folder / "survey_jax.json", instructions(config, pretrained, step, checkpoints.temperatures(step)))
-        if FORMAT.value == "peft":
-            revision = None if Path(config.model.weights).expanduser().exists() else config.model.revision
-            say("writing adapters")
-            write_adapter(pretrained, trained, scale, folder, config.model.weights, revision, DTYPE.value)
-        else:
-            say(f"merging {len(pretrained.source.names)} tensors")
-            write_metadata_files(pretrained, folder, DTYPE.value)
-            write_merged(pretrained, trained, scale, folder, DTYPE.value)
-        size = sum(file.stat().st_size for file in folder.iterdir())
-    say(f"results: {OUTPUT.value} ({size / 1e6:,.1f} MB)")
+    write_json(folder / "survey_jax.json", instructions(config, pretrained, step, checkpoints.temperatures(step)))
+    if FORMAT.value == "peft":
+        revision = None if Path(config.model.weights).expanduser().exists() else config.model.revision
+        say("writing adapters")
+        write_adapter(pretrained, trained, scale, folder, config.model.weights, revision, DTYPE.value)
+    else:
+        say(f"merging {len(pretrained.source.names)} tensors")
+        write_metadata_files(pretrained, folder, DTYPE.value)
+        write_merged(pretrained, trained, scale, folder, DTYPE.value)
 
 
 class TrainedParameters(Mapping[str, np.ndarray]):
@@ -122,7 +132,7 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperatures
 
     The wording of groups is not included; it is in `survey_jax.inputs.personas`.
     """
-    prompter = make_prompter(config, pretrained.tokenizer())
+    prompter = make_prompter(config, *open_tokenizer(config, pretrained))
     text = prompter.text(EXAMPLE)
     return {
         "survey_jax": importlib.metadata.version("survey_jax"),
@@ -135,6 +145,8 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperatures
         "option_order": config.data.option_order,
         "seed": config.run.seed,
         "chat": config.data.chat,
+        "chat_date": config.data.chat_date,
+        "chat_arguments": config.data.chat_arguments,
         "add_special_tokens": not config.data.chat,  # a chat template writes its own
         "letters": letter_ids(prompter, text),
         "example": {
@@ -162,36 +174,6 @@ def letter_ids(prompter: Prompter, text: str) -> dict[str, int]:
         except UserError:
             break
     return ids
-
-
-@contextlib.contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `output` when the block ends without an error, and is deleted otherwise.
-
-    Raises:
-      UserError: `output` exists and is not empty, or cannot be written.
-    """
-    output = output.expanduser().resolve()
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError(f"--output={output}: exists already; choose another folder, or delete it")
-    partial = output.with_name(f".partial-{output.name}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # left by an export that was killed
-        with _cannot_write(output):
-            partial.mkdir(parents=True)
-        yield partial
-        with _cannot_write(output):
-            os.replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _cannot_write(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--output={output}: cannot be written ({error})") from error
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from survey_jax import cli
+from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import write_json
 from survey_jax.config import Config, Remat
@@ -30,20 +31,22 @@ from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind,
 from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh
 from survey_jax.planning.architectures import read_architecture
 from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan_step
+from survey_jax.survey.table import MAX_OPTIONS
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
 
+MOST_DEVICES = 2**14  # that one process can stand in for
 CONFIG = cli.define_config(required=True)
 MODEL = flags.DEFINE_string("model", None, "A known model, a config.json or a folder; default: config.model.weights.")
 MESH = flags.DEFINE_string("mesh", None, "Mesh sizes, such as data:1,fsdp:8,tensor:1; default: config.mesh.")
 DEVICES = flags.DEFINE_integer(
-    "devices", 0, "Number of devices; default: that of the mesh or the topology.", lower_bound=0
+    "devices", 0, "Number of devices; default: that of the mesh or the topology.", 0, MOST_DEVICES
 )
 CHIP = flags.DEFINE_string("chip", None, f"One of {', '.join(a.name for a in ACCELERATORS)}; default: h100.")
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:2x4; the TPU compiler is used.")
 SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.", lower_bound=1)
 OPTIONS = flags.DEFINE_integer(
-    "options", 10, "The largest number of options of a question in your data.", lower_bound=2
+    "options", 10, "The largest number of options of a question in your data.", 2, MAX_OPTIONS
 )
 SEARCH = flags.DEFINE_bool(
     "search", False, "Try all values of remat, and all ways to divide the batch into microbatches."
@@ -55,7 +58,7 @@ JSON = flags.DEFINE_string("json", None, "Write the same numbers to this file.")
 def main() -> None:
     config = cli.read_config(CONFIG)
     model = MODEL.value or config.model.weights
-    decoder = read_architecture(model)
+    decoder = read_architecture(model, config.model.ignore_fields)
     mesh, chip, domain = make_devices(config)
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
     if not candidates:
@@ -101,6 +104,8 @@ def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
         if not count:
             raise UserError("--devices: say how many, or give --mesh sizes without -1")
         chip, domain = by_name(CHIP.value or "h100"), 0
+        if count > MOST_DEVICES:
+            raise UserError(f"mesh: {count:,} devices; a plan is made for at most {MOST_DEVICES:,}")
         mesh_shape(*sizes, count)  # refuses sizes that do not fit before devices are made
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", count)
@@ -165,7 +170,7 @@ def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: A
     """Prints a plan as a table, and its consequences in a sentence each."""
     b, devices = config.batch, mesh.size
     how = f"LoRA of rank {config.lora.rank}" if config.lora.rank else "full fine-tuning"
-    print(f"{model}, {how}, on {devices} x {chip.name} ({', '.join(f'{k} {v}' for k, v in mesh.shape.items())})")
+    say(f"{model}, {how}, on {devices} x {chip.name} ({', '.join(f'{k} {v}' for k, v in mesh.shape.items())})")
     table = Table()
     table.add_column("each device", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)

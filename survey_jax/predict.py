@@ -4,7 +4,7 @@
 
 Questions: a .csv, .jsonl, .json or .yaml file with texts and options. Groups: a .csv, .jsonl or .json file, "train" for
 all of the training data, an attribute such as "country" for each of its values, or "country x age" for each pair.
-Writes FILE (.csv, .parquet or .sav; a line an option) and a page beside it, FILE with the ending .html; both are
+Writes FILE (.csv, .parquet, .sav or .dta; a line an option) and a page beside it, FILE with the ending .html; both are
 explained in docs/prediction.md. What --answers, --rectify, --design and --seal do: docs/human_answers.md.
 """
 
@@ -21,15 +21,16 @@ from etils import epath
 from survey_jax import cli
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError, plural
-from survey_jax.common.files import write_text
-from survey_jax.inference.asking import Asking
+from survey_jax.common.files import check_file, write_text
+from survey_jax.inference.asking import MAX_ORDERS, Asking
 from survey_jax.inference.loaded_run import LoadedRun
 from survey_jax.parallel.distributed import use_compilation_cache
+from survey_jax.survey.long_form import check_output
 from survey_jax.survey.prediction.cells import Cells
 from survey_jax.survey.prediction.design import design_text
 from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.groups import ask, read_groups, read_people
-from survey_jax.survey.prediction.output import check_output, write_forecasts
+from survey_jax.survey.prediction.output import write_forecasts
 from survey_jax.survey.prediction.population import Sample, check_unseen, estimates_text, write_estimates
 from survey_jax.survey.prediction.questions import read_questions
 from survey_jax.survey.prediction.seal import registration, seal, write_seal
@@ -42,9 +43,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run to predict with.", requi
 STEP = flags.DEFINE_string("step", "best", "Which checkpoint: best (on the validation split), last, or a step.")
 QUESTIONS = flags.DEFINE_string("questions", None, "File of questions.", required=True)
 GROUPS = flags.DEFINE_string("groups", TRAIN, 'File of groups, "train", or attributes such as "country x age".')
-OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parquet or .sav.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Where predictions go: .csv, .parquet, .sav or .dta.", required=True)
 ORDERS = flags.DEFINE_integer(
-    "orders", 1, "In how many orders of the options to ask the language model; averaged.", lower_bound=1
+    "orders", 1, "In how many orders of the options to ask the language model; averaged.", 1, MAX_ORDERS
 )
 TEMPLATES = flags.DEFINE_list("templates", [], "Templates to ask it in beside the run's own; averaged.")
 ANSWERS = flags.DEFINE_string("answers", None, "A survey table: what some of the groups have answered already.")
@@ -59,12 +60,15 @@ EXPLORE = flags.DEFINE_bool("explore", False, "Let the page compare groups that 
 
 
 def main() -> None:
+    cli.hide_torch()
     # ------------------------------------------------- what is asked, and of whom
     output = Path(OUTPUT.value)
-    check_output(output)
+    check_output(output, "forecasts")
     page, sealed, form = (
         epath.Path(output.with_suffix(ending)) for ending in (".html", ".seal.json", ".registration.txt")
     )
+    for file in (output, page, *([sealed, form] if SEAL.value else [])):
+        check_file(str(file), "--output")
     if SEAL.value and sealed.exists():
         raise UserError(f"{sealed}: is there already, and a seal is not replaced; give another --output")
     human, interviews = (read_table(file.value) if file.value else [] for file in (ANSWERS, RECTIFY))

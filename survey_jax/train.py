@@ -2,7 +2,8 @@
 
     python -m survey_jax.train --config=configs/demo.py [--config.optim.lr=1e-4 ...] [--workdir=DIR]
 
-The same command again resumes where the last checkpoint left off.
+The same command again resumes where the last checkpoint left off. With --dry_run it says what it would do: splits, a
+prompt of each with its tokens, steps an epoch, memory.
 """
 
 import dataclasses
@@ -17,42 +18,57 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 from absl import flags
+from etils import epath
 
 from survey_jax import cli
-from survey_jax.checkpointing.manager import METRIC, TEMPERATURE, TRAINING_SET, Checkpoints
+from survey_jax.checkpointing.lock import Lock, only_training
+from survey_jax.checkpointing.manager import METRIC, TEMPERATURE, TOKENIZER, TRAINING_SET, Checkpoints
 from survey_jax.common.console import say
-from survey_jax.common.errors import Stopped, UserError
+from survey_jax.common.errors import Stopped, UserError, plural
 from survey_jax.common.files import open_workdir, write_json
 from survey_jax.config import Config
 from survey_jax.inference.parity import report_parity
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.batches import Batches, local_rows, prefetch, to_device
 from survey_jax.inputs.prompts import with_prior
-from survey_jax.inputs.task import Task, build_task, make_prompter, open_tokenizer
+from survey_jax.inputs.task import Task, build_task, make_batches, make_prompter, open_tokenizer, steps_of
 from survey_jax.inputs.trees import Batch
-from survey_jax.model.flops import step_flops
 from survey_jax.parallel import distributed, sharding_table
-from survey_jax.parallel.accelerators import by_kind
 from survey_jax.parallel.distributed import use_compilation_cache
-from survey_jax.pretrained.open import open_pretrained
+from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import BOUNDS, calibrate, fit_calibration
 from survey_jax.survey.splits.kinds import kinds
 from survey_jax.survey.splits.split import TRAIN, VALID, counts_table, fingerprint, held_out
 from survey_jax.survey.table import Answer
 from survey_jax.telemetry.clock import CHECKPOINT, COMPUTE, DATA, EVALUATION, Clock
-from survey_jax.telemetry.manifest import check_workdir, record_start, shared_settings
+from survey_jax.telemetry.manifest import (
+    check_workdir,
+    record_start,
+    seed_folder,
+    seed_folders,
+    shared_settings,
+    with_chat_date,
+)
 from survey_jax.telemetry.metric_writers import check_metric_writers
 from survey_jax.telemetry.profiler import Profile
-from survey_jax.telemetry.run_log import RunLog
+from survey_jax.telemetry.run_log import RunLog, check_log
 from survey_jax.training.build import Model, build_model
 from survey_jax.training.optimizer import init_optimizer
+from survey_jax.training.rehearsal import rehearse
+from survey_jax.training.speed import peak_flops, useful_flops
 from survey_jax.training.step import TrainState, compiled_train_step
 
 CONFIG = cli.define_config(required=True)
 LETTER_MASS_WARNING = 0.01
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default checkpoints/<config name>[_<its arguments>]."
+)
+SEEDS = flags.DEFINE_integer(
+    "seeds", 1, "Train so many runs in a row, of seeds run.seed, run.seed + 1, ..., in WORKDIR/seed_N.", 1, 100
+)
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Only print splits, prompts, batches and memory; reads no weights and writes nothing."
 )
 EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print the sharding and the memory of every parameter.")
 
@@ -63,28 +79,69 @@ def main() -> None:
     clock.listen()
     distributed.start()
     config = cli.read_config(CONFIG)
-    workdir = open_workdir(WORKDIR.value) if WORKDIR.value else cli.default_workdir()
+    if not config.model.check_parity:
+        cli.hide_torch()
+    workdir = cli.default_workdir() if WORKDIR.value is None else open_workdir(WORKDIR.value)
+    config = with_chat_date(config, workdir)
     distributed.check_same(shared_settings(config) | {"--workdir": str(workdir)})
     distributed.check_devices(config.mesh.devices)
-    checkpoints = Checkpoints(workdir, config.run.keep)
+    if DRY_RUN.value:
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, cache=""))  # nothing is written
+        pretrained, task = open_data(config)
+        rehearse(config, pretrained, task, task.prompts[TRAIN], cli.config_as_given())
+        say("dry run: no weights were read, and nothing was written")
+        return
     use_compilation_cache(config)
     check_metric_writers(config)
+    if SEEDS.value > 1:
+        train_seeds(config, workdir, range(config.run.seed, config.run.seed + SEEDS.value), clock)
+        return
+    if seed_folders(workdir):
+        raise UserError(f"{workdir}: holds runs of several seeds; give --seeds again, or another --workdir")
+    with only_training(workdir) as lock:
+        train(config, workdir, lock, clock)
 
-    # -------------------------------------------------------------------- data
+
+def train_seeds(config: Config, workdir: epath.Path, seeds: range, clock: Clock) -> None:
+    """Trains a run of each seed in a folder of its own; those that are complete already stay as they are."""
+    if (workdir / "config.json").exists():
+        raise UserError(f"{workdir}: holds a run of one seed; give another --workdir for several")
+    for seed in seeds:
+        say(f"seed {seed} of {seeds[0]} to {seeds[-1]}")
+        own, folder = dataclasses.replace(config.run, seed=seed), seed_folder(workdir, seed)
+        with only_training(folder) as lock:
+            train(dataclasses.replace(config, run=own), folder, lock, clock)
+        clock = Clock(time.monotonic())
+        clock.listen()
+    say(f"done: {plural(len(seeds), 'run')} (evaluate with: python -m survey_jax.eval --workdir={workdir})")
+
+
+def open_data(config: Config) -> tuple[Pretrained, Task]:
+    """The base model, opened, and tables, splits and prompts; prints what each split has."""
     say(f"reading {', '.join(config.data.tables)}")
-    pretrained = open_pretrained(config.model.weights, config.model.revision)
+    pretrained = open_pretrained(config.model.weights, config.model.revision, config.model.ignore_fields)
+    distributed.check_same({"base model": pretrained.outline()})
     task = build_task(config, make_prompter(config, *open_tokenizer(config, pretrained)))
     say(counts_table(task.splits))
+    if VALID not in task.prompts:
+        raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
+    return pretrained, task
+
+
+def train(config: Config, workdir: epath.Path, lock: Lock, clock: Clock) -> None:
+    """Trains, from the last checkpoint on if there is one, in a folder where no other training runs."""
+    # -------------------------------------------------------------------- data
+    checkpoints = Checkpoints(workdir, config.run.keep)
+    pretrained, task = open_data(config)
     if task.prior is not None:
         say("asking the rules, which predictions start from, about all training rows")
         task.prompts[TRAIN] = with_prior(task.prompts[TRAIN], task.prior.training)
-    if VALID not in task.prompts:
-        raise UserError("config.data.splits: no validation rows to choose the best checkpoint by; set a valid_* field")
     first = task.prompter.text(task.prompts[TRAIN][0].answer)
     say("a prompt; its answer is the next letter:\n" + textwrap.indent(first, "    | ", lambda line: True))
 
     identity = {
         "base model": pretrained.fingerprint(config.model.quantize),
+        TOKENIZER: task.prompter.fingerprint(),
         TRAINING_SET: fingerprint(task.splits.rows[TRAIN]),
         "validation set": fingerprint(task.splits.rows[VALID]),
     }
@@ -94,18 +151,12 @@ def main() -> None:
     # ------------------------------------------------------------------- model
     say(f"model {config.model.weights}")
     model = build_model(config, pretrained, task.prompts[TRAIN], len(task.letters))
-    b = config.batch
-    batches = Batches(
-        task.prompts[TRAIN],
-        model.shape,
-        groups=b.groups_per_tree,
-        question_answers=b.answers_per_question,
-        survey_share=b.survey_share,
-        microbatches=b.microbatches,
-        seed=config.run.seed,
-        here=local_rows(model.mesh, model.shape.batch_size),
-    )
+    here = local_rows(model.mesh, model.shape.batch_size)
+    batches = make_batches(config, task.prompts[TRAIN], model.shape, here)
     say(batches.report())
+    if config.optim.epochs:
+        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=steps_of(config, batches)))
+        say(f"{config.optim.epochs:g} epochs are {config.optim.steps} steps")
     state = TrainState(model.params, init_optimizer(config.optim, model.params, model.mesh))
     if EXPLAIN.value:
         say(sharding_table.text(sharding_table.layouts(*state, model.frozen, model.mesh)))
@@ -122,6 +173,7 @@ def main() -> None:
     distributed.check_same(identity)
     distributed.check_stop("before the first step")
     check_workdir(workdir, config, identity)
+    check_log(workdir)
     found = checkpoints.restore_latest(*state, identity)
     start, collected = (found.step, found.log) if found else (0, [])
     state = TrainState(found.parameters, found.optimizer) if found else state
@@ -129,9 +181,12 @@ def main() -> None:
     if start > config.optim.steps or (start == config.optim.steps and scored):
         say(f"nothing to train: {workdir} is at step {start} of {config.optim.steps}")
         return
+    if scored and (reason := gives_up(config, start, checkpoints.best())):
+        say(f"nothing to train: {reason}; a higher config.optim.patience goes on")
+        return
     if start:
         say(f"resumed at step {start}")
-    run_id = record_start(workdir, config, identity, pretrained.commit, start)
+    run_id = record_start(workdir, config, identity, pretrained.commit, start, task.bad_rows)
     write_json(workdir / "splits.json", held_out(task.splits))
 
     # ---------------------------------------------------------- compile and run
@@ -143,7 +198,8 @@ def main() -> None:
     log = RunLog(
         workdir, config, run_id, start, clock, evaluated=scored, collected=collected, flops=flops, peak=peak_flops()
     )
-    run = Run(config, task, model, batches, identity, checkpoints, log, Profile(workdir, config.run.profile), clock)
+    profile = Profile(workdir, config.run.profile)
+    run = Run(config, task, model, batches, identity, checkpoints, lock, log, profile, clock)
     try:
         fit(run, step_fn, predictor, start, state)
     except Stopped:
@@ -166,6 +222,7 @@ class Run:
     batches: Batches
     identity: dict[str, str]
     checkpoints: Checkpoints
+    lock: Lock
     log: RunLog
     profile: Profile
     clock: Clock
@@ -194,6 +251,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
     """
     settings, steps, poll = run.config.run, run.config.optim.steps, distributed.Poll()
     saved, saved_at = start, time.monotonic()  # a resumed state is saved already, and a fresh one need not be
+    best = run.checkpoints.best()
     pending: tuple[int, Batch, dict[str, jax.Array]] | None = None  # newest step, its batch and measurements
 
     def settle() -> None:
@@ -223,6 +281,7 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         raise Stopped(f"stopped as asked, after step {step}; the same command goes on from there")
 
     def evaluate_and_save(step: int) -> None:
+        nonlocal best
         settle()
         run.log.flush()
         try:
@@ -232,12 +291,20 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
             stop(step)
         run.log.evaluation(step, VALID, scores)
         save(step, scores)
+        best = min(best, (scores[METRIC], step))
 
     def is_due(step: int) -> bool:
         return step % settings.eval_every == 0 or step == steps
 
+    def ends_early(step: int) -> bool:
+        if reason := gives_up(run.config, step, best):
+            say(f"ends early: {reason}")
+        return bool(reason)
+
     if start and is_due(start) and not run.checkpoints.scored(start):
         evaluate_and_save(start)
+        if ends_early(start):
+            return
     for step, batch in run.clock.each(DATA, prefetch(run.batches, start, steps)):
         done, model = step + 1, run.model
         with run.profile.step(done) as traced, run.clock.of(COMPUTE):
@@ -247,15 +314,30 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
                 jax.block_until_ready(measured)
         settle()
         pending = done, batch, measured
+        run.lock.check()
         run.checkpoints.check()
         if is_due(done):
             evaluate_and_save(done)
+            if ends_early(done):
+                return
         with run.clock.of(COMPUTE):  # with several processes it waits for the step under way
             stops, saves = poll(time.monotonic() - saved_at > 60 * settings.save_minutes)
         if stops:
             stop(done)
         if saves:
             save(done)
+
+
+def gives_up(config: Config, step: int, best: tuple[float, int]) -> str:
+    """Why training ends at a step before the last: for `optim.patience`. "" where it goes on.
+
+    Args:
+      best: METRIC and step of the best evaluation up to here.
+    """
+    since = step - best[1]
+    if not config.optim.patience or since < config.optim.patience * config.run.eval_every:
+        return ""
+    return f"the best evaluation is that of step {best[1]}, {since} steps ago (config.optim.patience)"
 
 
 def evaluate(predictor: Predictor, params: Any, task: Task, name: str, calibrated: bool) -> dict[str, float]:
@@ -307,27 +389,6 @@ def stop_if_broken(loss: float, norm: float, step: int, batch: Batch, task: Task
         f"step {step}: loss {loss}, gradient norm {norm}; the last checkpoint is intact. Lower config.optim.lr or "
         f"check these questions: {', '.join(ids)}"
     )
-
-
-def useful_flops(config: Config, model: Model) -> float:
-    """FLOPs of a step over all devices, without the recomputation that saves memory."""
-    return step_flops(
-        model.step_config.decoder,
-        batch_size=model.shape.batch_size * config.batch.microbatches,
-        seq_len=model.shape.seq_len,
-        answers_per_seq=model.shape.answers_per_seq,
-        options=model.shape.options,
-        lora_rank=config.lora.rank,
-        projections=config.lora.projections,
-        remat=config.model.remat,
-        tree_shape=model.step_config.tree_shape,
-    ).useful
-
-
-def peak_flops() -> float | None:
-    """Peak FLOP/s of all devices together by their data sheet; None for devices that are not in the table (CPUs)."""
-    accelerator = by_kind(jax.devices()[0].device_kind)
-    return accelerator.flops * jax.device_count() if accelerator else None
 
 
 def _count(state: Any) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from places import ROOT
 
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}  # one device
+# One device, and this checkout's package, whichever is installed.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONPATH": str(ROOT)}
 
 
 def serve(module: str) -> None:

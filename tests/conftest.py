@@ -5,14 +5,20 @@ shapes of arrays included; commands that tests start in processes of their own r
 """
 
 import functools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
 CHECKED = ("survey", "sources", "model", "pretrained", "planning", "inputs", "training")
 install_import_hook([f"survey_jax.{room}" for room in CHECKED], "typechecked.typechecked")
+
+# The same examples every time: a test that fails now and then tells nobody whether a change broke it.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same")
 
 WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "weights"
 
@@ -59,6 +65,15 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """A browser."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no chromium is installed here")
+    return found
 
 
 def _weights(name: str) -> Path:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+QUICK = "--xla_backend_optimization_level=0"  # most of a tiny model's training is compiling
+
 
 def start(
     program: str | Path, flags: Sequence[str], log: Path, processes: int = 1, devices: int = 1, only: Sequence[str] = ()
@@ -19,7 +21,7 @@ def start(
     """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}",
     }
     coordinator = f"127.0.0.1:{_free_port()}"
     named = [str(program)] if isinstance(program, Path) else ["-m", program]

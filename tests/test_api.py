@@ -45,7 +45,7 @@ def test_predictions_are_those_of_the_evaluation(run: Path) -> None:
     command = [sys.executable, "-m", "survey_jax.eval", f"--workdir={run}", "--name=api"]
     subprocess.run(command, check=True, capture_output=True)
     evaluated = pyarrow.parquet.read_table(run / "eval" / "api" / "predictions.parquet").to_pylist()
-    by_key = {(row["question_id"], row["group"]["country"]): row["prediction"] for row in evaluated}
+    by_key = {(row["question_id"], row["group.country"]): row["prediction"] for row in evaluated}
     opened = api.load_run(str(run))
     asked = [
         a for a in api.read_table(run.parent / "table.jsonl") if (a.question_id, dict(a.group)["country"]) in by_key

@@ -15,6 +15,7 @@ from places import ROOT
 from survey_jax.common.errors import UserError
 from survey_jax.config import (
     BatchConfig,
+    ChatArguments,
     Config,
     DataConfig,
     LoraConfig,
@@ -78,6 +79,7 @@ WRONG: dict[typing.Any, tuple[typing.Any, ...]] = {
     tuple[str, ...]: ("a", ["a"], (1,), None),
     tuple[int, ...]: (1, [1], ("1",), (1.0,), (True,), None),
     dict[str, str]: ("a", {"a": 1}, {1: "a"}),
+    ChatArguments: ("a", {"a": None}, {"a": ("b",)}, {1: "a"}),
     dict[str, tuple[str, ...]]: ({"a": "b"}, {"a": ("b", 1)}, {1: ("b",)}, ("a",)),
 }
 
@@ -122,8 +124,8 @@ BAD = [
     ("run.profile", (1, 201), "the first and last step to trace"),
     ("optim.warmup", -1, "must be 0 or more"),
     ("optim.weight_decay", -0.1, "must be 0 or more"),
-    ("run.seed", -1, "must be at least 0"),
-    ("run.seed", 2**63, "less than 9223372036854775808"),
+    ("run.seed", -1, "must be 0 or more"),
+    ("run.seed", 2**63, "less than 9,223,372,036,854,775,808"),
     ("optim.lr_end", 1.0, "less than 1"),
     ("optim.b1", 1.0, "less than 1"),
     ("optim.b2", -0.1, "at least 0"),
@@ -153,16 +155,19 @@ def test_whole_numbers_are_numbers_and_limits_belong():
 def everything_changed() -> Config:
     """No setting has its default."""
     return Config(
-        model=ModelConfig("m", "v2", "bfloat16", "nf4", "dense", "full", True, "rules"),
+        model=ModelConfig("m", "v2", ("note",), "bfloat16", "nf4", "dense", "full", True, "rules"),
         lora=LoraConfig(4, 8, ("q", "v"), 0.2),
         data=DataConfig(
             tables=("a.jsonl", "b.parquet"),
             question_columns=("asked", "question"),
             template="paper",
             chat=True,
+            chat_date="2024-02-29",
+            chat_arguments={"enable_thinking": False, "style": "plain"},
             language="zh",
             option_order="reversed",
             known_answers=3,
+            drop_bad=True,
             drop_long=True,
             splits=SplitConfig(
                 "paper", "part", {"dev": "valid"}, {"old": ("Peru", "Kenya")}, {"asked": ("q1", "q2")}, "age",
@@ -171,7 +176,7 @@ def everything_changed() -> Config:
             ),
         ),
         batch=BatchConfig(2, 256, 16, 4, 6, 0.5, 3),
-        optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5),
+        optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5, 2.5, 3),
         mesh=MeshConfig(2, 2, 4, 16),
         run=RunConfig(1, 2, 3, 4.0, 5, "", False, (2, 5), "surveys"),
     )  # fmt: skip

@@ -40,6 +40,14 @@ def test_the_worked_example(command):
     assert count[0].split()[4:] == [f"--{name}={value}" for name, value in files.items()]
     assert command(**files)[1].splitlines() == count[1:]
 
+    look = block(
+        "$ python -m survey_jax.prepare --source=microdata --input=panel.csv --codebook=panel.yaml --breakdowns"
+    )
+    flags = dict(word.removeprefix("--").split("=") for word in look.splitlines()[0].split()[4:])
+    bars = command(**flags)[1].splitlines()
+    start = look.splitlines()[1:]
+    assert [line.rstrip() for line in bars] == start
+
     shown, first = json.loads(block('{"survey": "City panel 2024"')), read_table("panel.parquet")[0]
     assert (first.question, list(first.options)) == (shown["question"], shown["options"])
     assert (dict(first.group), first.n) == (shown["group"], shown["n"])
@@ -54,12 +62,24 @@ def test_the_worked_example(command):
     assert error.split() == block("error: panel.yaml line").split()
 
 
+def test_groups_are_called_as_the_page_says(command):
+    start = PAGE.index("```yaml\nattributes:\n  country: {value: Mexico}") + len("```yaml\n")
+    book = "survey: Households\nmin_n: 1\n" + PAGE[start : PAGE.index("```", start)]
+    Path("book.yaml").write_text(book + "questions:\n  q:\n    text: Fair?\n    options: {1: Fair, 2: Unfair}\n")
+    Path("homes.csv").write_text("hv270,q\n" + "".join(f"{1 + i % 5},{1 + i % 2}\n" for i in range(20)))
+    code, out, _ = command(source="microdata", input="homes.csv", codebook="book.yaml", output="homes.parquet")
+    assert code == 0
+    words = "someone from Mexico, whose wealth is poorest fifth"
+    assert words in PAGE
+    assert f"  country+wealth (5 groups): {words}\n" in out
+
+
 def test_the_codebook_of_the_page_has_every_key_and_is_one(tmp_path):
     start = PAGE.index("```yaml\nsurvey: City panel ") + len("```yaml\n")
     (tmp_path / "book.yaml").write_text(PAGE[start : PAGE.index("```", start)], encoding="utf-8")
     read = codebook.read_yaml(tmp_path / "book.yaml")
     assert set(read) == set(codebook._TOP)
-    assert set(read["questions"]["trust"]) == set(codebook._QUESTION)
+    assert {key for entry in read["questions"].values() for key in entry} == set(codebook._QUESTION)
     entries = [entry for entry in read["attributes"].values() if isinstance(entry, dict)]
     assert {key for entry in entries for key in entry} == set(codebook._ATTRIBUTE)
     assert codebook.read_codebook(tmp_path / "book.yaml").breakdowns == (("country", "sex"), ("country", "age", "sex"))

@@ -21,6 +21,7 @@ import tiny
 from survey_jax.inputs.prompts import Prompter
 from survey_jax.survey.baselines.registry import BASELINES
 from survey_jax.survey.table import read_table
+from survey_jax.survey.table_files import fold
 
 SPLITS = ("valid", "unseen_question", "unseen_group", "unseen_both")
 EVIL = "<script>alert(1)</script> thing"
@@ -60,7 +61,7 @@ def results(world: Path, name: str) -> dict:
 
 def predictions(world: Path, name: str) -> list[dict]:
     file = world / "checkpoints" / "tiny_config" / "eval" / name / "predictions.parquet"
-    return datasets.Dataset.from_parquet(str(file), cache_dir=str(world / "cache")).to_list()
+    return [fold(row) for row in datasets.Dataset.from_parquet(str(file), cache_dir=str(world / "cache")).to_list()]
 
 
 def test_metrics_have_every_split_system_and_interval(world: Path) -> None:
@@ -308,6 +309,17 @@ def test_what_only_changes_how_to_compute_has_flags(world: Path) -> None:
     assert "left out" in run(world, "eval", *chosen, "--name=short", f"--seq_len={longest - 1}", "--drop_long")
 
 
+def test_bad_rows_of_other_tables_are_left_out_where_this_is_asked_for(world: Path) -> None:
+    values = tiny.rows(questions=2, survey="Other")
+    values[1] |= {"options": [str(i) for i in range(36)], "counts": [1] * 36}
+    table = tiny.write_rows(world / "other.jsonl", values)
+    chosen = ("--workdir=checkpoints/tiny_config", "--step=last", f"--data={table}", "--controls=")
+    assert f"{table} row 2: has 36 options; at most 26 can have a letter" in refused(world, *chosen)
+    output = run(world, "eval", *chosen, "--name=bad", "--drop_bad")
+    assert f"left out 1 row of {table} (data.drop_bad): has 36 options" in output
+    assert results(world, "bad")["data"]["n"] == len(values) - 1
+
+
 def test_nothing_is_predicted_twice(world: Path) -> None:
     """Another name predicts nothing, another control only itself, another step does not ask the base model again."""
     folder = world / "checkpoints" / "tiny_config" / "eval" / ".predictions"
@@ -337,6 +349,33 @@ def test_results_go_elsewhere_where_the_run_cannot_be_written(world: Path, tmp_p
     assert found["valid"]["model"]["kl"]["value"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ("eval", []),
+        ("predict", ["--questions=new.csv", "--groups=country", "--output=new_answers.csv"]),
+        ("export", ["--output=exported", "--format=peft"]),
+    ],
+)
+def test_a_tokenizer_that_has_changed_since_training_is_refused(world: Path, command: str, flags: list[str]) -> None:
+    """The same rows would be other prompts."""
+    (world / "new.csv").write_text("question,options\nIs it?,Yes|No\n")
+    file = world / EVIL.split("/")[0] / "tokenizer.json"
+    before = file.read_text()
+    vocabulary = json.loads(before)["model"]["vocab"]
+    swapped = vocabulary | {"A": vocabulary["B"], "B": vocabulary["A"]}
+    made = json.loads(before)
+    made["model"]["vocab"] = swapped
+    words = [sys.executable, "-m", f"survey_jax.{command}", "--workdir=checkpoints/tiny_config", *flags]
+    try:
+        file.write_text(json.dumps(made))
+        done = subprocess.run(words, cwd=world, capture_output=True, text=True, timeout=300, check=False)
+    finally:
+        file.write_text(before)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "made with another tokenizer or chat template" in done.stderr.splitlines()[-1]
+
+
 def test_weights_that_are_broken_end_in_an_error(world: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -346,5 +385,5 @@ def test_weights_that_are_broken_end_in_an_error(world: Path, tmp_path: Path) ->
     save_file({name: np.full_like(value, np.nan) for name, value in tensors.items()}, broken / "model.safetensors")
     flags = ("--config=tiny_config.py", f"--config.model.weights={broken}", "--zero_shot", "--controls=")
     line = refused(world, *flags, f"--workdir={tmp_path / 'nothing'}")
-    assert re.search(r"none of the model's \d+ predictions is a distribution", line)
+    assert re.search(r"tensor model\.\S+ holds NaN or infinity", line)
     assert not (tmp_path / "nothing" / "eval" / "zero_shot").exists()

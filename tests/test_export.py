@@ -34,6 +34,7 @@ from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, ShardWriter
 from survey_jax.pretrained.weight_names import LLAMA, Tensor
+from survey_jax.survey.table_files import fold
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig
 
@@ -110,7 +111,7 @@ def distributions(model, tokenizer, about: dict, rows: pd.DataFrame) -> list[np.
     template = about["wording"]["en"]
     result = []
     for row in rows.to_dict("records"):
-        who = someone(tuple(sorted((k, v) for k, v in row["group"].items() if v is not None)))
+        who = someone(tuple(sorted(fold(row)["group"].items())))
         letters = list(about["letters"])[: len(row["options"])]
         options = template["separator"].join(
             template["option"].format(letter=letter, text=text)
@@ -244,7 +245,7 @@ def test_refusals(world: Path, exporter: Binary, exported, tmp_path: Path) -> No
     refuse(exporter, run, exported["lora peft"], f"--output={exported['lora peft']}: exists already")
     refuse(exporter, run, output, "value should be one of <merged|peft>", form="onnx")
     (tmp_path / "file").write_text("")
-    refuse(exporter, run, tmp_path / "file" / "out", "cannot be written")
+    refuse(exporter, run, tmp_path / "file" / "out", "cannot be used")
     output.mkdir()  # an empty folder is fine
     assert exporter(f"--workdir={run}", "--format=peft", f"--output={output}")[0] == 0
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "checkpointing": ["common", "parallel"],
     "telemetry": ["common", "config"],
     "model": ["common", "parallel"],
-    "pretrained": ["common", "model"],
+    "pretrained": ["common", "model", "parallel"],
     "inputs": ["common", "config", "survey", "parallel.sharding", "pretrained.open", "model.attention_mask"],
     "training": ["common", "config", "parallel", "model", "pretrained", "inputs"],
     "inference": [

@@ -151,6 +151,14 @@ def test_bad_input_is_one_line(run: Path, tmp_path: Path, questions: str, groups
     assert not (tmp_path / output).exists()
 
 
+def test_the_number_of_orders_has_a_limit(run: Path, tmp_path: Path) -> None:
+    flags = ("--questions=questions.csv", "--groups=groups.csv", f"--output={tmp_path}/o.csv", "--orders=1000000000")
+    result = predict(run, *flags)
+    assert result.returncode == 2
+    assert "--orders" in result.stderr.splitlines()[-1]
+    assert "1000" in result.stderr.splitlines()[-1]
+
+
 def test_human_answers_to_nothing_asked_are_refused_before_anything_is_predicted(run: Path, tmp_path: Path) -> None:
     strange = {"survey": "Field", "question_id": "9", "question": "Is it late?", "options": ["Yes", "No"]}
     table = write_rows(tmp_path / "a.jsonl", [strange | {"group": {"country": "Kenya"}, "counts": [9, 5]}])

@@ -1,6 +1,7 @@
 """The prepare command: its flags, its drafts, its report, and one line with exit code 2 for whatever is wrong."""
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,6 @@ import pyreadstat
 import pytest
 
 from command import Prepare
-from survey_jax.common import console
 from survey_jax.survey.table import read_table
 
 CSV = """id,country,gender,age,q1,q2,w
@@ -83,6 +83,20 @@ def test_says_what_became_of_the_file(command, files):
         "  2 nobody in the group gave an answer",
         "repaired 0 rows",
         "note: in no breakdown, so not used: age",
+        "weights (w): mean 1.17, from 0.5 to 2, design effect 1.16 (Kish); of 6 respondents 0.0% have weight 0 and "
+        "0.0% have none",
+        "answers of all respondents of 2 countries together, weighted, to hold against published ones:",
+        "  q1: Do you agree?",
+        "    Yes 42%, No 25%, Maybe 33% (n 5, no answer 14.3%)",
+        "  q2: How much?",
+        "    low 18%, mid 55%, high 27% (n 4, no answer 8.3%)",
+        "rows in words:",
+        "  “Do you agree?” Of 100 people like “someone from Kenya”, 83 say “Yes”, 17 say “No”.",
+        "  “How much?” Of 100 people like “someone from Kenya”, 100 say “high”.",
+        "  “How much?” Of 100 people like “someone from Peru, who is female”, 100 say “mid”.",
+        "prompts call the groups:",
+        "  country (2 groups): someone from Kenya",
+        "  country+sex (4 groups): someone from Kenya, who is male",
         f"table: {files['output']}",
     ]
     rows = read_table(files["output"])
@@ -90,6 +104,83 @@ def test_says_what_became_of_the_file(command, files):
     kenya = next(a for a in rows if a.question_id == "q2" and a.group == (("country", "Kenya"),))
     assert (kenya.counts, kenya.n, kenya.scale) == ((0, 0, 1.5), 1, "ordinal")
     assert kenya.extra == {"item_nonresponse": 0.25, "country_iso3": "KEN"}
+
+
+def test_toplines_and_what_weights_do_are_those_of_all_respondents(command, files):
+    """Against pandas; people in no group count too, and people without a weight nowhere."""
+    people = pd.DataFrame({
+        "country": ["Kenya", "Peru", None] * 40,
+        "gender": [1, 2] * 60,
+        "age": [20 + i % 60 for i in range(120)],
+        "q1": [1, 2, 3, 8, 1] * 24,
+        "q2": [1, 2, 3, None] * 30,
+        "w": [0.2 + (i * 7 % 23) / 10 for i in range(110)] + [0.0] * 6 + [None] * 4,
+    })  # fmt: skip
+    people.to_csv(files["input"], index=False)
+    files["output"].parent.mkdir()
+    out = command(**files)[1]
+    w = people.w[people.w > 0]
+    effect = len(w) * (w**2).sum() / w.sum() ** 2
+    assert f"mean {w.mean():.3g}, from {w.min():.3g} to {w.max():.3g}, design effect {effect:.2f} (Kish)" in out
+    assert "of 120 respondents 5.0% have weight 0 and 3.3% have none" in out
+    asked = people[people.w > 0]
+    valid = asked[asked.q1 != 8]
+    shares = valid.groupby("q1").w.sum() / valid.w.sum()
+    missing = 1 - valid.w.sum() / asked.w.sum()
+    yes, no, maybe = (f"{100 * shares[code]:.0f}%" for code in (1, 2, 3))
+    assert f"    Yes {yes}, No {no}, Maybe {maybe} (n {len(valid)}, no answer {missing:.1%})\n" in out
+    assert "weights: none; each of 120 respondents counts 1\n" in command("unweighted", **files)[1]
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_one_question_by_group(command, files, table):
+    """From respondents it begins with all of them; from a table it has only groups. Nothing is written."""
+    files["output"].parent.mkdir()
+    if table:
+        assert command(**files)[0] == 0
+        code, out, error = command(source="table", input=files["output"], show="Q1")
+    else:
+        code, out, error = command(show="q1", **{k: v for k, v in files.items() if k != "output"})
+    assert len(list(files["output"].parent.iterdir())) == table
+    assert (code, error) == (0, "")
+    title, *options, head = out.splitlines()[:5]
+    assert (title, options) == ("q1 (Test; scale nominal): Do you agree?", ["  A  Yes", "  B  No", "  C  Maybe"])
+    assert head.split() == ["group", "n", "missing", "A", "B", "C"]
+    rows = {" ".join(line.split()[:-6]): line.split()[-6:] for line in out.splitlines()[5:] if line.strip()}
+    assert list(rows)[: 3 - table] == ["all respondents", "Kenya", "Peru"][table:]
+    *figures, bar = rows["Kenya"]
+    assert figures == ["3", "0.0%", "83%", "17%", "0%"]
+    assert set(bar) == {"A", "B"}
+    assert abs(bar.count("A") / len(bar) - 2.5 / 3) < 1 / len(bar)
+    assert table or rows["all respondents"][:5] == ["5", "14.3%", "42%", "25%", "33%"]
+
+
+def test_in_a_narrow_terminal_a_question_keeps_its_bars(command, files, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "44")
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    out = command(show="q1", **{k: v for k, v in files.items() if k != "output"})[1]
+    assert "42%" not in out
+    assert "AAA" in out
+    assert max(map(len, re.sub("\x1b[^m]*m", "", out).splitlines())) <= 44
+
+
+def test_a_question_that_is_not_there(command, files):
+    files["output"].parent.mkdir()
+    assert "--show=q11: no such question among 2; did you mean q1?" in refused(command, files | {"show": "q11"})
+    assert "--show=zzz: no such question among 2; the first are q1, q2" in refused(command, files | {"show": "zzz"})
+
+
+def test_the_table_as_a_page(command, files, tmp_path):
+    files["codebook"].write_text(CODEBOOK.replace("Do you agree?", '"Do <script>alert(1)</script> you agree?"'))
+    page = tmp_path / "table.html"
+    given = {k: v for k, v in files.items() if k != "output"} | {"page": page}
+    code, out, _ = command(**given)
+    assert code == 0
+    assert out.endswith(f"page: {page}\n")
+    text = page.read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "Do &lt;script&gt;alert(1)&lt;/script&gt; you agree?" in text
+    assert "--page=" in refused(command, given | {"page": tmp_path / "nowhere" / "table.html"})
 
 
 def test_breakdowns_and_format_of_the_output(command, files, tmp_path):
@@ -127,7 +218,7 @@ FLAGS: dict[str, tuple[dict, str]] = {
     "no source": ({"source": None}, "--source: say what the file is; choose from microdata"),
     "unknown source": ({"source": "census"}, "--source=census: unknown; choose from microdata"),
     "no output": ({"output": None}, "--output: say where the table goes"),
-    "output of another kind": ({"output": "table.csv"}, "table.csv: tables are written as .jsonl"),
+    "output of another kind": ({"output": "table.xlsx"}, "table.xlsx: tables are written as .jsonl"),
     "no such folder": ({"output": "nowhere/table.parquet"}, "nowhere: no such folder"),
     "no codebook": ({"codebook": None}, "--codebook: microdata need one; --draft_codebook=FILE.yaml drafts it"),
     "no such codebook": ({"codebook": "no.yaml"}, "no.yaml: no such file"),
@@ -167,7 +258,9 @@ CODEBOOKS: dict[str, tuple[str, str, str]] = {
     "empty option": ("2: mid", "2: ''", "line 17: questions: q2: options: 2 must be a text that is not empty"),
     "unknown scale": ("scale: ordinal", "scale: ratio", 'q2: scale must be "ordinal" or "nominal", got'),
     "option is missing": ("3: high", "9: high", "q2: the code 9 is an option and also in the list `missing`"),
-    "min_n of no number": ("min_n: 1", "min_n: few", "line 3: min_n must be a whole number of at least 1, got 'few'"),
+    "min_n of no number": ("min_n: 1", "min_n: few", "line 3: min_n must be a whole number of at least 1 and at"),
+    "min_n of 5,000 digits": ("min_n: 1", f"min_n: {'1' * 5000}", "line 3: min_n must be a whole number of at least 1"),
+    "deep nesting": ("missing: [8, 9]", f"missing: {'[' * 5000}{']' * 5000}", "lists or mappings are nested too"),
     "about of one text": ("weight: w", "about: a panel", "line 2: about must map names to texts, such as {{sponsor:"),
     "about of a list": ("weight: w", "about: {mode: [web]}", "line 2: about: mode must be a text that is not empty"),
     "about to be written": ("weight: w", "about: {mode: TODO}", "line 2: about: mode is still to be written"),
@@ -180,7 +273,7 @@ CODEBOOKS: dict[str, tuple[str, str, str]] = {
     "backward band": ("30-44", "44-30", "line 8: attributes: age: the band 44-30 ends before it begins"),
     "unlisted code": ("missing: [8, 9]", "missing: [9]", "line 11: questions: q1: column q1 of {data} holds the code 8 "
                       "(1 time); add each to the question's options, missing or not_asked"),
-    "unlisted codes": ("missing: [8, 9]", "missing: [7]", "not_asked (1 more question has such codes)"),
+    "unlisted codes": ("missing: [8, 9]", "missing: [7]", "{book}: 2 things to mend: line 11: questions: q1: column"),
     "unlisted attribute": ("2: female", "3: female", "sex: column gender of {data} holds the code 2 (3 times)"),
     "common code in a band": (", missing: [999]}", "}\nnot_asked: [70]", "age: the code 70 is both in the common list"),
     "unknown breakdown": ("[[country], ", "[[state], ", "line 9: unknown attribute 'state'; choose from country"),
@@ -196,13 +289,50 @@ def test_bad_codebooks(command, files, name):
     files["output"].parent.mkdir()
     flags = files | ({"breakdowns": "age"} if name == "common code in a band" else {})
     error = refused(command, flags)
-    assert reason.format(data=files["input"]) in error
+    assert reason.format(data=files["input"], book=files["codebook"]) in error
     if "{data} holds the codes" not in reason:
         assert str(files["codebook"]) in error
 
 
+def test_one_scale_for_all_questions_that_do_not_say_theirs(command, files):
+    files["output"].parent.mkdir()
+    silent = CODEBOOK.replace("    scale: ordinal\n", "")
+    assert silent.count("scale:") == 1  # q1 is nominal
+    for head, scale in (("", None), ("scale: ordinal\n", "ordinal")):
+        files["codebook"].write_text(head + silent)
+        assert command(**files)[0] == 0
+        assert {a.question_id: a.scale for a in read_table(files["output"])} == {"q1": "nominal", "q2": scale}
+    files["codebook"].write_text("scale: ratio\n" + silent)
+    assert 'line 1: scale must be "ordinal" or "nominal", got' in command(**files)[2]
+
+
+ALIASES = {
+    "a list in itself": ("missing: &m [8, *m]", "not YAML: found unconstructable recursive node"),
+    "lists of lists": ("missing: [&a [9, 9], &b [*a, *a], &c [*b, *b], *c]", "missing must be a list of texts"),
+    "an alias of nothing": ("missing: *no", "not YAML: found undefined alias"),
+}
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_bad_aliases(command, files, name):
+    line, reason = ALIASES[name]
+    files["codebook"].write_text(CODEBOOK.replace("missing: [8, 9]", line, 1))
+    files["output"].parent.mkdir()
+    assert reason in refused(command, files)
+
+
+def test_aliases_within_aliases_take_no_time(command, files):
+    """Thirty lists, each twice in the next, would be a billion texts."""
+    lists = "".join(f"a{i}: &a{i} [{f'*a{i - 1}, *a{i - 1}' if i else 'x'}]\n" for i in range(30))
+    files["codebook"].write_text(lists + CODEBOOK)
+    files["output"].parent.mkdir()
+    assert "unknown key 'a0'" in refused(command, files)
+
+
 DATA: dict[str, tuple[str, str, str]] = {
     "negative weight": (",1.5\n", ",-1.5\n", "column w of {data} holds the code -1.5 (1 time): a weight must be"),
+    "weight whose square is no number": (",1.5\n", ",1e200\n", "holds the code 1e200 (1 time): a weight must be"),
+    "weight whose square is nothing": (",1.5\n", ",1e-200\n", "holds the code 1e-200 (1 time): a weight must be"),
     "weight of infinity": (",1.5\n", ",inf\n", "column w of {data} holds the code inf (1 time): a weight must be"),
     "weight that is no number": (
         ",1.5\n",
@@ -245,7 +375,7 @@ def test_damaged_files(command, files, tmp_path, suffix):
 def test_text_of_an_undeclared_encoding(command, files):
     files["output"].parent.mkdir()
     files["input"].write_bytes(CSV.replace("Peru", "Perú").encode("latin1"))
-    assert "such as latin1" in refused(command, files)
+    assert "with `encoding:` in the codebook (--encoding: a draft), as cp1252" in refused(command, files)
     files["codebook"].write_text(CODEBOOK + "encoding: klingon\n")
     assert "unknown encoding 'klingon'" in refused(command, files)
     files["codebook"].write_text(CODEBOOK + "encoding: latin1\n")
@@ -368,10 +498,4 @@ def test_a_draft_finds_the_encoding(command, files, tmp_path):
     files["input"].write_bytes(CSV.replace("Peru", "Perú").encode("latin1"))
     draft = tmp_path / "draft.yaml"
     assert command(input=files["input"], draft_codebook=draft)[0] == 0
-    assert "encoding: latin1" in draft.read_text()
-
-
-def test_a_log_gets_plain_lines_of_progress(monkeypatch, capsys):
-    monkeypatch.setattr(console, "SECONDS", 0)
-    assert list(console.track(iter("abc"), 3, "letters read")) == ["a", "b", "c"]
-    assert capsys.readouterr().out == "letters read: 1 of 3\nletters read: 2 of 3\nletters read: 3 of 3\n"
+    assert "encoding: cp1252  # a guess" in draft.read_text()

@@ -16,7 +16,8 @@ import pyarrow.parquet
 import pytest
 
 import tiny
-from benchmarks.chaos import PATIENCE, final_state, same_bits, storm, tiny_config
+from benchmarks.chaos import PATIENCE, final_state, same_bits, tiny_config
+from benchmarks.two_trainings import compete
 from processes import printed, start
 
 RESUMABLE = 75
@@ -118,6 +119,9 @@ def test_a_killed_one_ends_all(config: Path, tmp_path: Path, victim: int) -> Non
     print(f"process {1 - victim} ended {time.monotonic() - began:.1f} s after process {victim} was killed")
     assert found[victim] == -signal.SIGKILL
     assert found[1 - victim] not in (0, 2, RESUMABLE), printed(log(workdir), 1 - victim)
+    said = f"error: process {1 - victim}: process {victim} is gone: it was killed, or its machine is lost. "
+    assert said in printed(log(workdir), 1 - victim)
+    assert "Traceback" not in printed(log(workdir), 1 - victim)
 
 
 def test_asked_to_stop(config: Path, whole: Path, tmp_path: Path) -> None:
@@ -205,12 +209,9 @@ def test_found_by_what_open_mpi_tells(tmp_path: Path) -> None:
     ]
 
 
-def test_chaos(tmp_path: Path) -> None:
-    """The short form of benchmarks/chaos.py: one training of one process, one of two, three blows each."""
-    assert [result["same"] for result in storm(tmp_path, runs=2, seed=1, steps=20)] == [
-        True,
-        True,
-    ]
+def test_two_trainings_in_one_folder(tmp_path: Path) -> None:
+    """The short form of benchmarks/two_trainings.py: one pair in a new folder, one in that of a killed training."""
+    assert [(result["wrong"], result["same"]) for result in compete(tmp_path, pairs=2, steps=20)] == [("", True)] * 2
 
 
 def _numbers(value: object) -> list[float]:

@@ -1,6 +1,7 @@
 """Stopped at any moment, the same command ends as if nothing had happened: the real binary, killed for real."""
 
 import gzip
+import itertools
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 import tiny
+from processes import QUICK
 from survey_jax.checkpointing.manager import METRIC, Checkpoints
 from survey_jax.common.errors import UserError
 
@@ -28,7 +30,7 @@ TEMPORARY = "orbax-checkpoint-tmp"
 
 
 def start(config: Path, workdir: Path, *flags: str, devices: int = 1) -> subprocess.Popen[str]:
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {QUICK}"}
     command = [sys.executable, "-m", "survey_jax.train", f"--config={config}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
         command, env=os.environ | environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -152,6 +154,23 @@ def test_killed_while_saving(config: Path, whole: Path, tmp_path: Path) -> None:
     kill_when(lambda: any(TEMPORARY in p.name for p in checkpoints.glob("*")), config, tmp_path)
     finish(config, tmp_path)
     assert_same_end(tmp_path, whole)
+
+
+def test_ctrl_c_twice_ends_at_once_and_quietly(config: Path, tmp_path: Path) -> None:
+    process = start(config, tmp_path, "--config.optim.steps=100000", "--config.run.eval_every=100000")
+    assert process.stdout
+    before = list(itertools.takewhile(lambda line: "step 2/" not in line, process.stdout))
+    for _ in range(3):  # a nervous hand
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    output, _ = process.communicate()
+    assert process.returncode == 130, "".join(before) + output
+    said = [line for line in output.splitlines() if not line.startswith("step ")]
+    assert said == [
+        "will save and stop soon; Ctrl-C once more ends at once",
+        "interrupted; what was saved is intact",
+    ]
+    assert not (tmp_path / "training.lock").exists()
 
 
 def test_a_finished_run_stays_as_it_is(config: Path, whole: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,31 @@ def test_a_resumed_run_logs_every_step(trained: Path) -> None:
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6, 8]
     assert [line["step"] for line in lines if "eval/valid/kl" in line] == [4, 8]
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(trained: Path, tmp_path: Path) -> None:
+    folder = trained.parent
+    before = sorted(folder.rglob("*"))
+    config = f"--config={folder / 'tiny_config.py'}"
+    out = run("train", config, "--config.batch.microbatches=2", f"--workdir={tmp_path / 'dry'}", "--dry_run")
+    assert not list(tmp_path.iterdir())
+    assert sorted(folder.rglob("*")) == before
+    for split in ("train", "valid", "unseen_question", "unseen_group", "unseen_both"):
+        count, tokens = re.search(
+            rf"^{split}: (\d+) prompts?, (\d+) tokens in the mean, \d+ at most", out, re.M
+        ).groups()
+        assert re.search(rf"^{split} +{count} ", out, re.M)  # as the table of splits has it
+        assert 100 < int(tokens) < 384
+    assert out.count("had to select one of the options") == 5
+    epoch = int(re.search(r"in (\d+) steps an epoch", out)[1])
+    assert (
+        f"a step: 2 x 2 sequences of 384 tokens; an epoch: {epoch} steps; in all 40 steps, {40 / epoch:.1f} epochs"
+        in out
+    )
+    assert re.search(r"0\.\d\d GB of frozen parameters and 0\.\d\d GB for trained ones", out)
+    assert "--config.batch.microbatches=2 --mesh=" in out
+    plan = out.splitlines()[-2].partition("says: python -m survey_jax.")[2].split()
+    assert "memory in all" in run(*plan, "--chip=l4")
 
 
 def test_it_is_evaluated(trained: Path) -> None:

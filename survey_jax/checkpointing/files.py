@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, TypeVar
 
 import absl.logging
@@ -20,7 +21,7 @@ from etils import epath
 from jaxtyping import Array, UInt32
 from orbax.checkpoint import v1 as ocp
 
-from survey_jax.common.errors import UserError, some
+from survey_jax.common.errors import UserError, other_version, some
 from survey_jax.common.files import is_remote
 from survey_jax.parallel.distributed import all_gather_text
 
@@ -90,6 +91,10 @@ class Damaged(UserError):
     """A checkpoint differs from what was saved."""
 
 
+class Gone(UserError):
+    """There is no such checkpoint (any more)."""
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Around reads and saves: an error is raised once, and explained in one line.
@@ -124,14 +129,24 @@ def write(folder: epath.Path, arrays: Mapping[str, Any], facts: Mapping[str, Any
         return ocp.save_checkpointables_async(folder, items)
 
 
-def read_record(folder: epath.Path) -> dict[str, Any]:
-    """The facts that `write` was given, and the arrays' kinds and checksums. Raises Damaged.
+def read_record(folder: epath.Path, facts: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any]:
+    """The facts that `write` was given, and the arrays' kinds and checksums.
 
     One process alone may call this. It does without Orbax, which counts its operations and hangs if processes differ.
+
+    Args:
+      facts: name -> type of those that must be there.
+
+    Raises:
+      Damaged: the record is not what was written.
+      Gone: there is no such folder; all processes must see the same one.
+      UserError: another version has written the record, or it cannot be read for now.
     """
     file = folder / _RECORD
-    if not folder.exists():  # not damage: all processes must see the same folder
-        raise UserError(f"{folder}: process {jax.process_index()} sees no such folder")
+    if not folder.exists():
+        raise Gone(f"{folder}: process {jax.process_index()} sees no such folder")
+    if not is_remote(folder) and (pipes := [p for p in Path(folder).rglob("*") if p.exists() and not _is_ordinary(p)]):
+        raise Damaged(f"{pipes[0]}: damaged: it is a pipe or a device, which may be waited for without end")
     try:
         record = json.loads(file.read_text())
         whole = record.pop("digest") == digest(record)
@@ -141,7 +156,14 @@ def read_record(folder: epath.Path) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read now: {one_line(error)}") from error
     if not whole:
         raise Damaged(f"{file}: damaged: it is not what was written")
+    for name, kind in {**facts, "kinds": dict, "checksums": dict}.items():
+        if name not in record or not isinstance(record[name], kind):
+            raise other_version(file, f"{name!r} is {'another kind of value' if name in record else 'missing'}")
     return record
+
+
+def _is_ordinary(path: Path) -> bool:
+    return path.is_file() or path.is_dir()
 
 
 def read_arrays(folder: epath.Path, like: Mapping[str, Any], partial: bool = False) -> dict[str, Any]:
@@ -155,7 +177,7 @@ def read_arrays(folder: epath.Path, like: Mapping[str, Any], partial: bool = Fal
       Damaged: on all processes, if the checkpoint is damaged for one of them.
       UserError: the checkpoint holds other arrays.
     """
-    record = together(read_record, folder)
+    record = together(read_record, folder, {})
     there = {name: kind for name, kind in record["kinds"].items() if name.split("/")[0] in like}
     wanted = kinds(like)
     differing = {n for n in wanted.keys() | ({} if partial else there) if wanted.get(n) != there.get(n)}

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,18 +17,25 @@ import numpy as np
 from etils import epath
 
 from survey_jax.checkpointing import files
+from survey_jax.checkpointing.lock import trains_here
+from survey_jax.checkpointing.presence import Observer, Presence
 from survey_jax.common.console import is_first, say
 from survey_jax.common.errors import UserError
-from survey_jax.common.files import is_remote
+from survey_jax.common.files import is_remote, read_json, write_json
 from survey_jax.parallel.distributed import all_gather_text
 
 # Names of validation scores that are saved with a checkpoint.
 METRIC = "kl_by_kind"  # lowest is best; each kind of row counts the same, and within it each question
 TRAINING_SET = "training set"  # in the identity: fingerprint of the training rows
+TOKENIZER = "tokenizer or chat template"  # in the identity: fingerprint of what they make of some prompts
 TEMPERATURE = "temperature_"  # begins the scores that divide the logits of a kind of row, see calibration.py
 
 _NAME = re.compile(r"(0|[1-9]\d*)(-interim)?")  # name of a checkpoint's folder
 _ASIDE = "damaged_"  # prefix of a damaged checkpoint that was set aside
+_READER = "reading_"  # prefix of a file that tells of a process which reads the checkpoint of a step
+_SAVED = "saved.json"  # beside the checkpoints: the step of the newest one
+# Of a record: fact -> its type.
+_FACTS: dict[str, type | tuple[type, ...]] = {"step": int, "identity": dict, "metrics": (dict, type(None)), "log": list}
 
 
 class Restored(NamedTuple):
@@ -58,6 +66,7 @@ class Checkpoints:
         self._keep = keep
         self._saving: tuple[str, Any] | None = None  # its name and Orbax's handle
         self._quiet = contextlib.ExitStack()  # entered while a save is running
+        self._readers = Observer()
 
     def save(
         self,
@@ -96,6 +105,7 @@ class Checkpoints:
                 handle.result(timeout=seconds)
             self._saving = None
             self._quiet.close()
+            write_json(self.folder.parent / _SAVED, {"step": _step(name)})
             self._delete_old()
 
     @contextlib.contextmanager
@@ -121,12 +131,12 @@ class Checkpoints:
             ) from error
 
     def _delete_old(self) -> None:
-        """Deletes all but the latest with scores, the best, and the newest."""
+        """Deletes all but the latest with scores, the best, the newest, and those that another process reads."""
         if is_first():
             names = self._names()
             scored = [name for name in names if name.isdecimal()]
             best = min(scored, key=self._score, default=None)
-            for name in set(names) - {*scored[-(self._keep or 1) :], best, names[-1]}:
+            for name in set(names) - {*scored[-(self._keep or 1) :], best, names[-1], *self._names_read()}:
                 try:
                     if is_remote(self.folder):
                         (self.folder / name / files.COMMIT).unlink()
@@ -135,6 +145,46 @@ class Checkpoints:
                         (self.folder / name).rename(self.folder / f"{name}{files.TEMPORARY}-old").rmtree()
                 except OSError as error:  # e.g. someone reads it over NFS; the next save tries again
                     say(f"warning: {self.folder / name}: cannot be removed now: {files.one_line(error)}")
+
+    def _names_read(self) -> set[str]:
+        """The checkpoints that processes read now; the files of readers that are gone are removed."""
+        names = set()
+        for file in self.folder.glob(f"{_READER}*"):
+            if self._readers.is_alive(file) is False:
+                file.unlink(missing_ok=True)
+            else:
+                names.add(file.name.removeprefix(_READER).split("_")[0])
+        return names
+
+    @contextlib.contextmanager
+    def reading(self, which: str) -> Iterator[int]:
+        """The step that `which` names, see `step`; a training beside does not delete its checkpoint during the body."""
+        while True:
+            step = self.step(which)
+            with self._told(step):
+                if self.scored(step):  # otherwise it was deleted meanwhile
+                    yield step
+                    return
+
+    @contextlib.contextmanager
+    def _told(self, step: int) -> Iterator[None]:
+        """Tells a training that a checkpoint is read, by a file beside it."""
+        file = None
+        if is_first():
+            try:
+                file = Presence(self.folder / f"{_READER}{step}_{secrets.token_hex(4)}")
+                file.keep()
+            except OSError as error:  # somebody else's run, or a read-only disk
+                if training := trains_here(self.folder.parent):
+                    say(
+                        f"warning: {self.folder}: cannot be written ({error.strerror or error}), so that the training "
+                        f"there ({training}) is not told to keep the checkpoint of step {step}"
+                    )
+        try:
+            yield
+        finally:
+            if file is not None:
+                file.close()
 
     def _clean(self) -> None:
         """Removes what a killed or failed save has left behind."""
@@ -153,7 +203,7 @@ class Checkpoints:
             checkpoint, the arrays are deleted: the state need not fit into memory twice.
 
         Raises:
-          UserError: the checkpoint belongs to another run, or there were checkpoints and all are damaged.
+          UserError: the checkpoint belongs to another run, or there were checkpoints and all are damaged or gone.
         """
         self._clean()
         names = self._names_of_first()
@@ -178,7 +228,18 @@ class Checkpoints:
                 f"{self.folder}: none of its checkpoints is whole ({damaged}); to start over, choose another "
                 "--workdir or delete this one"
             )
+        if (saved := self.folder.parent / _SAVED).exists():
+            raise UserError(
+                f"{self.folder}: its checkpoints are gone, and this run had saved step {read_json(saved).get('step')}; "
+                "put them back, or, to start over, choose another --workdir or delete this one"
+            )
         return None
+
+    def best(self) -> tuple[float, int]:
+        """METRIC and step of the best checkpoint; infinity and 0 where none has scores."""
+        scores = [(self._score(name), int(name)) for name in self._names() if name.isdecimal()]
+        score, step = json.loads(all_gather_text(json.dumps(min(scores, default=(np.inf, 0))))[0])
+        return score, step
 
     def scored(self, step: int) -> bool:
         """Whether there is a checkpoint of this step with scores."""
@@ -192,7 +253,7 @@ class Checkpoints:
                 f"{self.folder}: holds no checkpoint; train first, or evaluate the base model with --zero_shot"
             )
         if which == "best":
-            scores = {step: self._read(step)["metrics"][METRIC] for step in steps}
+            scores = {step: _score(self._read(step)) for step in steps}
             return min(steps, key=lambda step: scores[step])
         if which == "last":
             return steps[-1]
@@ -209,9 +270,15 @@ class Checkpoints:
         return files.digest(self._read(step))
 
     def temperatures(self, step: int) -> dict[str, float]:
-        """Kind of row -> the temperature fitted at a step. Raises UserError if the checkpoint is damaged."""
+        """Kind of row -> the temperature fitted at a step. UserError if it is no positive number, or damaged."""
         scores = self._read(step)["metrics"].items()
         fitted = {name.removeprefix(TEMPERATURE): value for name, value in scores if name.startswith(TEMPERATURE)}
+        for kind, value in fitted.items():
+            if not (isinstance(value, int | float) and 0 < value < np.inf):
+                raise UserError(
+                    f"{self.folder / f'{step}'}: its temperature for a {kind.replace('_', ' ')} is {value}, which must "
+                    "be a positive number: no prediction can be made with it; take another --step, or train again"
+                )
         return {kind.replace("_", " "): value for kind, value in fitted.items()}
 
     def restore_parameters(self, step: int, like: Any, partial: bool = False) -> Any:
@@ -239,7 +306,7 @@ class Checkpoints:
         return sorted(found, key=lambda name: (_step(name), name.isdecimal()))
 
     def _record(self, name: str) -> dict[str, Any]:
-        record = files.read_record(self.folder / name)
+        record = files.read_record(self.folder / name, _FACTS)
         if record["step"] != _step(name):
             raise files.Damaged(f"{self.folder / name}: damaged: holds the checkpoint of step {record['step']}")
         return record
@@ -250,17 +317,21 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _refusing(self, step: int) -> Iterator[None]:
-        """Turns Damaged into a UserError that names the other checkpoints."""
+        """Turns Damaged and Gone into a UserError that says who has deleted it, or names the other checkpoints."""
         try:
             yield
-        except files.Damaged as damage:
+        except (files.Damaged, files.Gone) as problem:
             others = [f"--step={name}" for name in self._names() if name.isdecimal() and name != f"{step}"]
-            raise UserError(f"{damage}; others that are there: {', '.join(others) or 'none'}") from damage
+            text, folder = str(problem), self.folder / f"{step}"
+            if is_first() and not folder.exists():
+                training = trains_here(self.folder.parent)
+                text = f"{folder}: deleted " + (f"by the training that runs here ({training})" if training else "since")
+            raise UserError(f"{text}; others that are there: {', '.join(others) or 'none'}") from problem
 
     def _score(self, name: str) -> float:
         """METRIC of a checkpoint; infinity if it is damaged, so that it is not the best."""
         with contextlib.suppress(files.Damaged):
-            return self._record(name)["metrics"].get(METRIC, np.inf)
+            return _score(self._record(name))
         return np.inf
 
 
@@ -272,6 +343,12 @@ def check_identity(found: Mapping[str, str], expected: Mapping[str, str], workdi
                 f"{workdir}: its checkpoint was made with another {name} (fingerprint {found.get(name)}, now {value}); "
                 f"use the {name} of that run, or another --workdir"
             )
+
+
+def _score(record: Mapping[str, Any]) -> float:
+    """METRIC of a checkpoint; infinity if it is no number."""
+    score = record["metrics"].get(METRIC)
+    return score if isinstance(score, int | float) and np.isfinite(score) else np.inf
 
 
 def _step(name: str) -> int:

@@ -10,6 +10,7 @@ from survey_jax.inputs.prompts import TEMPLATES
 from survey_jax.survey.splits.split import fingerprint
 from survey_jax.survey.table import Answer
 
+MAX_ORDERS = 1000  # in each of them the model is asked everything anew
 FIT = "2"  # another number whenever a stack is fitted otherwise: saved ones are then fitted anew
 
 
@@ -27,8 +28,8 @@ class Asking:
 
     def check(self, own: str) -> None:
         """Raises UserError for no order, and a template that is unknown, the run's (`own`), or named twice."""
-        if self.orders < 1:
-            raise UserError(f"orders: {self.orders}; must be at least 1")
+        if not 1 <= self.orders <= MAX_ORDERS:
+            raise UserError(f"orders: {self.orders}; must be at least 1 and at most {MAX_ORDERS:,}")
         for i, name in enumerate(self.templates):
             if name not in TEMPLATES:
                 raise UserError(f"templates: {name!r} is unknown; choose from {', '.join(TEMPLATES)}")

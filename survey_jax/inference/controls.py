@@ -13,6 +13,7 @@ language:XX      the wording in another language; question and options stay as t
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -23,8 +24,10 @@ from jaxtyping import Float
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
+from survey_jax.inference.asking import MAX_ORDERS
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import Prior, Prompt, Prompter, Told, limited, with_prior
+from survey_jax.inputs.task import make_chat
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
 from survey_jax.survey.baselines import seen_groups
 from survey_jax.survey.table import Answer
@@ -102,7 +105,7 @@ def _prompter(
     return Prompter(
         tokenizer,
         template or d.template,
-        d.chat,
+        make_chat(config),
         language=language or d.language,
         order=order or d.option_order,
         seed=config.run.seed + draw,
@@ -121,7 +124,7 @@ def _make(name: str, config: Config, tokenizer: AnyTokenizer, cache: TokenCache 
         return Control(name, list, (prompter(order="listed" if data.option_order == "reversed" else "reversed"),))
     if name == "shuffled":
         return Control(name, list, (prompter(order="shuffled", draw=1),))
-    if kind == "orders" and value.isdecimal() and int(value) > 1:
+    if kind == "orders" and re.fullmatch(r"\d{1,9}", value) and 1 < int(value) <= MAX_ORDERS:
         return Control(name, list, prompters(config, tokenizer, cache, int(value)))
     if kind == "template" and value == data.template:
         raise UserError(f"--controls: {name} is the run's own; choose another")
@@ -132,7 +135,7 @@ def _make(name: str, config: Config, tokenizer: AnyTokenizer, cache: TokenCache 
         return Control(
             name, lambda rows: [None if own.words(a) == value else a for a in rows], (prompter(language=value),)
         )
-    raise UserError(f"--controls: {name!r} is no control; choose from {', '.join(NAMES)} (K at least 2)")
+    raise UserError(f"--controls: {name!r} is no control; choose from {', '.join(NAMES)} (K from 2 to {MAX_ORDERS:,})")
 
 
 def _swapped(rows: Sequence[Answer], seed: int) -> list[Answer | None]:

@@ -1,7 +1,9 @@
 """A trained run, opened to predict with: its language model alone, or the stack of which the model is a member."""
 
+import contextlib
 import dataclasses
 import functools
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +11,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from survey_jax.checkpointing.manager import TRAINING_SET, Checkpoints, check_identity
+from survey_jax.checkpointing.manager import TOKENIZER, TRAINING_SET, Checkpoints, check_identity
 from survey_jax.common.files import open_workdir, read_json
 from survey_jax.inference import controls
 from survey_jax.inference.asking import AS_TRAINED, Asking, stack_file, stack_key
 from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import Prompt, Prompter, limited, with_prior
-from survey_jax.inputs.task import known_answers, open_tokenizer, read_answers, rules_prior
+from survey_jax.inputs.task import known_answers, make_prompter, make_splits, open_tokenizer, read_answers, rules_prior
 from survey_jax.inputs.trees import BatchShape, group_questions
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
@@ -24,7 +26,7 @@ from survey_jax.survey.prediction.forecast import Forecast
 from survey_jax.survey.prediction.forecaster import Forecaster
 from survey_jax.survey.splits.config import TRAIN, VALID
 from survey_jax.survey.splits.kinds import kinds
-from survey_jax.survey.splits.split import Splits, fingerprint, split
+from survey_jax.survey.splits.split import Splits, fingerprint
 from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import Model, build_model, on_these_devices
@@ -69,11 +71,15 @@ class LoadedRun:
         self._longest = config.batch.seq_len  # tokens of a prompt; those of a sequence may be more
         batch = dataclasses.replace(config.batch, seq_len=max(config.batch.seq_len, SHORT_SEQ))
         self.config = dataclasses.replace(config, batch=batch)
-        self._pretrained = open_pretrained(self.config.model.weights, self.config.model.revision)
+        model = self.config.model
+        self._pretrained = open_pretrained(model.weights, model.revision, model.ignore_fields)
         self._checkpoints = Checkpoints(self._folder)
-        self.step = self._checkpoints.step(step)
+        self._reading = contextlib.ExitStack()  # until the parameters are restored
+        weakref.finalize(self, self._reading.close)
+        self.step = self._reading.enter_context(self._checkpoints.reading(step))
         self._base_model = self._pretrained.fingerprint(self.config.model.quantize)
-        check_identity(self._checkpoints.identity(self.step), {"base model": self._base_model}, self._folder)
+        self._identity, self._digest = self._checkpoints.identity(self.step), self._checkpoints.digest(self.step)
+        check_identity(self._identity, {"base model": self._base_model}, self._folder)
         self.temperatures = self._checkpoints.temperatures(self.step)
         self._model: Model | None = None
         self._predictors: dict[BatchShape, Predictor] = {}  # jax compiles anew for other sizes
@@ -86,9 +92,9 @@ class LoadedRun:
     @functools.cached_property
     def splits(self) -> Splits:
         """The rows of the run. Raises UserError where its tables are gone, or are not those that it was trained on."""
-        splits = split(read_answers(self.config), self.config.data.splits)
+        splits = make_splits(read_answers(self.config), self.config)
         trained = {TRAINING_SET: fingerprint(splits.rows[TRAIN])}
-        check_identity(self._checkpoints.identity(self.step), trained, self._folder)
+        check_identity(self._identity, trained, self._folder)
         return splits
 
     @functools.cached_property
@@ -96,6 +102,7 @@ class LoadedRun:
         told = self.config.data.known_answers  # without any, the run's tables need not be there
         known = known_answers(self.config, self.splits.rows[TRAIN]) if told else None
         tokenizer, asking = open_tokenizer(self.config, self._pretrained), self.asking
+        check_identity(self._identity, {TOKENIZER: make_prompter(self.config, *tokenizer).fingerprint()}, self._folder)
         asked = controls.prompters(self.config, *tokenizer, asking.orders, asking.templates)
         return [prompter.telling(known) for prompter in asked]
 
@@ -107,7 +114,7 @@ class LoadedRun:
     def forecaster(self) -> Forecaster:
         """The stack; it reads the run's tables."""
         train, valid = self.splits.rows[TRAIN], self._short(self.splits.rows.get(VALID, []))
-        key = stack_key(self._base_model, self._checkpoints.digest(self.step), train, valid, self.asking)
+        key = stack_key(self._base_model, self._digest, train, valid, self.asking)
         return Forecaster(train, valid, self._shares, stack_file(self._folder, self.step, self.asking), key)
 
     def predict(self, answers: Sequence[Answer]) -> list[Forecast]:
@@ -165,6 +172,7 @@ class LoadedRun:
             model = build_model(self.config, self._pretrained, prompts, len(letters))
             params = self._checkpoints.restore_parameters(self.step, model.params)
             self._model = dataclasses.replace(model, params=params)
+            self._reading.close()
         mesh = self._model.mesh
         shape = roomy(self._model.shape, prompts, mesh.shape["data"] * mesh.shape["fsdp"])
         shape = dataclasses.replace(shape, options=len(letters))

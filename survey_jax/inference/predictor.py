@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,9 +13,9 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
-from rich.progress import track
 
-from survey_jax.common.console import is_first, say
+from survey_jax.common.console import is_first, say, track
+from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import NpzStore
 from survey_jax.inputs.batches import evaluation_batches, local_rows, to_device
 from survey_jax.inputs.prompts import Prompt
@@ -106,7 +105,7 @@ def over_prompts(
     """Runs an `evaluation_step` on all batches; yields answers [n, ...] and the indices of their prompts [n].
 
     Args:
-      label: shown by the progress bar on a terminal.
+      label: shown with the progress.
       done: how many batches to skip at the beginning.
 
     Raises:
@@ -114,8 +113,8 @@ def over_prompts(
     """
     shape, step_config = evaluation_layout(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
-    poll, hidden = Poll(), not (is_first() and sys.stdout.isatty())
-    for batch in track(batches, label, transient=True, disable=hidden):
+    poll = Poll()
+    for batch in track(batches, len(batches), label):
         check_stop(label, poll=poll)
         on_mesh = to_device(batch, model.mesh, shape.batch_size, False)
         answers, prompt = jax.device_get(
@@ -154,6 +153,7 @@ class Predictor:
 
         Raises:
           Stopped: see `over_prompts`.
+          UserError: no prediction at all is a distribution.
         """
         letters = self._letters if letters is None else letters
         result, done, kept = np.zeros((len(prompts), self.options), np.float64), 0, 0
@@ -169,6 +169,11 @@ class Predictor:
         finally:
             if self._cache and done > kept:
                 self._cache.save(key, done, result, now=True)
+        if len(result) and not np.isfinite(result).all(axis=1).any():
+            raise UserError(
+                f"{label}: none of {plural(len(result), 'prediction')} is a distribution (its numbers are not finite): "
+                "the checkpoint or the weights are broken, or config.model.dtype cannot hold their values"
+            )
         for row, prompt in zip(result, prompts, strict=True):  # from the order of letters to that of options
             row[list(prompt.order)] = row[: len(prompt.order)].copy()
         return result

@@ -72,6 +72,10 @@ class Batches:
             self._first_step.append(self._first_step[-1] + -(-rows // (self.shape.batch_size * self.microbatches)))
         return self._first_step[epoch]
 
+    def steps(self, epochs: float) -> int:
+        """The steps of so many epochs of the first one's length, at least 1; others differ by a step at most."""
+        return max(1, round(epochs * self.first_step(1)))
+
     def _rows(self, epoch: int) -> list[list[Tree]]:
         if epoch not in self._epochs:
             rng = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))

@@ -15,9 +15,11 @@ import functools
 import string
 from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
 import yaml
 
+from survey_jax.survey import countries
 from survey_jax.survey.table import Group
 
 _HOME = ("country", "United States")
@@ -85,6 +87,35 @@ def someone_zh(group: Group) -> str:
         return "一个人"
     known, others = _phrases(group, _PHRASES_ZH)
     return "、".join(known + [f"{a.replace('_', ' ')}为{v}" for a, v in others]) + "的人"
+
+
+@functools.cache
+def _words() -> dict[str, dict[str, Any]]:
+    """Language -> its words, from `data/persona_words.yaml`."""
+    read: dict[str, dict[str, Any]] = yaml.safe_load(
+        (resources.files("survey_jax") / "data" / "persona_words.yaml").read_text(encoding="utf-8")
+    )
+    return read
+
+
+LANGUAGES = frozenset(_words())  # of `someone_in`
+
+
+def someone_in(language: str, group: Group) -> str:
+    """The same in one of LANGUAGES, e.g. "jemand (Land: Kenia, Alter: 18-29)".
+
+    Countries have their names in that language, as ISO 3166 is translated; other values stay as the table has them.
+    """
+    words = _words()[language]
+    if not group:
+        return str(words["someone"])
+    values = dict(group)
+    if "country" in values:
+        values["country"] = countries.in_language(values["country"], language)
+    labels = words["labels"]
+    order = [*(a for a in labels if a in values), *(a for a in values if a not in labels)]
+    said = [f"{labels.get(a, a.replace('_', ' '))}: {values[a]}" for a in order]
+    return f"{words['someone']} ({words.get('comma', ', ').join(said)})"
 
 
 def _phrases(group: Group, phrases: dict[str, str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -2,19 +2,23 @@
 
 import copy
 import dataclasses
+import functools
+import hashlib
 import re
 import string
 import zlib
 from collections.abc import Callable, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
+from survey_jax.config import DataConfig
 from survey_jax.inputs import personas
+from survey_jax.inputs.chat import Chat
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache, Tokens
 from survey_jax.survey.table import MAX_OPTIONS, Answer, Group
 
@@ -25,6 +29,15 @@ LETTERS = string.ascii_uppercase
 Prior = Callable[[Sequence[Answer]], Sequence[np.ndarray]]  # rows -> shares over the options of each
 Told = Callable[[Answer], Sequence[Answer]]  # row -> other answers of its group to tell in its prompt
 _CONTEXT = 48  # characters before a letter that may affect how it is tokenised
+# A made-up question with all letters, in scripts that tokenizers split differently.
+_EXAMPLE = Answer(
+    survey="",
+    question_id="",
+    question="How much do you trust the 1,250 people of Größe, Москва, القاهرة, दिल्ली, 北京 and 서울?",
+    options=tuple(f"Option {letter}" for letter in LETTERS),
+    group=(("country", "Côte d'Ivoire"),),
+    probs=(1 / len(LETTERS),) * len(LETTERS),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +65,20 @@ class Template:
     told: str = ""
 
 
-def _read(words: dict[str, str]) -> Template:
-    return Template(**words | {"describe": getattr(personas, words.get("describe", "someone"))})
+def _read(language: str, words: dict[str, str]) -> Template:
+    describe: Any = personas.someone
+    if "describe" in words:
+        describe = getattr(personas, words["describe"])
+    elif language in personas.LANGUAGES:
+        describe = functools.partial(personas.someone_in, language)
+    return Template(**words | {"describe": describe})
 
 
 _TABLE = yaml.safe_load((resources.files("survey_jax") / "data" / "templates.yaml").read_text(encoding="utf-8"))
 # Template -> language of its own words -> text.
 TEMPLATES: dict[str, dict[str, Template]] = {
-    name: {language: _read(words) for language, words in languages.items()} for name, languages in _TABLE.items()
+    name: {language: _read(language, words) for language, words in languages.items()}
+    for name, languages in _TABLE.items()
 }
 
 
@@ -82,6 +101,16 @@ class Prompt:
     def target(self) -> list[float]:
         """The row's distribution, in the order of letters."""
         return [self.answer.probs[option] for option in self.order]
+
+
+def _language(answer: Answer) -> str:
+    return re.split("[-_]", answer.language or "en")[0].lower()
+
+
+def who(answer: Answer) -> str:
+    """What prompts of the default template call a row's group; in English where it does not have the row's language."""
+    languages = TEMPLATES[DataConfig().template]
+    return languages.get(_language(answer), languages["en"]).describe(answer.group)
 
 
 def in_words(answer: Answer) -> str:
@@ -130,14 +159,14 @@ class Prompter:
       cache: of prompts' tokens; the tokenizer is not used for prompts that are in it.
 
     Raises:
-      UserError: unknown template; a language that the template does not have; chat without a chat template.
+      UserError: unknown template; a language that the template does not have; chat without a usable chat template.
     """
 
     def __init__(
         self,
         tokenizer: "transformers.PreTrainedTokenizerBase | LazyTokenizer",
         template: str,
-        chat: bool = False,
+        chat: Chat | None = None,
         *,
         language: str = "",
         order: str = "listed",
@@ -148,8 +177,8 @@ class Prompter:
             raise UserError(f"data.template: {template!r} is unknown; choose from {', '.join(TEMPLATES)}")
         if language and language not in TEMPLATES[template]:
             raise UserError(f"data.language: {template!r} has no {language!r}, only {', '.join(TEMPLATES[template])}")
-        if chat and not tokenizer.chat_template:
-            raise UserError("data.chat: this tokenizer has no chat template; set it to False or use an instruct model")
+        if chat is not None:
+            chat.check(tokenizer)
         self.tokenizer, self.name, self.chat, self._cache = tokenizer, template, chat, cache
         self.language, self.order, self.seed = language, order, seed
         self._told: Told | None = None
@@ -180,11 +209,9 @@ class Prompter:
         body, stem = t.body.format(**parts), t.stem.format(**parts)
         if told := self._told(answer) if self._told else ():
             body += "\n".join([t.told.format(**parts), *map(in_words, told)])
-        if not self.chat:
+        if self.chat is None:
             return body + stem
-        turn = [{"role": "user", "content": body}]
-        start = self.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-        return str(start) + stem.lstrip()
+        return self.chat.user_turn(self.tokenizer, body) + stem.lstrip()
 
     def option_order(self, answer: Answer) -> tuple[int, ...]:
         """The index of the row's option at each letter; the same for all groups of a question."""
@@ -198,7 +225,7 @@ class Prompter:
 
     def words(self, answer: Answer) -> str:
         """The language of the template's own words for a row."""
-        return self.language or re.split("[-_]", answer.language or "en")[0].lower()
+        return self.language or _language(answer)
 
     def _template(self, answer: Answer) -> Template:
         languages, language = TEMPLATES[self.name], self.words(answer)
@@ -217,7 +244,7 @@ class Prompter:
           options: K, the number of letters, unless a row has more options.
 
         Raises:
-          UserError: a letter breaks the contract.
+          UserError: a letter breaks the contract; a token is none of the model's.
         """
         texts = [self.text(a) for a in answers]
         count = max(options, *(len(a.options) for a in answers))
@@ -226,10 +253,26 @@ class Prompter:
             letters = self.letters(texts, count)
             return Tokens([np.array(ids, np.int32) for ids in self._ids(texts)], letters)
 
-        settings = [self.lead, f"chat {self.chat}", f"{count} letters"]
+        settings = [self.lead, f"chat {self.chat is not None}", f"{count} letters"]
         ids, letters = self._cache.get(settings, texts, make) if self._cache else make()
+        self._check_known(np.concatenate([*ids, letters]))
         prompts = [Prompt(a, tokens, self.option_order(a)) for a, tokens in zip(answers, ids, strict=True)]
         return prompts, letters
+
+    def fingerprint(self) -> str:
+        """Hash of the tokens of a made-up prompt, with each letter behind it.
+
+        Another one means that tokenizer or chat template have changed, and that the same rows become other prompts.
+        """
+        prompt = self.text(_EXAMPLE)
+        texts = [prompt + self.lead + letter for letter in LETTERS]
+
+        def make() -> Tokens:
+            return Tokens([np.array(ids, np.int32) for ids in self._ids(texts)], np.zeros(0, np.int32))
+
+        settings = ["fingerprint", f"chat {self.chat is not None}"]
+        tokens = self._cache.get(settings, texts, make) if self._cache else make()
+        return hashlib.sha256(repr([ids.tolist() for ids in tokens.ids]).encode()).hexdigest()[:16]
 
     def letters(self, texts: Sequence[str], count: int) -> np.ndarray:
         """Token id of each letter (with its lead) in its context, int32 [count].
@@ -260,6 +303,17 @@ class Prompter:
             found = ids
         return np.array(found, np.int32)
 
+    def _check_known(self, ids: np.ndarray) -> None:
+        """UserError for a token id beyond the model's embeddings, in place of which jax would look up another one's."""
+        known = self.tokenizer.model_vocabulary if isinstance(self.tokenizer, LazyTokenizer) else None
+        beyond = ids[ids >= known] if known is not None else ids[:0]
+        if beyond.size:
+            token = self.tokenizer.convert_ids_to_tokens([int(beyond[0])])[0]
+            raise UserError(
+                f"tokenizer {self.tokenizer.name_or_path}: token {token!r} has id {beyond[0]}, and the model has only "
+                f"{known} embeddings ({len(np.unique(beyond))} such tokens in prompts); use the tokenizer of this model"
+            )
+
     def _breach(self, letter: str, what: str) -> None:
         name = self.tokenizer.name_or_path or type(self.tokenizer).__name__
         raise UserError(
@@ -269,4 +323,4 @@ class Prompter:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         # A chat template adds special tokens itself, including beginning-of-sequence.
-        return self.tokenizer(list(texts), add_special_tokens=not self.chat)["input_ids"]
+        return self.tokenizer(list(texts), add_special_tokens=self.chat is None)["input_ids"]

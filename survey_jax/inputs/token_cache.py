@@ -26,10 +26,14 @@ class Tokens(NamedTuple):
 
 
 class LazyTokenizer:
-    """A tokenizer of transformers, built by `build` when it is first used, and used as if it were there."""
+    """A tokenizer of transformers, built by `build` when it is first used, and used as if it were there.
 
-    def __init__(self, build: Callable[[], "transformers.PreTrainedTokenizerBase"]):
-        self._build = build
+    Args:
+      model_vocabulary: for how many token ids the model has an embedding.
+    """
+
+    def __init__(self, build: Callable[[], "transformers.PreTrainedTokenizerBase"], model_vocabulary: int):
+        self._build, self.model_vocabulary = build, model_vocabulary
         self._tokenizer: transformers.PreTrainedTokenizerBase | None = None
 
     def _built(self) -> Any:

@@ -4,6 +4,7 @@ Processes find each other through the scheduler (SLURM, Open MPI, Cloud TPU, Kub
 by `jax.distributed`, or by the three flags below. With neither, a process runs alone.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,9 +26,10 @@ from absl import flags
 from jax._src.distributed import global_state as _jax_state
 from jax.experimental import multihost_utils
 
-from survey_jax.common.console import is_first, redirected, say
-from survey_jax.common.errors import RESUMABLE, Stopped, UserError, fail, full_disk_explained
+from survey_jax.common.console import is_first, one_line, printable, redirected, say
+from survey_jax.common.errors import INTERRUPTED, RESUMABLE, Stopped, UserError, explained, fail
 from survey_jax.config import Config
+from survey_jax.parallel.roll_call import roll_call
 
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0; only needed without a scheduler.")
 PROCESSES = flags.DEFINE_integer("processes", None, "The number of processes; only needed without a scheduler.")
@@ -38,7 +40,13 @@ SILENT = 30  # seconds without a heartbeat after which a process counts as dead,
 _DAY = 24 * 3600  # the others wait at shutdown while process 0 writes a report
 _POLL = 1.0  # seconds between checks for the failure of another process
 _ending = threading.Lock()
+_last_acts: list[Callable[[], None]] = []  # see `at_end`
 _FAILURE = "survey_jax/failure"  # its key in the store
+_BEATS = "survey_jax_beats/"  # with a process's number: the key of what it counts up as long as it lives
+_AGAIN = (
+    "is gone: it was killed, or its machine is lost. What was saved is intact; run the same command again, and it goes "
+    "on from there"
+)
 
 
 def start() -> None:
@@ -68,6 +76,8 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         if coordinator is None:
             jax.distributed.initialize(**limits)
         else:
+            if processes and process is not None and 0 <= process < processes > 1:  # jax refuses others in its words
+                roll_call(coordinator, processes, process, JOINING)
             jax.distributed.initialize(*given, cluster_detection_method="deactivate", **limits)
     except ValueError as error:
         if coordinator is not None or "coordinator_address" not in str(error):
@@ -79,8 +89,7 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         raise UserError(f"cannot join the processes: {error}") from error
     # These replace jax's own handler, which agrees on a step by numbers that Orbax, too, reports from a thread of its
     # own, so that the step agreed on may never come.
-    signal.signal(signal.SIGTERM, _stop_request.on_signal)
-    signal.signal(signal.SIGINT, _stop_request.on_signal)
+    _stop_request.listen()
     if jax.process_count() > 1:
         threading.Thread(target=_watch, daemon=True).start()
         sys.stdout.flush()
@@ -118,7 +127,7 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
 
     def run() -> None:
         try:
-            with full_disk_explained():
+            with explained():
                 main()
             _shut_down()
         except Stopped:  # raised on all processes, at the same step
@@ -131,9 +140,36 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             if isinstance(error, UserError):
                 _leave(2, str(error))
+            if isinstance(error, jax.errors.JaxRuntimeError) and (gone := _gone()):
+                message = f"process {gone[0]} {_AGAIN}"
+                if 0 in gone:  # there is nobody to tell
+                    _end({"process": jax.process_index(), "code": 1, "message": message}, stays=False)
+                _leave(1, message)
             _leave(1, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     return run
+
+
+@contextlib.contextmanager
+def at_end(act: Callable[[], None]) -> Iterator[None]:
+    """Does something after the body, however it ends, also where this process is ended without unwinding."""
+    _last_acts.append(act)
+    try:
+        yield
+    finally:
+        _last_acts.remove(act)
+        act()
+
+
+def _exit(code: int) -> NoReturn:
+    """Ends this process at once: the usual exit waits for the others, and for threads."""
+    try:
+        for act in reversed(_last_acts):
+            act()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # even if the disk is full or stderr is closed
+        os._exit(code)
 
 
 def _shut_down() -> None:
@@ -216,16 +252,30 @@ class _StopRequest:
     """Whether a signal has asked this process to stop."""
 
     def __init__(self) -> None:
-        self.received = self._interrupted = False
+        self.received = False
 
-    def on_signal(self, number: int, frame: object) -> None:
-        del frame
-        self.received = True
-        if number == signal.SIGINT:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            self._interrupted = True
-            print("will save and stop soon; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
+    def listen(self) -> None:
+        """From now on SIGTERM and a first Ctrl-C are requests; a second Ctrl-C ends the process, whatever it is at.
+
+        A thread hears of signals at once; Python's handlers wait for the end of, say, a compilation.
+        """
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told)
+        threading.Thread(target=self._hear, args=(heard,), daemon=True, name="signals").start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+
+    def _hear(self, heard: int) -> None:
+        interrupted = False
+        while numbers := os.read(heard, 1):
+            self.received = self.received or numbers[0] in (signal.SIGTERM, signal.SIGINT)
+            if numbers[0] == signal.SIGINT and interrupted:
+                print("interrupted; what was saved is intact", file=sys.stderr, flush=True)
+                _exit(INTERRUPTED)
+            if numbers[0] == signal.SIGINT:
+                interrupted = True
+                print("will save and stop soon; Ctrl-C once more ends at once", file=sys.stderr, flush=True)
 
 
 _stop_request = _StopRequest()
@@ -243,10 +293,42 @@ def _leave(code: int, message: str, trace: str = "") -> NoReturn:
 
 
 def _watch() -> None:
+    """Shows the others that this process lives, and ends it when one of them has failed."""
+    beats = 0
     while True:
         time.sleep(_POLL)
         if (failure := _failure()) and failure["process"] != jax.process_index():
             _end(failure)
+        beats += 1
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 is gone
+            if client := _jax_state.client:
+                client.key_value_set(f"{_BEATS}{jax.process_index()}", str(beats), allow_overwrite=True)
+
+
+def _gone() -> list[int]:
+    """The processes that show no life for a while, after the connection to one of them has broken."""
+    seen = []
+    try:
+        if not is_first() and not _reachable(_jax_state.coordinator_address or ""):
+            return [0]  # found out at once: soon jax ends this process without a word of it
+        for _ in range(2):
+            assert _jax_state.client is not None
+            seen.append(dict(_jax_state.client.key_value_dir_get(_BEATS)))
+            time.sleep(6 * _POLL)
+    except jax.errors.JaxRuntimeError:  # it serves the store
+        return [0]
+    keys = [f"{_BEATS}{number}" for number in range(jax.process_count())]
+    return [number for number, key in enumerate(keys) if seen[0].get(key) == seen[1].get(key)]
+
+
+def _reachable(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=2 * _POLL).close()
+    except OSError:
+        return False
+    return True
 
 
 def _failure() -> dict[str, Any] | None:
@@ -259,16 +341,17 @@ def _failure() -> dict[str, Any] | None:
     return json.loads(found[0][1]) if found else None
 
 
-def _end(failure: dict[str, Any], trace: str = "") -> NoReturn:
-    """Ends this process. The one that failed and process 0 print the failure."""
+def _end(failure: dict[str, Any], trace: str = "", stays: bool = True) -> NoReturn:
+    """Ends this process. The one that failed and process 0 print the failure, and stay for the others to read it."""
     with _ending:  # both threads may get here; the second waits for the end
         try:
             if jax.process_index() in (0, failure["process"]):
-                line = " ".join(failure["message"].splitlines())
-                print(f"{trace}error: process {failure['process']}: {line}", file=sys.stderr, flush=True)
-                time.sleep(5 * _POLL)  # process 0 serves the store, and must stay while the others look for the message
+                line = one_line(f"error: process {failure['process']}: {failure['message']}")
+                print(f"{printable(trace)}{line}", file=sys.stderr, flush=True)
+                if stays:  # process 0 serves the store, where the others look for the message
+                    time.sleep(5 * _POLL)
         finally:  # even if stderr is closed
-            os._exit(failure["code"])  # the usual exit waits for the others
+            _exit(failure["code"])
 
 
 def use_compilation_cache(config: Config) -> None:

@@ -1,6 +1,7 @@
 """The device mesh, and the one table from logical axis names to mesh axes."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def read_mesh(text: str) -> tuple[int, int, int]:
     sizes = dict.fromkeys(MESH_AXES, 1)
     for part in text.split(","):
         name, _, size = part.partition(":")
-        if name not in sizes or not size.lstrip("-").isdigit():
+        if name not in sizes or not re.fullmatch(r"-?\d{1,9}", size, re.ASCII):
             raise UserError(f"--mesh={text}: {part!r} is not one of data, fsdp, tensor and a number, as in fsdp:8")
         sizes[name] = int(size)
     return sizes["data"], sizes["fsdp"], sizes["tensor"]

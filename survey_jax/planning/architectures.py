@@ -1,6 +1,7 @@
 """Architectures without weights: a known model's, or any config.json's."""
 
 import json
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF
+from survey_jax.pretrained.json_files import read_json
 
 
 def known_architectures() -> list[dict[str, Any]]:
@@ -20,24 +22,22 @@ def known_architectures() -> list[dict[str, Any]]:
     return json.loads(text)
 
 
-def read_architecture(model: str) -> DecoderConfig:
+def read_architecture(model: str, ignore_fields: Collection[str] = ()) -> DecoderConfig:
     """An architecture by name or from a file.
 
     Args:
       model: a config.json, a folder with one, a GGUF file, or a known model's hub id (or the part after the slash).
+      ignore_fields: fields of a file to accept that are not known.
 
     Raises:
       UserError: there is no such file or known model, or its architecture is not supported.
     """
     path = Path(model).expanduser()
     if path.is_file() and path.suffix == ".gguf":
-        return decoder_config(GGUF(path).config(), model)[0]
+        return decoder_config(GGUF(path).config(), model, ignore_fields)[0]
     file = path / "config.json" if path.is_dir() else path
     if path.is_dir() or path.is_file():
-        try:
-            return decoder_config(json.loads(file.read_text(encoding="utf-8")), str(file))[0]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{file}: cannot be read as JSON ({error})") from error
+        return decoder_config(read_json(file), str(file), ignore_fields)[0]
     for entry in known_architectures():
         if any(model.lower() in (name.lower(), name.split("/")[-1].lower()) for name in entry["ids"]):
             return decoder_config(entry["config"], model)[0]

@@ -1,7 +1,7 @@
 """Reads a Hugging Face config.json such that no setting is overlooked."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSet
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
@@ -9,18 +9,23 @@ from typing import Any
 from survey_jax.common.errors import UserError, plural
 from survey_jax.model.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Yarn
 
-# Fields that never change a logit of a given prompt: names and versions, token ids, training (initial values, dropout),
-# caches, memory layout (pretraining_tp splits matrix products), and defaults for generation that transformers used to
-# store here. Fields that begin with "_" are transformers' own notes and are accepted, too.
+# Fields that never change a logit of a given prompt: names and versions, token ids, training (initial values, dropout,
+# lengths), caches, memory layout (pretraining_tp splits matrix products), how attention is computed, and defaults for
+# generation that transformers used to store here. transformers reads none of `activation` (it goes by hidden_act),
+# `is_decoder` and `is_llama_config` in these families. Fields that begin with "_" are transformers' own notes and are
+# accepted, too.
 _HARMLESS = """
-    architectures attn_implementation auto_map cache_implementation dtype id2label label2id max_position_embeddings
-    model_type name_or_path problem_type return_dict task_specific_params tokenizer_class torch_dtype
-    transformers_version unsloth_fixed unsloth_version use_cache
+    activation architectures attn_implementation auto_map cache_implementation custom_pipelines dtype finetuning_task
+    id2label internal_version is_decoder is_llama_config label2id max_position_embeddings model_type name_or_path
+    problem_type return_dict task_specific_params tokenizer_class torch_dtype transformers.js_config
+    transformers_version unsloth_fixed unsloth_version use_cache use_flash_attn use_flash_attention_2
 
-    bos_token_id decoder_start_token_id eos_token_id mask_token_id pad_token_id sep_token_id unk_token_id
+    bos_token bos_token_id decoder_start_token_id eos_token eos_token_id mask_token_id pad_token pad_token_id
+    sep_token_id tokenizer_model_max_length tokenizer_padding_side unk_token unk_token_id
 
-    attention_dropout attn_pdrop embd_pdrop embedding_dropout hidden_dropout initializer_range pretraining_tp
-    resid_pdrop residual_dropout
+    attention_dropout attn_pdrop classifier_dropout embd_pdrop embedding_dropout gradient_checkpointing hidden_dropout
+    initializer_range max_seq_len max_seq_length max_sequence_length model_max_length neftune_noise_alpha
+    pretraining_tp resid_pdrop residual_dropout seq_length
 
     bad_words_ids begin_suppress_tokens chunk_size_feed_forward diversity_penalty do_sample early_stopping
     encoder_no_repeat_ngram_size exponential_decay_length_penalty forced_bos_token_id forced_eos_token_id
@@ -30,6 +35,7 @@ _HARMLESS = """
 """
 HARMLESS = frozenset(_HARMLESS.split())
 
+_MOST, _MOST_LAYERS = 2**31 - 1, 10_000  # far above any model's
 _NEEDED: Any = object()  # marks a field without a default
 
 
@@ -40,10 +46,14 @@ class Fields:
       values: the parsed fields.
       where: the file's name, for messages.
       section: "" or the section's name and a dot, for messages.
+      ignored: names of unknown fields that `finish` accepts, sections included; it takes out those that it has met.
     """
 
-    def __init__(self, values: Mapping[str, Any], where: str, section: str = ""):
+    def __init__(
+        self, values: Mapping[str, Any], where: str, section: str = "", ignored: MutableSet[str] | None = None
+    ):
         self._values, self.where, self._section = values, where, section
+        self.ignored: MutableSet[str] = set() if ignored is None else ignored
         self._known: set[str] = set()
 
     def __getitem__(self, name: str) -> Any:
@@ -63,13 +73,26 @@ class Fields:
         """Accepts fields that may hold any value, because nothing here depends on them."""
         self._known.update(names)
 
-    def count(self, name: str, default: Any = _NEEDED, least: int = 1) -> Any:
-        """An integer of at least `least`, or `default` if it is missing or null. UserError if it is anything else."""
+    def count(self, name: str, default: Any = _NEEDED, least: int = 1, most: int = _MOST) -> Any:
+        """An integer from `least` to `most`, or `default` if missing or null. UserError if it is anything else."""
         value = self[name] if default is _NEEDED else self.get(name)
         if value is None:
             return default
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise self.refused(name, f"it must be a whole number, {least} or more")
+        if int(value) > most:
+            raise self.refused(name, f"it must be a whole number, at most {most:,}")
+        return value
+
+    def layers(self) -> int:
+        """The number of layers. UserError where no computer could hold them, before there is a list of that length."""
+        return self.count("num_hidden_layers", most=_MOST_LAYERS)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false, or `default` if it is missing or null. UserError if it is anything else, such as "false"."""
+        value = self.get(name, default)
+        if not isinstance(value, bool):
+            raise self.refused(name, "it must be true or false")
         return value
 
     def number(self, name: str, default: Any = _NEEDED, zero: bool = False) -> Any:
@@ -105,19 +128,24 @@ class Fields:
         value = self[name]
         if not isinstance(value, Mapping):
             raise self.refused(name, "it must be an object")
-        return Fields({**defaults, **value}, self.where, f"{self._section}{name}.")
+        return Fields({**defaults, **value}, self.where, f"{self._section}{name}.", self.ignored)
 
     def finish(self) -> None:
-        """Raises UserError for the first field that was not read, unless it is HARMLESS, null, false or empty."""
+        """Raises UserError for the first field that was not read, unless it is harmless, ignored, null or empty."""
         for name in sorted(set(self._values) - self._known - HARMLESS):
             value = self._values[name]
             unset = value is None or value is False or value in ([], {})  # 0 may be a setting
-            if not unset and not name.startswith("_"):
-                raise self.refused(name, "the field is unknown and might change the model's logits")
+            if (full := self._section + name) in self.ignored:
+                self.ignored.remove(full)
+            elif not unset and not name.startswith("_"):
+                remedy = f"if you know that it does not, set --config.model.ignore_fields=\"('{full}',)\""
+                raise self.refused(name, f"the field is unknown and might change the model's logits; {remedy}")
 
     def refused(self, name: str, reason: str) -> UserError:
         """An error that names a field, its value and the reason."""
-        return UserError(f"{self.where}: {self._section}{name} = {self._values[name]!r} is not supported ({reason})")
+        return UserError(
+            f"{self.where}: {self._section}{name} = {self._values[name]!r:.200} is not supported ({reason})"
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -166,8 +194,10 @@ def rotary(
         case _:
             known = "default, linear, dynamic, llama3, yarn, longrope, su"
             raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {known}")
-    rope.ignore("finetuned", "original_max_position_embeddings")  # the first is a note on how the model was made,
-    f.ignore("original_max_position_embeddings")  # the other matters to some scalings only
+    # A note on how the model was made, what matters to some scalings only, and what other programs read in place of
+    # attention_factor, and transformers does not.
+    rope.ignore("finetuned", "original_max_position_embeddings", "attn_factor")
+    f.ignore("original_max_position_embeddings")
     rope.finish()
     return result
 
@@ -201,7 +231,7 @@ def _yarn(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
         slow=rope.number("beta_slow", 1),
         fast=rope.number("beta_fast", 32),
         original_length=length,
-        truncate=rope.get("truncate", True),
+        truncate=rope.flag("truncate", True),
     )
 
 

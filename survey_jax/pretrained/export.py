@@ -205,8 +205,9 @@ def _last_name(tensor: str) -> str:
 def write_metadata_files(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
     """Writes config, tokenizer, chat template and licence beside merged weights.
 
-    The files of a Hugging Face directory are copied byte for byte, except that `dtype` is entered in config.json. For
-    a GGUF file, config and tokenizer are written as read from its metadata.
+    The files of a Hugging Face directory are copied byte for byte, except that `dtype` is entered in config.json, and
+    that the head is its own if the model has one. For a GGUF file, config and tokenizer are written as read from its
+    metadata.
     """
     config_file = folder / "config.json"
     if isinstance(pretrained.source, GGUF):
@@ -217,8 +218,11 @@ def write_metadata_files(pretrained: Pretrained, folder: Path, dtype: str | None
     for file in sorted({file for pattern in _FILES for file in pretrained.path.glob(pattern)}):
         if file.is_file() and not file.name.endswith(".index.json"):
             shutil.copyfile(file, folder / file.name)
-    if dtype:
-        config = _with_dtype(json.loads(config_file.read_text(encoding="utf-8")), dtype)
+    before = json.loads(config_file.read_text(encoding="utf-8"))
+    config = _with_dtype(before, dtype) if dtype else before
+    if not pretrained.config.tied_head:
+        config = _untied(config)
+    if config != before:
         config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
@@ -227,6 +231,12 @@ def _with_dtype(config: dict[str, Any], dtype: str) -> dict[str, Any]:
     names = [name for name in ("dtype", "torch_dtype") if name in config] or ["dtype"]
     inner = {name: _with_dtype(part, dtype) for name, part in config.items() if name == "text_config"}
     return config | inner | dict.fromkeys(names, dtype)
+
+
+def _untied(config: dict[str, Any]) -> dict[str, Any]:
+    """A config.json, or a section of it, that nowhere ties the head to the embedding."""
+    inner = {name: _untied(part) for name, part in config.items() if name == "text_config"}
+    return config | inner | {name: False for name, value in config.items() if name == "tie_word_embeddings" and value}
 
 
 def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor]]:

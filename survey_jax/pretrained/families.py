@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from survey_jax.common.errors import UserError
@@ -16,19 +16,20 @@ Family = tuple[DecoderConfig, WeightMap]
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
-def decoder_config(hf: Any, where: str) -> Family:
+def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> Family:
     """Reads a config.json, written by transformers 4 or 5.
 
     Args:
       hf: what the file holds: an object, if it is a config.json.
       where: the file's name, for messages.
+      ignore_fields: fields to accept that are not known; those of a section as "rope_scaling.NAME".
 
     Returns:
       The decoder's config, and where the family's checkpoints store its parameters.
 
     Raises:
       UserError: the architecture is not supported; or a field is missing, has an unsupported value, or is unknown and
-        not in `config_json.HARMLESS`.
+        neither in `config_json.HARMLESS` nor in `ignore_fields`; or one of these is known, or not there.
     """
     if not isinstance(hf, Mapping):
         raise UserError(f"{where}: expected a JSON object, not {hf!r:.40}")
@@ -38,13 +39,16 @@ def decoder_config(hf: Any, where: str) -> Family:
     if hf.get("quantization_config"):
         raise UserError(f"{where}: quantization_config: weights that are stored quantised are not supported; use the "
                         "model's bfloat16 weights, or a GGUF file")  # fmt: skip
-    fields = Fields(hf, where)
+    fields = Fields(hf, where, ignored=set(ignore_fields))
     fields.only("is_causal", True)
     try:
         result = FAMILIES[family](fields)
     except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
         raise UserError(f"{where}: a field has a value of the wrong kind ({error})") from error
     fields.finish()
+    if fields.ignored:
+        name = min(fields.ignored)
+        raise UserError(f"config.model.ignore_fields: {name!r} is no unknown field of {where}; leave it out")
     return result
 
 
@@ -65,7 +69,7 @@ def _qwen_kinds(f: Fields) -> list[LayerKind]:
     """With use_sliding_window, the layers from max_window_layers on have a window."""
     rope, first = rotary(f, _rope(f)), f.count("max_window_layers", 28, least=0)
     window = f.window(absent=4096)
-    window = window if f.get("use_sliding_window") else None
+    window = window if f.flag("use_sliding_window", False) else None
     return _kinds(f, lambda layer: window is not None and layer >= first, rope, window)
 
 
@@ -82,24 +86,24 @@ def _cwm(f: Fields) -> Family:
 
 
 def _seed_oss(f: Fields) -> Family:
-    qkv = ("q", "k", "v") if f.get("attention_bias", True) else ()
-    o = ("o",) if f.get("attention_out_bias") else ()
+    qkv = ("q", "k", "v") if f.flag("attention_bias", True) else ()
+    o = ("o",) if f.flag("attention_out_bias", False) else ()
     return _decoder(f, _uniform(f), biases=qkv + o + _mlp_biases(f), head_width=f.count("head_dim", 128)), LLAMA
 
 
 def _smollm3(f: Fields) -> Family:
     """Every fourth layer has no positions, and is the one with a window if there is any."""
     rope, every = rotary(f, _rope(f), theta=2e6), f.count("no_rope_layer_interval", 4)
-    layers = range(f.count("num_hidden_layers"))
+    layers = range(f.layers())
     turned = f.get("no_rope_layers") or [(layer + 1) % every != 0 for layer in layers]  # 1 = has positions
     if not isinstance(turned, list) or len(turned) < len(layers) or not all(t in (0, 1) for t in turned):
         raise f.refused("no_rope_layers", f"{len(layers)} times 1 or 0")
     window = f.window(absent=None)
-    window = window if f.get("use_sliding_window") else None
+    window = window if f.flag("use_sliding_window", False) else None
     f.ignore("max_window_layers")
     slides = _slides(f, lambda layer: window is not None and not turned[layer])
     kinds = [LayerKind(rope if turned[layer] else None, window if slides[layer] else None) for layer in layers]
-    return _decoder(f, kinds, biases=_biases(f), tied_head=f.get("tie_word_embeddings", True)), LLAMA
+    return _decoder(f, kinds, biases=_biases(f), tied_head=f.flag("tie_word_embeddings", True)), LLAMA
 
 
 def _phi3(f: Fields) -> Family:
@@ -122,7 +126,7 @@ def _phi3(f: Fields) -> Family:
 def _glm4(f: Fields) -> Family:
     """GLM-4-0414: norms before and after attention and feed-forward, gate and up fused, half of each head rotated."""
     rope = rotary(f, _rope(f), share=0.5, interleaved=True)
-    biases = ("q", "k", "v") if f.get("attention_bias", True) else ()
+    biases = ("q", "k", "v") if f.flag("attention_bias", True) else ()
     head_width = f.count("head_dim", 128)
     c = _decoder(f, _same(f, LayerKind(rope)), biases=biases, post_norms=True, head_width=head_width)
     norms = {
@@ -214,7 +218,7 @@ def _gemmas(f: Fields) -> dict[str, Any]:
     return {
         "activation": "gelu_tanh",
         "head_width": f.count("head_dim", 256),
-        "tied_head": f.get("tie_word_embeddings", True),
+        "tied_head": f.flag("tie_word_embeddings", True),
         "norm_offset": 1.0,
         "embed_scale": math.sqrt(f.count("hidden_size")),
     }
@@ -262,7 +266,7 @@ def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str)
         text.only("model_type", model_type)
         config, weight_map = FAMILIES[model_type](text)
         text.finish()
-        config = dataclasses.replace(config, tied_head=f.get("tie_word_embeddings", config.tied_head))
+        config = dataclasses.replace(config, tied_head=f.flag("tie_word_embeddings", config.tied_head))
         ignored = (*_VISION, *(f"model.{prefix}" for prefix in _VISION))
         return config, dataclasses.replace(weight_map, spellings=_SPELLINGS, ignored=ignored)
 
@@ -285,14 +289,14 @@ def _decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderConfig
     settings = {
         "vocab_size": f.count("vocab_size"),
         "width": width,
-        "layers": f.count("num_hidden_layers"),
+        "layers": f.layers(),
         "heads": heads,
         "kv_heads": kv_heads,
         "head_width": head_width,
         "ff_width": f.count("intermediate_size"),
         "norm_eps": f.number("rms_norm_eps", zero=True),
         "query_scale": head_width**-0.5,
-        "tied_head": f.get("tie_word_embeddings", False),
+        "tied_head": f.flag("tie_word_embeddings", False),
         "kinds": distinct,
         "layer_kinds": tuple(distinct.index(kind) for kind in kinds),
     }
@@ -300,11 +304,11 @@ def _decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderConfig
 
 
 def _biases(f: Fields) -> tuple[str, ...]:
-    return (("q", "k", "v", "o") if f.get("attention_bias") else ()) + _mlp_biases(f)
+    return (("q", "k", "v", "o") if f.flag("attention_bias", False) else ()) + _mlp_biases(f)
 
 
 def _mlp_biases(f: Fields) -> tuple[str, ...]:
-    return ("gate", "up", "down") if f.get("mlp_bias") else ()
+    return ("gate", "up", "down") if f.flag("mlp_bias", False) else ()
 
 
 def _rope(f: Fields) -> Fields | None:
@@ -326,7 +330,7 @@ def _two_rotaries(f: Fields, theta: float, local_theta: float, local_field: str)
 
 
 def _same(f: Fields, kind: LayerKind) -> list[LayerKind]:
-    return [kind] * f.count("num_hidden_layers")
+    return [kind] * f.layers()
 
 
 def _uniform(f: Fields) -> list[LayerKind]:
@@ -343,7 +347,7 @@ def _kinds(
 
 def _slides(f: Fields, default: Callable[[int], bool]) -> list[bool]:
     """Which layers have a window: as layer_types lists them, else by the family's rule."""
-    layers, listed = f.count("num_hidden_layers"), f.get("layer_types")
+    layers, listed = f.layers(), f.get("layer_types")
     if listed is None:
         return [bool(default(layer)) for layer in range(layers)]
     if not isinstance(listed, list) or len(listed) != layers or not all(kind in _LAYER_TYPES for kind in listed):

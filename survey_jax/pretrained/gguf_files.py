@@ -8,7 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from survey_jax.common.errors import UserError
+from survey_jax.common.errors import UserError, plural
 from survey_jax.pretrained.gguf_header import Header, Stored, map_file, unsupported
 from survey_jax.pretrained.safetensors_files import TensorSource
 
@@ -56,9 +56,9 @@ class GGUF(TensorSource):
         with map_file(self.path) as data:
             self.metadata, stored = Header(self.path, data).parse()
         architecture = self.metadata.get("general.architecture")
-        if architecture not in _LAYERS:
+        if not isinstance(architecture, str) or architecture not in _LAYERS:
             raise UserError(
-                f"{path}: architecture {architecture!r} is not supported; use a GGUF file of {', '.join(_LAYERS)}"
+                f"{path}: architecture {architecture!r:.60} is not supported; use a GGUF file of {', '.join(_LAYERS)}"
             )
         self.architecture: str = architecture
         for kind, name in {s.kind: s.name for s in reversed(stored)}.items():
@@ -68,6 +68,10 @@ class GGUF(TensorSource):
                 raise UserError(unsupported(self.path, name, kind.name)) from error
         self._rope_factors = next((s for s in stored if s.name == _ROPE_FACTORS), None)
         self._tensors: dict[str, Stored] = {self._hf_name(s.name): s for s in stored if s is not self._rope_factors}
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.path]
 
     def header(self) -> bytes:
         """The bytes before the first tensor: all metadata, including the tokenizer's vocabulary."""
@@ -105,9 +109,14 @@ class GGUF(TensorSource):
         head_width = self._integer("attention.key_length", width // heads)
         if "model.embed_tokens.weight" not in self._tensors:
             raise UserError(f"{self.path}: tensor token_embd.weight is missing")
+        if (layers := self._integer("block_count")) > len(self._tensors):  # before there is a list of that length
+            raise UserError(
+                f"{self.path}: {self.architecture}.block_count is {layers:,}, and the file has only "
+                f"{plural(len(self._tensors), 'tensor')}; fetch the file again, or convert the model again"
+            )
         config: dict[str, Any] = {
             "hidden_size": width,
-            "num_hidden_layers": self._integer("block_count"),
+            "num_hidden_layers": layers,
             "num_attention_heads": heads,
             "num_key_value_heads": self._integer("attention.head_count_kv", heads),
             "head_dim": head_width,
@@ -127,7 +136,7 @@ class GGUF(TensorSource):
         return config | families.get(self.architecture, self._llama)(config)
 
     def _llama(self, config: dict[str, Any]) -> dict[str, Any]:
-        base = self._field("rope.freq_base", 1e4)
+        base = self._number("rope.freq_base", 1e4)
         return {
             "model_type": "llama",
             "architectures": ["LlamaForCausalLM"],
@@ -163,7 +172,7 @@ class GGUF(TensorSource):
           largest: the layers of the 27B model, which alone scales queries by width / heads, not by its head width.
           pattern: of so many layers, the last has no window.
         """
-        layers, base = config["num_hidden_layers"], self._field("rope.freq_base", theta)
+        layers, base = config["num_hidden_layers"], self._number("rope.freq_base", theta)
         by_width = config["hidden_size"] // config["num_attention_heads"]
         return {
             "architectures": [f"Gemma{self.architecture[-1]}ForCausalLM"],
@@ -181,7 +190,7 @@ class GGUF(TensorSource):
         if self._rope_factors is not None:
             return self._llama3_scaling(self._dequantise(self._rope_factors), base, head_width)
         kind = self._field("rope.scaling.type", "linear")  # llama.cpp's default, with factor 1
-        factor = self._field("rope.scaling.factor", self._field("rope.scale_linear", 1.0))
+        factor = self._number("rope.scaling.factor", self._number("rope.scale_linear", 1.0))
         if kind == "none" or (kind == "linear" and factor in (0, 1)):
             return None
         if kind != "linear":
@@ -235,10 +244,18 @@ class GGUF(TensorSource):
         value = self.metadata.get(f"{self.architecture}.{key}", *default)
         if value is None and not default:
             raise UserError(f"{self.path}: metadata field {self.architecture}.{key} is missing")
+        if isinstance(value, list | np.ndarray):
+            raise UserError(f"{self.path}: {self.architecture}.{key} must be one value, and is an array")
+        return value
+
+    def _number(self, key: str, default: float) -> float:
+        value = self._field(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise UserError(f"{self.path}: {self.architecture}.{key} must be a number, not {value!r:.60}")
         return value
 
     def _integer(self, key: str, *default: int) -> int:
         value = self._field(key, *default)
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise UserError(f"{self.path}: {self.architecture}.{key} must be one positive integer")
         return value

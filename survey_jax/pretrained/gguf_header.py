@@ -18,6 +18,8 @@ from survey_jax.common.errors import UserError
 
 _SCALARS = dict(enumerate(["B", "b", "<H", "<h", "<I", "<i", "<f", "?", None, None, "<Q", "<q", "<d"]))
 _STRING, _ARRAY, _FLOAT = 8, 9, 6
+_AXES = 4  # of a tensor, at most
+_AGAIN = "fetch the file again, or convert the model again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,17 +64,24 @@ class Header:
         metadata = {}
         for _ in range(pairs):
             key = self.text()
+            if key in metadata:
+                raise UserError(f"{self.path}: has the metadata field {key[:80]!r} twice; {_AGAIN}")
             metadata[key] = self.value(self.scalar("<I"), key)
-        stored = [self.tensor() for _ in range(tensors)]
+        stored: dict[str, Stored] = {}
+        for _ in range(tensors):
+            tensor = self.tensor()
+            if tensor.name in stored:
+                raise UserError(f"{self.path}: has the tensor {tensor.name[:80]!r} twice; {_AGAIN}")
+            stored[tensor.name] = tensor
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1:
             raise UserError(f"{self.path}: general.alignment is {alignment!r}; the file is corrupt, fetch it again")
         start = -(-self.at // alignment) * alignment
-        stored = [dataclasses.replace(s, offset=start + s.offset) for s in stored]
-        end = max((s.offset + s.size for s in stored), default=0)
+        placed = [dataclasses.replace(s, offset=start + s.offset) for s in stored.values()]
+        end = max((s.offset + s.size for s in placed), default=0)
         if end > len(self.data):
             raise UserError(_truncated(self.path, f"has {len(self.data)} bytes, its tensors need {end}"))
-        return metadata, stored
+        return metadata, placed
 
     def take(self, size: int) -> bytes:
         self.at += size
@@ -106,7 +115,9 @@ class Header:
 
     def tensor(self) -> Stored:
         name = self.text()
-        shape = tuple(self.scalar("<Q") for _ in range(self.scalar("<I")))[::-1]
+        if (axes := self.scalar("<I")) > _AXES:
+            raise UserError(f"{self.path}: tensor {name[:80]!r} has {axes:,} axes; {_AGAIN}")
+        shape = tuple(self.scalar("<Q") for _ in range(axes))[::-1]
         number, offset = self.scalar("<I"), self.scalar("<Q")
         try:
             kind = gguf.GGMLQuantizationType(number)

@@ -24,8 +24,19 @@ def gguf_tokenizer(file: GGUF) -> transformers.PreTrainedTokenizerFast:
     """Builds the tokenizer; `tokenizer(text)` adds the beginning-of-text token if the file says so.
 
     Raises:
-      UserError: the file has no vocabulary, one with duplicates, or a kind of tokenizer that is not supported.
+      UserError: the file has no vocabulary, one with duplicates, or a kind of tokenizer that is not supported; or a
+        field of it is of a wrong kind.
     """
+    try:
+        return _tokenizer(file)
+    except UserError:
+        raise
+    except Exception as error:  # a field of another kind ends in any
+        reason = " ".join(f"{error}".split()) or type(error).__name__
+        raise UserError(f"{file.path}: its tokenizer is broken ({reason[:200]}); fetch the file again") from error
+
+
+def _tokenizer(file: GGUF) -> transformers.PreTrainedTokenizerFast:
     tokens = _field(file, "tokens")
     if len(set(tokens)) != len(tokens):
         raise UserError(f"{file.path}: the vocabulary has duplicate tokens; use another conversion of this model")

@@ -3,14 +3,19 @@
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.model.decoder import DecoderConfig
+from survey_jax.pretrained import fingerprint
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF
+from survey_jax.pretrained.json_files import read_json
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, TensorSource
 from survey_jax.pretrained.weight_names import WeightMap
 
@@ -20,9 +25,11 @@ if TYPE_CHECKING:
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
 _HUB_DOUBLES = ["original/*", "consolidated*"]  # the same weights in their authors' own format
 _ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --config.model.weights=DIR"
+# Beginnings of the names of a tokenizer's JSON files.
+_TOKENIZER_NAMES = ("tokenizer", "special_tokens", "added_tokens", "vocab", "chat_template")
 # Suffixes; .json: config.json, too, which names the kind of tokenizer.
 _TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
-_SAMPLE = 1 << 20  # bytes hashed at each end of a weight file
+_ROWS = 1 << 10  # of embedding and head compared at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,20 +49,24 @@ class Pretrained:
     source: TensorSource
 
     def tokenizer(self) -> "transformers.PreTrainedTokenizerBase":
-        """The model's tokenizer. UserError if transformers cannot load it."""
+        """The model's tokenizer. UserError if transformers cannot load it, or one of its files has a key twice."""
         if isinstance(self.source, GGUF):
             from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
 
             return gguf_tokenizer(self.source)
         import transformers
 
+        for file in self.path.glob("*.json"):
+            if file.name.startswith(_TOKENIZER_NAMES):
+                read_json(file)
+        if not any((self.path / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+            # transformers would guess how to read a tokenizer.model, and guess wrong.
+            raise UserError(f"{self.path}: has no tokenizer: neither tokenizer.json nor tokenizer_config.json is there")
         try:
             # A repository's own code is never run.
             return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.path}: has no tokenizer that transformers can load ({_first_line(error)})"
-            ) from error
+        except Exception as error:  # a file of another shape ends in any
+            raise UserError(f"{self.path}: has no tokenizer that transformers can load ({_short(error)})") from error
 
     def tokenizer_fingerprint(self) -> str:
         """Hash of everything that can change the tokenizer's result: its files, and the versions of packages."""
@@ -78,28 +89,29 @@ class Pretrained:
     def fingerprint(self, quantize: str = "") -> str:
         """Identifies a base model, with the way it is quantised: adapters trained on one base fit no other.
 
-        It is a hash of the config and of each weight file's name, size, first and last MiB; whole files take too long.
+        It is a hash of config.json and of all bytes of the weight files that are read. All processes must call it.
         """
-        digest = hashlib.sha256()
-        files = [self.path]
-        if self.path.is_dir():
-            digest.update((self.path / "config.json").read_bytes())
-            files = sorted(self.path.glob("*.safetensors"))
-        for file in files:
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}".encode())
-            with file.open("rb") as stream:
-                digest.update(stream.read(_SAMPLE))
-                stream.seek(max(0, size - _SAMPLE))
-                digest.update(stream.read(_SAMPLE))
-        return digest.hexdigest()[:16] + (f" {quantize}" if quantize else "")
+        return fingerprint.of_files(self._files)[:16] + (f" {quantize}" if quantize else "")
+
+    def outline(self) -> str:
+        """Hash of config.json and of parts of the weight files: another one means another model."""
+        return fingerprint.of_ends(self._files)[:16]
+
+    @property
+    def _files(self) -> list[Path]:
+        """Everything that decides what the model's parameters are."""
+        return ([] if isinstance(self.source, GGUF) else [self.path / "config.json"]) + self.source.files
 
 
-def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
+def open_pretrained(weights: str, revision: str = "main", ignore_fields: Collection[str] = ()) -> Pretrained:
     """Opens a model: a .gguf file, a Hugging Face directory, or a hub id (downloaded into the hub's cache).
+
+    A head that is stored beside an embedding to which config.json ties it, and that differs from it, is used, as
+    transformers 5 does; a line says so.
 
     Args:
       revision: the branch, tag or commit of a hub id.
+      ignore_fields: fields of config.json to accept that are not known here.
 
     Raises:
       UserError: the model is not found, its architecture is not supported, or a file is broken.
@@ -107,18 +119,31 @@ def open_pretrained(weights: str, revision: str = "main") -> Pretrained:
     path = locate(weights, revision)
     if path.suffix == ".gguf":
         gguf = GGUF(path)
-        config, weight_map = decoder_config(gguf.config(), str(path))
+        config, weight_map = decoder_config(gguf.config(), str(path), ignore_fields)
         return Pretrained(path, config, weight_map, gguf)
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: has no config.json; expected a Hugging Face model directory")
-    try:
-        hf = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file}: not JSON ({error})") from error
-    config, weight_map = decoder_config(hf, str(file))
+    config, weight_map = decoder_config(read_json(file), str(file), ignore_fields)
     source = SafetensorsDirectory(path)
-    return Pretrained(path, config, weight_map.found_in(source.names), source)
+    weight_map = weight_map.found_in(source.names)
+    embedding, head = weight_map["embedding"].name, weight_map["head"].name
+    if config.tied_head and {embedding, head} <= source.names and not _same(source, embedding, head):
+        say(f"{path}: {head} differs from {embedding}, to which config.json ties it: it is used as the head")
+        config = dataclasses.replace(config, tied_head=False)
+    return Pretrained(path, config, weight_map, source)
+
+
+def _same(source: TensorSource, one: str, other: str) -> bool:
+    """Whether two matrices are equal, bit by bit."""
+    if (source.shape(one), source.dtype(one)) != (source.shape(other), source.dtype(other)):
+        return False
+
+    def bits(name: str, rows: slice) -> np.ndarray:
+        return source.read(name, (rows,)).view(np.uint8)
+
+    blocks = [slice(first, first + _ROWS) for first in range(0, source.shape(one)[0], _ROWS)]
+    return all(np.array_equal(bits(one, rows), bits(other, rows)) for rows in blocks)
 
 
 def locate(weights: str, revision: str) -> Path:
@@ -149,9 +174,10 @@ def locate(weights: str, revision: str) -> Path:
         raise UserError(f"{weights}: is not at the hub, or private; check the id, or run `hf auth login`") from error
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
-            f"{weights}: cannot be fetched from the hub ({_first_line(error)}); check the network, {_ELSEWHERE}"
+            f"{weights}: cannot be fetched from the hub ({_short(error)}); check the network, {_ELSEWHERE}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _short(error: Exception) -> str:
+    """What a library says, in one line that is not too long."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]

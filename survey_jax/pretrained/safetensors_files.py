@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from survey_jax.common.errors import UserError
+from survey_jax.pretrained.json_files import parse_json, read_json
 
 SHARD_BYTES = 5 * 10**9  # the most that a file holds, unless a single tensor is larger
 _CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32"}
@@ -120,11 +122,17 @@ class _Stored:
 class TensorSource(abc.ABC):
     """Read access to a model's tensors by Hugging Face name, in Hugging Face's layout ([out, in])."""
 
+    path: Path  # the folder or file, for messages
     _tensors: Mapping[str, Any]  # by name; each has a shape
 
     @property
-    def names(self) -> Collection[str]:
+    def names(self) -> AbstractSet[str]:
         return self._tensors.keys()
+
+    @property
+    @abc.abstractmethod
+    def files(self) -> list[Path]:
+        """The files that hold the tensors, in the order of their names."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._tensors[name].shape
@@ -145,33 +153,37 @@ class SafetensorsDirectory(TensorSource):
 
     Raises:
       UserError: no such directory, no safetensors weights in it, a missing or broken shard, or a shard without a tensor
-        that the index lists for it.
+        that the index lists for it, a tensor in two shards.
     """
 
     def __init__(self, directory: Path | str):
-        self.directory = Path(directory)
-        if not self.directory.is_dir():
+        self.path = Path(directory)
+        if not self.path.is_dir():
             raise UserError(f"{directory}: no such directory; give a Hugging Face model directory or a .gguf file")
         self._tensors: dict[str, _Stored] = {}
-        if (single := self.directory / _SINGLE).is_file():
+        if (single := self.path / _SINGLE).is_file():
             self._tensors = _tensors(single)
-        elif (index := self.directory / _INDEX).is_file():
+        elif (index := self.path / _INDEX).is_file():
             self._open_shards(index)
-        elif pickles := [file.name for file in sorted(self.directory.iterdir()) if file.suffix in _PICKLES]:
+        elif pickles := [file.name for file in sorted(self.path.iterdir()) if file.suffix in _PICKLES]:
             raise UserError(
-                f"{self.directory}: has pickle weights only ({pickles[0]}), which can run code when read and are "
+                f"{self.path}: has pickle weights only ({pickles[0]}), which can run code when read and are "
                 "refused; fetch the safetensors revision, or convert them: load the model with transformers and call "
                 "save_pretrained()"
             )
         else:
             expected = f"{_SINGLE}, or {_INDEX} and its shards (pickle weights are not read)"
-            raise UserError(f"{self.directory}: has no weights; expected {expected}")
+            raise UserError(f"{self.path}: has no weights; expected {expected}")
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted({stored.file for stored in self._tensors.values()})
 
     def dtype(self, name: str) -> np.dtype:
         """The stored dtype (bfloat16 is ml_dtypes.bfloat16). UserError for dtypes such as float8 that numpy lacks."""
         stored = self._tensors[name].dtype
         if stored not in _DTYPES:
-            raise UserError(f"{self.directory}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
+            raise UserError(f"{self.path}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
         return _DTYPES[stored]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
@@ -184,13 +196,16 @@ class SafetensorsDirectory(TensorSource):
             return file.get_slice(name)[tuple(within)]
 
     def _open_shards(self, index: Path) -> None:
+        content = read_json(index)
         try:
-            shard_of: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shard_of: dict[str, str] = content["weight_map"]
             shards = {Path(shard): [n for n in shard_of if shard_of[n] == shard] for shard in set(shard_of.values())}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise UserError(f"{index}: not an index of safetensors shards; fetch the model again") from error
         for shard, names in sorted(shards.items()):
-            path = self.directory / shard
+            path = self.path / shard
+            if shard.is_absolute() or ".." in shard.parts:
+                raise UserError(f"{index}: places {names[0]} outside of this folder, in {shard}; fetch the model again")
             if not path.is_file():
                 raise UserError(f"{path}: missing; {_INDEX} places {len(names)} tensors there; fetch the model again")
             tensors = _tensors(path)
@@ -198,7 +213,13 @@ class SafetensorsDirectory(TensorSource):
                 raise UserError(
                     f"{path}: has no tensor {absent[0]}, which {_INDEX} places there ({len(absent)} in all)"
                 )
-            self._tensors |= {name: tensors[name] for name in names}
+            others = tensors.keys() - set(names)  # transformers reads these, too
+            if doubles := sorted(others & (shard_of.keys() | self._tensors.keys())):
+                raise UserError(
+                    f"{path}: has a tensor {doubles[0]}, and so has another file ({len(doubles)} in all); fetch the "
+                    "model again"
+                )
+            self._tensors |= tensors
 
 
 def _tensors(path: Path) -> dict[str, _Stored]:
@@ -208,4 +229,11 @@ def _tensors(path: Path) -> dict[str, _Stored]:
             slices = {name: file.get_slice(name) for name in file.offset_keys()}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: truncated or corrupt ({error}); fetch it again") from error
+    _check_header(path)
     return {name: _Stored(path, x.get_dtype(), tuple(x.get_shape())) for name, x in slices.items()}
+
+
+def _check_header(path: Path) -> None:
+    """UserError if a header that safetensors can read has a tensor twice, of which it takes the last."""
+    with path.open("rb") as file:
+        parse_json(file.read(int.from_bytes(file.read(8), "little")), f"{path}: header")

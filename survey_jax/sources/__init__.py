@@ -14,6 +14,7 @@ from pathlib import Path
 
 from survey_jax.common.errors import UserError
 from survey_jax.survey.table import Answer
+from survey_jax.survey.weights import Weights
 
 SOURCES = {  # --source -> module of its adapter
     "microdata": "microdata.own",
@@ -55,12 +56,19 @@ class Prepared:
       dropped: reason -> how many rows were dropped for it; nothing is dropped without a reason here.
       repaired: defect -> how many rows with it were mended by a rule, and kept.
       notes: sentences for the user, such as names that were not recognised.
+      toplines: for each question and wave the answers of all respondents, who are no group; only where they are counted
+        and stand for one population.
+      respondents: how many the file has; None where a source publishes shares.
+      weights: what their weights do; None where all count the same.
     """
 
     answers: list[Answer]
     dropped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     repaired: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: Sequence[str] = ()
+    toplines: Sequence[Answer] = ()
+    respondents: int | None = None
+    weights: Weights | None = None
 
 
 def load(source: str, request: Request) -> Prepared:

@@ -1,15 +1,16 @@
 """Reads a published table, from a local file or from the Hugging Face hub, as plain dictionaries."""
 
-import json
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet
 
 from survey_jax.common.errors import UserError
+from survey_jax.common.reading import check_file
+from survey_jax.survey import table_files
 
 SPLIT = "published_split"  # extra key of rows from the hub: the split that they are published under
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".json")
@@ -42,27 +43,30 @@ def read_rows(source: str, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """A CSV file as text. Raises UserError."""
+    if path.exists():
+        check_file(path)
     try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = next(csv.reader(file), [])
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise UserError(f"{path}: its header has two columns named {twice[0]!r}; rename one of them")
         return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
         raise _unreadable(path, error) from error
 
 
 def _local(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         return [{str(k): v for k, v in row.items()} for row in read_csv(path).to_dict("records")]
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}")
     try:
-        if path.suffix == ".parquet":
-            return list(pyarrow.parquet.read_table(path).to_pylist())
-        if path.suffix in (".jsonl", ".json"):
-            text = path.read_text(encoding="utf-8-sig")
-            found = json.loads(text) if path.suffix == ".json" else [json.loads(x) for x in text.splitlines() if x]
-            if isinstance(found, list) and all(isinstance(row, dict) for row in found):
-                return found
+        rows = list(table_files.plain_rows(path))
+        if not all(isinstance(row, dict) for row in rows):
             raise ValueError("expected a list of objects")
-    except (OSError, ValueError) as error:  # pyarrow's and json's own errors are ValueErrors
+        return rows
+    except table_files.ERRORS as error:
         raise _unreadable(path, error) from error
-    raise UserError(f"{path}: expected one of {', '.join(SUFFIXES)}")
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

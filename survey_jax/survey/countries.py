@@ -1,19 +1,22 @@
 """Country names as surveys write them, ISO 3166 codes, and one English name a country.
 
-Names are looked up, never guessed: ISO's names and codes come from pycountry, the surveys' spellings from
-`data/country_names.yaml`.
+Names are looked up, never guessed: ISO's names and codes come from pycountry, which has them in many languages, and the
+surveys' spellings from `data/country_names.yaml`.
 Libraries that know more spellings know them by patterns, and take "England" for the United Kingdom, "Somaliland" for
 Somalia and "Michael Jordan" for Jordan.
 """
 
 import csv
 import dataclasses
+import difflib
 import functools
+import gettext
 import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from pathlib import Path
 
 import pycountry
 import yaml
@@ -25,7 +28,9 @@ NAMES: dict[str, str] = _TABLE["names"]  # where ISO's name is not what English 
 ALIASES: dict[str, list[str]] = _TABLE["aliases"]  # spellings of surveys, by ISO 3166-1 alpha-3
 PARTS: dict[str, str] = _TABLE["parts"]  # parts of a country that surveys sample under their own names -> the country
 _PART_CODES: dict[str, str] = _TABLE["part_codes"]
+_OTHER_CODES: dict[str, str] = _TABLE["codes"]  # codes of surveys that are not ISO's
 
+_NEARLY = 0.8  # how alike a misspelt name is, as difflib has it
 _LABEL = re.compile(r"^(?P<name>.*?)\s*\((?P<sample>[^()]*\bsample\b[^()]*)\)$", re.IGNORECASE)
 
 
@@ -57,6 +62,8 @@ def find(label: str) -> Place | None:
 
     Codes are ISO 3166-1 alpha-2, alpha-3 (both in capitals) or numeric, with or without leading zeros.
 
+    A name may be in any official language, as far as pycountry has it, if no other country is called so in one of them.
+
     >>> find("Brazil (Non-national sample)")
     Place(name='Brazil', iso3='BRA', sample='Non-national sample', part=False)
     """
@@ -68,14 +75,15 @@ def find(label: str) -> Place | None:
     if part:
         return Place(part, PARTS[part], part=True)
     iso3 = _codes().get(label.zfill(3) if label.isdigit() else label) or _names().get(_fold(label))
+    iso3 = iso3 or _translated().get(_fold(label))
     return Place(name(iso3), iso3) if iso3 else None
 
 
 def code(label: str) -> str | None:
     """ISO 3166-1 alpha-3 code of a country; None for unknown names, and for a part of a country, which is not it.
 
-    >>> code("Türkiye"), code("Great Britain"), code("Northern Ireland"), code("Atlantis")
-    ('TUR', 'GBR', None, None)
+    >>> code("Türkiye"), code("中国"), code("Great Britain"), code("Northern Ireland"), code("Atlantis")
+    ('TUR', 'CHN', 'GBR', None, None)
     """
     place = find(label)
     return place.iso3 if place and place.national else None
@@ -100,10 +108,39 @@ def name(iso3: str) -> str:
     return str(getattr(country, "common_name", country.name))
 
 
+@functools.cache
+def in_language(label: str, language: str) -> str:
+    """A country's name in another language ("de", "pt"), as ISO 3166 is translated; the label where there is none.
+
+    A name that sorts by its second part ("Korea, Republik") is none that a sentence could have. Parts of countries keep
+    their label.
+
+    >>> in_language("Kenya", "de"), in_language("Scotland", "de")
+    ('Kenia', 'Scotland')
+    """
+    place = find(label)
+    country = pycountry.countries.get(alpha_3=place.iso3) if place and not place.part else None
+    if country is None:
+        return label
+    words = gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages=[language], fallback=True)
+    english = getattr(country, "common_name", country.name)
+    found = words.gettext(english)
+    return label if found == english or "," in found else found
+
+
 def report_unknown(labels: Iterable[str]) -> list[str]:
-    """A sentence for the user on labels that `find` does not know; none if it knows all."""
+    """A sentence for the user on labels that `find` does not know, with what may be meant; none if it knows all."""
     unknown = {label for label in labels if find(label) is None}
-    return [f"{len(unknown)} country name{'s' * (len(unknown) > 1)} not recognised: {some(unknown)}"] if unknown else []
+    told = some(f"{label}{_meant(label)}" for label in unknown)
+    return [f"{len(unknown)} country name{'s' * (len(unknown) > 1)} not recognised: {told}"] if unknown else []
+
+
+def _meant(label: str) -> str:
+    """The country whose name is nearly this, in English or else in another language, as a question."""
+    for names in (_names() | {part: PARTS[text] for part, text in _parts().items()}, _translated()):
+        if close := difflib.get_close_matches(_fold(label), names, n=1, cutoff=_NEARLY):
+            return f" (did you mean {_parts().get(close[0]) or name(names[close[0]])}?)"
+    return ""
 
 
 def _fold(text: str) -> str:
@@ -126,8 +163,22 @@ def _names() -> dict[str, str]:
 
 
 @functools.cache
+def _translated() -> dict[str, str]:
+    """Folded name in a language that is official somewhere -> alpha-3, without names that stand for two countries."""
+    found: dict[str, set[str]] = {}
+    official = {language for row in _facts().values() for language in row["languages"].split()}
+    for locale in (path for path in Path(pycountry.LOCALES_DIR).iterdir() if path.name.split("_")[0] in official):
+        texts = gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages=[locale.name], fallback=True)
+        for country in pycountry.countries:
+            for field in ("name", "common_name", "official_name"):
+                if (text := getattr(country, field, None)) and (folded := _fold(texts.gettext(text))):
+                    found.setdefault(folded, set()).add(country.alpha_3)
+    return {text: iso3 for text, (iso3, *others) in found.items() if not others and len(text) > 1}
+
+
+@functools.cache
 def _codes() -> dict[str, str]:
-    codes = {"XKX": "XKX", "XK": "XKX"}
+    codes = {"XKX": "XKX", "XK": "XKX"} | _OTHER_CODES
     for country in pycountry.countries:
         codes |= dict.fromkeys((country.alpha_2, country.alpha_3, country.numeric), country.alpha_3)
     return codes

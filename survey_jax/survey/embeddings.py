@@ -21,6 +21,8 @@ class Embeddings:
         Raises:
           UserError: unreadable, an embedding is zero or not finite, a question has two, or one of `questions` none.
         """
+        if path.exists() and not path.is_file():  # of a FIFO, nothing may ever come
+            raise UserError(f"{path}: cannot be read as embeddings: not a file")
         try:
             table = pyarrow.parquet.read_table(path, columns=["question", "embedding"]).to_pydict()
             rows = np.array(table["embedding"], float)

@@ -4,39 +4,40 @@ Columns of a file (JSON Lines, optionally gzipped, or Parquet):
 
     survey, question_id, question   text; together with wave and group they identify the row
     options                         list of option texts, in order, without letters
-    group                           attribute -> value, e.g. {"country": "Kenya", "age": "18-29"}
+    group                           attribute -> value, e.g. {"country": "Kenya", "age": "18-29"}; in Parquet a column
+                                    for each attribute, as group.country: null where a group does not have it
     counts                          respondents per option (may be weighted), or
     probs (also: dist)              share per option; sums to 1; wins over counts where both are given
     n, n_effective                  respondents, and Kish's effective number after weighting
     scale                           "ordinal" | "nominal" (also: ordinal = true | false)
     wave, language, source          text
     about                           name -> text, what the report discloses of the survey: sponsor, population, sample,
-                                    mode, fieldwork, url, ...; kept in `Answer.extra`
+                                    mode, fieldwork, url, ...; kept in `Answer.extra`; in Parquet about.sponsor etc.
     any other column                kept in `Answer.extra`
 """
 
 import dataclasses
 import datetime
-import gzip
-import json
 import math
-import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
 
-from survey_jax.common.errors import UserError, plural
+from survey_jax.common.errors import UserError
 from survey_jax.common.files import atomic_write
+from survey_jax.survey.bad_rows import BadRows, Reasons
+from survey_jax.survey.table_files import LONG_SUFFIXES, OUTPUT_SUFFIXES, SUFFIXES, absent, fold, read_rows, write_rows
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-OUTPUT_SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 DEMO = str(resources.files("survey_jax") / "data" / "demo.jsonl.gz")  # the table that comes with the package
 ABOUT = "about"  # extra column
 MAX_OPTIONS = 26  # one capital letter each
+_LARGEST = 1e12  # respondents, weighted or not: more than there are people, and sums and squares stay numbers
+_SMALLEST = 1e-9  # an effective number of respondents, of which reciprocals stay numbers
+_DEPTH = 16  # of lists and objects within an extra column
 _SUM_TOLERANCE = 1e-3  # published shares are rounded; anything worse is a mistake, not rounding
 _COLUMNS = {"survey", "question_id", "question", "options", "group", "counts", "probs", "dist", "n", "n_effective",
             "scale", "ordinal", "wave", "language", "source"}  # fmt: skip
@@ -99,41 +100,50 @@ def group_name(group: Group) -> str:
     return ", ".join(value for _, value in group)
 
 
-def read_table(path: str | Path, question_columns: Sequence[str] = ("question",)) -> list[Answer]:
+def read_table(
+    path: str | Path, question_columns: Sequence[str] = ("question",), dropped: Counter[str] | None = None
+) -> list[Answer]:
     """Reads and validates a survey table.
 
     Args:
       path: a .jsonl, .jsonl.gz or .parquet file.
       question_columns: where the question's wording stands, for files that carry several: the first that a row has.
+      dropped: where given, bad rows are left out, and counted in it by reason.
 
     Returns:
       The rows, in file order, with `probs` normalised to sum to 1 exactly.
 
     Raises:
-      UserError: no such file, unreadable, no rows, or a bad row; names the file, the row (from 1) and the reason.
+      UserError: no such file, unreadable, no rows, or (`BadRows`) a bad row; names the file, the row (from 1) and the
+        reason.
 
     >>> rows = read_table(DEMO)
     >>> rows[0].question_id, rows[0].options, rows[0].n
     ('gss_natspac', ('Too much', 'About the right amount', 'Too little'), 2086.0)
     """
     path = Path(path)
+    if path.name.endswith(LONG_SUFFIXES):
+        raise UserError(
+            f"{path}: not a survey table, but results in long form, which are not read back, or a file of respondents, "
+            "of which survey_jax.prepare makes a table; give a .parquet or .jsonl table"
+        )
     if not str(path).endswith(SUFFIXES):
         raise UserError(f"{path}: not a survey table; expected one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    kind = "parquet" if path.suffix == ".parquet" else "json"
-    try:
-        rows = _read_parquet(path) if kind == "parquet" else _read_json(path)
-    except (pa.ArrowException, OSError, EOFError, zlib.error, ValueError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot be read as a {kind} table: {cause}") from error
-    if not rows:
-        raise UserError(f"{path}: has no rows")
-    return parse_rows(rows, str(path), question_columns)
+    answers = parse_rows(read_rows(path), str(path), question_columns, dropped)
+    if not answers:
+        raise UserError(f"{path}: has no rows" + (" that are not bad" if dropped else ""))
+    return answers
 
 
-def parse_rows(rows: Iterable[Any], where: str, question_columns: Sequence[str] = ("question",)) -> list[Answer]:
-    """Makes `Answer`s of plain dictionaries. Raises UserError, which begins with `where`, for one that is not valid.
+def parse_rows(
+    rows: Iterable[Any],
+    where: str,
+    question_columns: Sequence[str] = ("question",),
+    dropped: Counter[str] | None = None,
+) -> list[Answer]:
+    """Makes `Answer`s of plain dictionaries. Raises BadRows, which begins with `where`, for rows that are not valid.
+
+    `dropped` is as for `read_table`.
 
     >>> row = {"survey": "Town", "question_id": "q1", "question": "Fair?", "options": ["Yes", "No"]}
     >>> (answer,) = parse_rows([row | {"group": {"age": "18-29"}, "counts": [30, 10]}], "my rows")
@@ -142,21 +152,21 @@ def parse_rows(rows: Iterable[Any], where: str, question_columns: Sequence[str] 
     """
     answers: list[Answer] = []
     seen: dict[tuple[Any, ...], int] = {}
-    problems: list[str] = []
+    reasons = Reasons()
     for number, row in enumerate(rows, start=1):
         try:
             answer = _parse_row(row, question_columns)
             if answer.key in seen:
                 raise ValueError(f"same question and group as row {seen[answer.key]} ({answer.describe()})")
-        except (ValueError, OverflowError) as error:
-            reason = "holds a number that is too large" if isinstance(error, OverflowError) else error
-            problems.append(f"{where} row {number}: {reason}")
+        except (ValueError, OverflowError, RecursionError) as error:
+            reasons.add(number, error)
             continue
         seen[answer.key] = number
         answers.append(answer)
-    if problems:
-        more = f" (and {plural(len(problems) - 1, 'more bad row')})" if len(problems) > 1 else ""
-        raise UserError(problems[0] + more)
+    if dropped is not None:
+        dropped.update(reasons.counts())
+    elif reasons.found:
+        raise BadRows(reasons.describe(where))
     return answers
 
 
@@ -179,10 +189,7 @@ def write_table(answers: Sequence[Answer], path: str | Path) -> None:
         raise UserError(f"{path}: there are no rows to write")
     try:
         with atomic_write(path) as partial:
-            if path.suffix == ".parquet":
-                pyarrow.parquet.write_table(_columns(answers), partial)
-            else:
-                _write_json(answers, partial)
+            write_rows([_row(answer) for answer in answers], partial, _TYPES)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UserError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
 
@@ -190,61 +197,11 @@ def write_table(answers: Sequence[Answer], path: str | Path) -> None:
 def check_output(path: Path) -> None:
     """Raises UserError where `write_table` cannot write; to be called before long work."""
     if not path.name.endswith(OUTPUT_SUFFIXES):
-        raise UserError(f"{path}: tables are written as .jsonl, .jsonl.gz or .parquet")
+        raise UserError(
+            f"{path}: tables are written as .jsonl, .jsonl.gz or .parquet; in long form as {', '.join(LONG_SUFFIXES)}"
+        )
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder; make it first")
-
-
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pyarrow.parquet.ParquetFile(path).read().to_pylist(maps_as_pydicts="strict")
-    return rows
-
-
-def _read_json(path: Path) -> list[Any]:
-    """Rows of JSON Lines, numbered as the lines are, or of the one list in a .json file. Raises ValueError."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    text = content.decode("utf-8-sig").rstrip()
-    if path.name.endswith((".json", ".json.gz")) and text.startswith("["):
-        whole: list[Any] = json.loads(text)
-        return whole
-    rows = []
-    for number, line in enumerate(text.split("\n") if text else [], start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}" if line.strip() else f"line {number} is empty") from error
-    return rows
-
-
-def _write_json(answers: Sequence[Answer], path: Path) -> None:
-    """JSON Lines, without absent values; numbers in full, so that they read back to the same bits."""
-    with path.open("wb") as raw:
-        # no name and no time in the header: the same table gives the same bytes
-        file = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
-        for answer in answers:
-            row = {k: v for k, v in _row(answer).items() if v is not None}
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False, default=_json_value).encode() + b"\n")
-        if file is not raw:
-            file.close()
-
-
-def _json_value(value: Any) -> str:
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    raise TypeError(f"JSON has no {type(value).__name__}, which an extra column holds")
-
-
-def _columns(answers: Sequence[Answer]) -> pa.Table:
-    """The rows as Arrow columns. Raises ValueError for an extra column whose values have no common type."""
-    rows = [_row(answer) for answer in answers]
-    columns = {}
-    for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name) for row in rows]
-        try:
-            columns[name] = pa.array(values, _TYPES.get(name))
-        except (pa.ArrowException, OverflowError) as error:
-            raise ValueError(f"the values of column {name!r} are not of one kind: {error}") from error
-    return pa.table(columns)
 
 
 def _row(answer: Answer) -> dict[str, Any]:
@@ -257,16 +214,18 @@ def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
     """One dictionary -> Answer; raises ValueError with the reason."""
     if not isinstance(row, Mapping):
         raise ValueError(f"a row must be an object with names and values, got {row!r:.60}")
+    row = fold(row)
     options = tuple(as_text(o, "option") for o in _sequence(row, "options"))
     check_options(options)
     raw_group = row.get("group")
     if not isinstance(raw_group, Mapping):
         raise ValueError(f"group must map attributes to values, got {raw_group!r}")
+    # Older Parquet files have null for attributes of other rows.
     given = [(a, v) for a, v in raw_group.items() if v is not None]
     group = tuple(sorted((as_text(a, "an attribute of group"), as_text(v, f"group[{a}]")) for a, v in given))
     if not group:
         raise ValueError("group is empty")
-    if len(dict(group)) < len(group):
+    if len({" ".join(name.casefold().split()) for name, _ in group}) < len(group):
         raise ValueError(f"group has an attribute twice: {', '.join(name for name, _ in group)}")
     counts = None
     if row.get("counts") is not None:
@@ -299,8 +258,34 @@ def _parse_row(row: Any, question_columns: Sequence[str]) -> Answer:
         wave=_optional_text(row, "wave"),
         language=_optional_text(row, "language"),
         source=_optional_text(row, "source"),
-        extra={k: _about(v) if k == ABOUT else v for k, v in row.items() if k not in _COLUMNS and not _absent(v)},
+        extra={k: _extra(k, v) for k, v in row.items() if k not in _COLUMNS and not absent(v)},
     )
+
+
+def _extra(column: str, value: Any) -> Any:
+    """The value of a column that is kept as it is, if JSON and Parquet can hold it; raises ValueError."""
+    _check_whole(column, "the name of a column")
+    _check_extra(value, column)
+    return _about(value) if column == ABOUT else value
+
+
+def _check_extra(value: Any, column: str, depth: int = 0) -> None:
+    """Raises ValueError for half a character, a number that is none or too large, and for endless nesting."""
+    if depth > _DEPTH:
+        raise ValueError(f"{column} is nested too deeply")
+    if isinstance(value, str):
+        _check_whole(value, column)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{column} holds {value}")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{column} holds an integer of more than 64 bits")
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            _check_extra(name, column, depth + 1)
+            _check_extra(part, column, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_extra(part, column, depth + 1)
 
 
 def _about(value: Any) -> dict[str, str]:
@@ -340,6 +325,8 @@ def _shares(row: Mapping[str, Any], column: str, length: int) -> tuple[float, ..
             raise ValueError(f"{column} holds {value}")
         if value < 0:
             raise ValueError(f"{column} holds the negative value {value}")
+        if value > _LARGEST:
+            raise ValueError(f"{column} holds {value}, more than {_LARGEST:.0e}")
     return tuple(float(v) for v in values)
 
 
@@ -366,14 +353,14 @@ def as_text(value: Any, what: str) -> str:
     text = str(value).strip()
     if not text:
         raise ValueError(f"{what} is empty")
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError(f"{what} holds half a character (a lone surrogate): {text!r:.60}")
+    _check_whole(text, what)
     return text
 
 
-def _absent(value: Any) -> bool:
-    """None, or the NaN that pandas writes for it."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _check_whole(text: str, what: str) -> None:
+    """Raises ValueError for half a character, which JSON can spell and no file can hold."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError(f"{what} holds half a character (a lone surrogate): {text!r:.60}")
 
 
 def _optional_text(row: Mapping[str, Any], column: str) -> str | None:
@@ -386,6 +373,8 @@ def _number(row: Mapping[str, Any], column: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise ValueError(f"{column} must be a positive number, got {value!r}")
+    if not _SMALLEST <= value <= _LARGEST:
+        raise ValueError(f"{column} must be at least {_SMALLEST:.0e} and at most {_LARGEST:.0e}, got {value!r}")
     return float(value)
 
 

@@ -22,6 +22,12 @@ def fold(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def shorten(text: str, width: int) -> str:
+    """The text in one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
 @functools.cache
 def plain(text: str) -> str:
     """Text for comparison: as `fold`, and punctuation does not matter either; symbols do, and marks of letters.

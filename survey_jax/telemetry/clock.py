@@ -22,7 +22,7 @@ STARTUP, DATA, COMPUTE, EVALUATION, CHECKPOINT, REST = ACTIVITIES = (
 
 
 class Clock:
-    """Adds up the seconds since the process started; each belongs to one of ACTIVITIES.
+    """Adds up the seconds since `started`, by default the start of the process; each belongs to one of ACTIVITIES.
 
     Start-up lasts until `begin`, whatever is done meanwhile. After that, a second belongs to the innermost `with
     clock.of(activity)` around it, or to "rest".
@@ -32,9 +32,10 @@ class Clock:
       compiling: seconds of start-up, from `listen` on, in which XLA compiled programs or fetched compiled ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, started: float | None = None) -> None:
         self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
-        self._activity, self._mark, self.running, self.compiling = STARTUP, STARTED, False, 0.0
+        self._activity, self.running, self.compiling = STARTUP, False, 0.0
+        self._mark = STARTED if started is None else started
         self._listens = False
 
     def listen(self) -> None:

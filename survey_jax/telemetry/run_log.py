@@ -3,6 +3,7 @@
 docs/monitoring.md says what each value means.
 """
 
+import dataclasses
 import json
 import resource
 import sys
@@ -15,10 +16,40 @@ from etils import epath
 
 from survey_jax.common.console import duration, is_first, say
 from survey_jax.common.errors import UserError, plural
-from survey_jax.common.files import is_remote, read_json, write_json, write_text, writing
+from survey_jax.common.files import checked, is_remote, read_json, write_json, write_text, writing
 from survey_jax.config import Config
 from survey_jax.telemetry.clock import COMPUTE, DATA, STARTUP, Clock
 from survey_jax.telemetry.metric_writers import open_metric_writers
+
+
+@dataclasses.dataclass
+class _Lost:
+    steps: int
+    seconds: float
+
+
+@dataclasses.dataclass
+class _Start:
+    step: int
+    seconds: dict[str, float]
+    lost: _Lost
+
+
+@dataclasses.dataclass
+class _Time:
+    """What time.json holds."""
+
+    starts: list[_Start]
+
+
+@dataclasses.dataclass
+class _Step:
+    """What a checkpoint holds of a step that no line sums up yet."""
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
 
 
 class Goodput:
@@ -30,8 +61,8 @@ class Goodput:
     """
 
     def __init__(self, workdir: epath.Path, step: int, lost: list[dict[str, Any]]):
-        self._file = workdir / "time.json"
-        self._starts = read_json(self._file)["starts"] if self._file.exists() else []
+        self._file = workdir / _TIME
+        self._starts = _read_starts(self._file)
         steps = max((line["step"] for line in lost), default=step) - step
         seconds = sum(line.get(f"time/{COMPUTE}", 0.0) for line in lost)
         self._start = {
@@ -71,7 +102,9 @@ class Goodput:
         return parts | {COMPUTE: parts[COMPUTE] - lost, "lost": lost}
 
 
+_LINES, _TIME = "metrics.jsonl", "time.json"
 UPLOAD_EVERY = 60  # seconds
+QUIET = 20  # seconds after the first step without a line of a step, after which one says how long training will take
 # Name of a speed -> what `train_step` counts.
 RATES = {"examples": "answers", "tokens": "tokens", "prompt_tokens": "prompt_tokens"}
 
@@ -104,12 +137,16 @@ class RunLog:
         peak: float | None,
     ):
         self._total, self._clock, self._flops, self._peak = config.optim.steps, clock, flops, peak
-        self.collected = [step | {"timed": False} for step in collected]  # another process's clock timed them
+        steps = checked(list(collected), list[_Step], workdir / "checkpoints")
+        self.collected: list[Any] = [step | {"timed": False} for step in steps]  # another process's clock timed them
         self._before = dict.fromkeys(clock.seconds(), 0.0)  # the clock at the last line of a step
         self._timed = 0  # steps of this start that the clock has as "compute"
+        self._quiet_since: float | None = None  # when the first step was done, until a line says how far training is
         self._writes = is_first()
         if self._writes:
-            self._lines = Lines(workdir / "metrics.jsonl", start, evaluated)
+            self._lines = Lines(workdir / _LINES, start, evaluated)
+            if removed := self._lines.removed:
+                say(f"metrics.jsonl: {plural(len(removed), 'line')} after step {start} are written again")
             self._synced = clock.age()
             self._goodput = Goodput(workdir, start, self._lines.removed)
             self._metric_writers = open_metric_writers(workdir, config, run_id, start)
@@ -121,7 +158,11 @@ class RunLog:
             self._clock.begin()
             took, compiling = self._clock.seconds()[STARTUP], self._clock.compiling
             say(f"first step done {took:.0f} s after the start, {compiling:.0f} s of them compiling")
+            self._quiet_since = self._clock.age()
         self._timed += timed
+        if timed and self._quiet_since is not None and self._clock.age() - self._quiet_since > QUIET:
+            say(f"step {step}/{self._total}  {self._left(step)} left")
+            self._quiet_since = None
         self.collected.append({**measured, "step": step, "timed": timed})
 
     def flush(self) -> None:
@@ -142,11 +183,16 @@ class RunLog:
         self._write(step, values | {f"time/{name}": round(value, 4) for name, value in spent.items()})
         parts = [f"step {step}/{self._total}  loss {loss:.4f}"]
         if speeds:
-            left = (sum(seconds.values()) - seconds[STARTUP]) / self._timed * (self._total - step)
+            self._quiet_since = None
             parts += [f"{speeds['examples_per_second']:.1f} examples/s"]
             parts += [f"MFU {speeds['mfu']:.1%}"] if "mfu" in speeds else []
-            parts += [f"{duration(left)} left"]
+            parts += [f"{self._left(step)} left"]
         say("  ".join(parts))
+
+    def _left(self, step: int) -> str:
+        """The time left, if steps go on as those since the first did."""
+        seconds = self._clock.seconds()
+        return duration((sum(seconds.values()) - seconds[STARTUP]) / self._timed * (self._total - step))
 
     def _speeds(self, steps: list[dict[str, float]], spent: dict[str, float]) -> dict[str, float]:
         """Speeds over the time spent on steps and on waiting for batches; `steps` lacks the first step of a start."""
@@ -208,10 +254,7 @@ class Lines:
 
     def __init__(self, path: epath.Path, start: int, evaluated: bool = True):
         self._path, self.remote = path, is_remote(path)
-        text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
-        lines = text.splitlines(keepends=True)
-        whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
-        parsed = [_parse(line, path, number) for number, line in enumerate(whole, 1)]
+        whole, parsed = _read_lines(path)
         again = start if evaluated else start - 1  # an evaluation after this step is repeated
         limits = [again if any(name.startswith("eval/") for name in values) else start for values in parsed]
         self._text_lines = [
@@ -235,13 +278,37 @@ class Lines:
             write_text(self._path, "".join(self._text_lines))
 
 
+def check_log(workdir: epath.Path) -> None:
+    """Raises UserError if another version has written what a `RunLog` goes on with; changes nothing."""
+    _read_starts(workdir / _TIME)
+    _read_lines(workdir / _LINES)
+
+
+def _read_starts(file: epath.Path) -> list[dict[str, Any]]:
+    """The starts in time.json; none if there is no such file."""
+    found: list[dict[str, Any]] = checked(read_json(file), _Time, file)["starts"] if file.exists() else []
+    return found
+
+
+def _read_lines(path: epath.Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """The whole lines of a file, as text and as values; none if there is no such file."""
+    if not is_remote(path) and path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a file; move it away")
+    text = path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
+    lines = text.splitlines(keepends=True)
+    whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
+    return whole, [_parse(line, path, number) for number, line in enumerate(whole, 1)]
+
+
 def _parse(line: str, path: epath.Path, number: int) -> dict[str, Any]:
     try:
         values = json.loads(line)
-        values["step"] = int(values["step"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} line {number}: not an object with a step; delete this line to resume") from error
-    return values
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or type(values.get("step")) is not int:
+        raise UserError(f"{path} line {number}: not an object with a step; delete this line to resume")
+    found: dict[str, Any] = checked(values, dict[str, float], f"{path} line {number}")
+    return found
 
 
 def memory() -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Builds the model of a run on its mesh, and the configuration of its steps."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh, mesh_shape
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained
+from survey_jax.training.memory import check_memory
 from survey_jax.training.step import StepConfig
 
 
@@ -86,12 +88,14 @@ def on_these_devices(config: Config) -> Config:
     return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
 
 
-def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt], options: int) -> Model:
-    """Loads weights onto the mesh of the config, which becomes the current one; adapters are initialised.
+def outline_model(config: Config, pretrained: Pretrained, options: int) -> tuple[jax.sharding.Mesh, Any]:
+    """The mesh of the config, which becomes the current one, and the model without its arrays.
 
     Args:
-      prompts: the training prompts, on which the sizes of a batch depend.
       options: option letters (K).
+
+    Raises:
+      UserError: the devices, their attention or their memory cannot do what the config says.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     jax.set_mesh(mesh)
@@ -100,6 +104,19 @@ def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt
     lora, decoder, prior = config.lora, pretrained.config, bool(config.model.prior)
     abstract = abstract_model(decoder, lora.rank, lora.projections, config.model.quantize, prior)
     kind = trainable(config)
+    trained = sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.state(abstract, kind)))
+    check_memory(config, decoder, trained, options)
+    return mesh, abstract
+
+
+def build_model(config: Config, pretrained: Pretrained, prompts: Sequence[Prompt], options: int) -> Model:
+    """Loads weights onto the mesh of the config, which becomes the current one; adapters are initialised.
+
+    Args:
+      prompts: the training prompts, on which the sizes of a batch depend.
+      options: option letters (K).
+    """
+    (mesh, abstract), kind = outline_model(config, pretrained, options), trainable(config)
     model = load_model(
         pretrained, abstract, mesh, frozen_dtype=config.model.dtype, trainable=kind, seed=config.run.seed
     )

@@ -1,9 +1,12 @@
 """A checkpoint is restored as it was saved, or not at all."""
 
+import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from places import ROOT
-from survey_jax.checkpointing.files import checksums
+from survey_jax.checkpointing import presence
+from survey_jax.checkpointing.files import checksums, digest
+from survey_jax.checkpointing.lock import only_training
 from survey_jax.checkpointing.manager import METRIC, TEMPERATURE, Checkpoints
 from survey_jax.common.errors import UserError, full_disk_explained
 from survey_jax.common.files import open_workdir
@@ -144,6 +150,15 @@ def test_each_file_damaged_in_turn(change: str, run: Path, tmp_path: Path, capsy
     assert fell_back["record"] == 1
 
 
+@pytest.mark.parametrize("file", ["record/data.json", "parameters/manifest.ocdbt", "_CHECKPOINT_METADATA"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(file: str, run: Path, tmp_path: Path, capsys) -> None:
+    workdir = shutil.copytree(run, tmp_path / "run")
+    (workdir / "checkpoints/2" / file).unlink()
+    os.mkfifo(workdir / "checkpoints/2" / file)
+    assert restore(workdir) == 1
+    assert f"checkpoints/2/{file}: damaged: it is a pipe or a device" in capsys.readouterr().out
+
+
 def test_a_step_that_was_set_aside_is_saved_again(run: Path, tmp_path: Path) -> None:
     workdir = shutil.copytree(run, tmp_path / "run")
     (workdir / "checkpoints/2/record/data.json").write_text("{}")
@@ -230,6 +245,108 @@ def test_interim_checkpoints_serve_to_resume_only(tmp_path: Path) -> None:
     assert folders(tmp_path) == {"1", "3", "5"}
     save(checkpoints, 6, 6.0)
     assert folders(tmp_path) == {"1", "5", "6"}
+
+
+# -------------------------------------------------------------- beside a training
+
+
+def test_what_is_read_is_not_deleted_by_a_training(tmp_path: Path) -> None:
+    training = Checkpoints(tmp_path, keep=1)
+    save(training, 1, 5.0)
+    with Checkpoints(tmp_path).reading("last") as step:
+        assert step == 1
+        for later in (2, 3):
+            save(training, later, 1.0)
+        assert {"1", "3"} <= folders(tmp_path)
+        assert Checkpoints(tmp_path).restore_parameters(1, state(0)[0])["x"].tolist() == state(1)[0]["x"].tolist()
+    save(training, 4, 0.5)
+    assert folders(tmp_path) == {"4"}
+
+
+def test_a_killed_reader_keeps_nothing(tmp_path: Path) -> None:
+    training = Checkpoints(tmp_path, keep=1)
+    save(training, 1, 5.0)
+    dead = vars(presence.this_process()) | {"birth": "1", "beats": 0}
+    (tmp_path / "checkpoints/reading_1_1a2b3c4d").write_text(json.dumps(dead))
+    save(training, 2, 1.0)
+    assert folders(tmp_path) == {"2"}
+
+
+def test_a_silent_reader_on_another_machine_keeps_nothing_after_a_while(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(presence, "SILENT", 0.5)
+    training = Checkpoints(tmp_path, keep=1)
+    save(training, 1, 5.0)
+    far = vars(presence.this_process()) | {"machine": "far away", "beats": 0}
+    (tmp_path / "checkpoints/reading_1_1a2b3c4d").write_text(json.dumps(far))
+    save(training, 2, 1.0)
+    assert {"1", "2"} < folders(tmp_path)
+    time.sleep(0.6)
+    save(training, 3, 0.5)
+    assert folders(tmp_path) == {"3"}
+
+
+def test_it_is_said_who_deleted_a_checkpoint(tmp_path: Path) -> None:
+    workdir = epath.Path(tmp_path)
+    save(Checkpoints(workdir, 2), 2, 1.0)
+    reading = Checkpoints(workdir)
+    with only_training(workdir), pytest.raises(UserError, match=r"1: deleted by the training that runs here \(process"):
+        reading.identity(1)
+    with pytest.raises(UserError, match=r"checkpoints/1: deleted since; others that are there: --step=2"):
+        reading.restore_parameters(1, state(0)[0])
+
+
+# -------------------------------------------------- what was there and is no longer
+
+
+@pytest.mark.parametrize("removed", ["checkpoints", "checkpoints/2", "all but the folder"])
+def test_no_fresh_start_where_checkpoints_were_removed(removed: str, tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path, 2), 2)
+    shutil.rmtree(tmp_path / ("checkpoints" if "all" in removed else removed))
+    if "all" in removed:
+        (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(
+        UserError, match=r"its checkpoints are gone, and this run had saved step 2; put them back, or, to"
+    ):
+        restore(tmp_path)
+
+
+def rewritten(workdir: Path, step: int, change: Callable[[dict[str, Any]], object]) -> None:
+    """The record of a checkpoint as another version might have written it, with its digest."""
+    file = workdir / f"checkpoints/{step}/record/data.json"
+    record = json.loads(file.read_text())
+    del record["digest"]
+    change(record)
+    file.write_text(json.dumps(record | {"digest": digest(record)}))
+
+
+@pytest.mark.parametrize("name", ["identity", "metrics", "log", "kinds", "checksums", "step"])
+def test_a_record_of_another_version_is_not_taken_for_damaged(name: str, run: Path, tmp_path: Path) -> None:
+    workdir = shutil.copytree(run, tmp_path / "run")
+    rewritten(workdir, 2, lambda record: record.pop(name))
+    with pytest.raises(UserError, match=rf"record/data\.json: '{name}' is missing: written by another version of "):
+        restore(workdir)
+    rewritten(workdir, 2, lambda record: record.update({name: "text"}))
+    with pytest.raises(UserError, match=rf"'{name}' is another kind of value: written by another version of "):
+        restore(workdir)
+    assert folders(workdir) == {"1", "2"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0, -1.0, float("inf"), None, "1"])
+def test_a_temperature_that_is_no_positive_number_is_refused(value: Any, run: Path, tmp_path: Path) -> None:
+    workdir = shutil.copytree(run, tmp_path / "run")
+    rewritten(workdir, 2, lambda record: record["metrics"].update({f"{TEMPERATURE}new_question": value}))
+    with pytest.raises(
+        UserError, match=r"checkpoints/2: its temperature for a new question is .*, which must be a pos"
+    ):
+        Checkpoints(workdir).temperatures(2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_a_score_that_is_no_number_is_not_the_best(value: Any, run: Path, tmp_path: Path) -> None:
+    for step in (1, 2):
+        workdir = shutil.copytree(run, tmp_path / f"{step}")
+        rewritten(workdir, step, lambda record: record["metrics"].update({METRIC: value}))
+        assert Checkpoints(workdir).step("best") == 3 - step
 
 
 # ------------------------------------------------------- meshes, processes, stores

@@ -7,8 +7,10 @@ from tokenizers import normalizers
 from byte_tokenizer import answer, byte_tokenizer
 from made_prompts import encode
 from survey_jax.common.errors import UserError
+from survey_jax.inputs.chat import Chat
 from survey_jax.inputs.personas import someone, subpop_attributes
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter
+from survey_jax.inputs.token_cache import LazyTokenizer
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.gguf_tokenizer import gguf_tokenizer
 
@@ -171,7 +173,7 @@ def test_twenty_six_options(order):
 
 def test_chat_is_the_tokenizers_own_format_with_the_stem_begun():
     tokenizer = byte_tokenizer(chat=CHAT)
-    prompter = Prompter(tokenizer, "question_first", chat=True)
+    prompter = Prompter(tokenizer, "question_first", Chat())
     text = prompter.text(answer())
     assert text == (
         "<s>[user]Is tea good?\n(A) Yes\n(B) No[assistant]\n"
@@ -190,7 +192,7 @@ def test_without_chat_the_tokenizer_adds_its_own_beginning():
 
 def test_chat_and_template_that_do_not_exist():
     with pytest.raises(UserError, match=r"data\.chat: this tokenizer has no chat template"):
-        Prompter(byte_tokenizer(), "paper", chat=True)
+        Prompter(byte_tokenizer(), "paper", Chat())
     with pytest.raises(UserError, match=r"data\.template: 'papers' is unknown; choose from paper, question_first"):
         Prompter(byte_tokenizer(), "papers")
 
@@ -198,7 +200,7 @@ def test_chat_and_template_that_do_not_exist():
 # --- the letter-token contract
 
 
-def check_contract(tokenizer, template, chat=False):
+def check_contract(tokenizer, template, chat=None):
     """All 26 letters, one text and one letter at a time, in each of the template's languages."""
     for language in TEMPLATES[template]:
         check_letters(tokenizer, Prompter(tokenizer, template, chat, language=language))
@@ -210,7 +212,7 @@ def check_letters(tokenizer, prompter):
     for row in rows:
         [prompt] = encode(prompter, [row])
         for letter, token in zip(LETTERS, found, strict=True):
-            extended = tokenizer(prompter.text(row) + prompter.lead + letter, add_special_tokens=not prompter.chat)[
+            extended = tokenizer(prompter.text(row) + prompter.lead + letter, add_special_tokens=prompter.chat is None)[
                 "input_ids"
             ]
             assert extended == [*prompt.tokens, token]
@@ -221,7 +223,7 @@ def check_letters(tokenizer, prompter):
 def test_contract_holds_for_bytes(template):
     merges = [("Ġ", letter) for letter in LETTERS]  # " A" is one token, as every real vocabulary has it
     check_contract(byte_tokenizer(merges), template)
-    check_contract(byte_tokenizer(merges, chat=CHAT), template, chat=True)
+    check_contract(byte_tokenizer(merges, chat=CHAT), template, Chat())
 
 
 def test_a_letter_apart_from_its_space_is_refused():
@@ -234,7 +236,7 @@ def test_a_letter_apart_from_its_space_is_refused():
 def test_contract_holds_for_smollm2(smollm2_gguf, template):
     tokenizer = gguf_tokenizer(GGUF(smollm2_gguf))
     check_contract(tokenizer, template)
-    check_contract(tokenizer, template, chat=True)
+    check_contract(tokenizer, template, Chat())
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +290,29 @@ def test_more_options_than_letters_are_refused():
         prompter.letters([prompter.text(answer())], 27)
     with pytest.raises(UserError, match="27 options: at most 26"):
         encode(prompter, [answer([str(i) for i in range(27)])])
+
+
+# --- tokens that the model lacks
+
+
+def test_a_token_without_an_embedding_is_refused_by_name():
+    """jax looks up another token's embedding instead; which letter is meant is lost."""
+    tokenizer = byte_tokenizer()
+    [prompt] = encode(Prompter(LazyTokenizer(lambda: tokenizer, 258), "question_first"), [answer()])
+    most = max(int(prompt.tokens.max()), *tokenizer.convert_tokens_to_ids(["A", "B"]))
+    assert encode(Prompter(LazyTokenizer(lambda: tokenizer, most + 1), "question_first"), [answer()])
+    with pytest.raises(UserError) as error:
+        encode(Prompter(LazyTokenizer(lambda: tokenizer, most), "question_first"), [answer()])
+    token = tokenizer.convert_ids_to_tokens(most)
+    assert str(error.value).startswith(
+        f"tokenizer tiny-bytes: token {token!r} has id {most}, and the model has only {most} embeddings (1 such token"
+    )
+
+
+def test_a_letter_without_an_embedding_is_refused_by_name():
+    tokenizer = byte_tokenizer(merges=[("Ġ", letter) for letter in "AB"])  # after every other token
+    with pytest.raises(UserError, match=r"token 'ĠB' has id 259, and the model has only 259 embeddings"):
+        encode(Prompter(LazyTokenizer(lambda: tokenizer, 259), "subpop_qa"), [answer()])
 
 
 # --- long prompts

@@ -13,6 +13,7 @@ from etils import epath
 import tiny
 from survey_jax.common.errors import UserError
 from survey_jax.config import BatchConfig, Config, DataConfig, ModelConfig, RunConfig
+from survey_jax.inputs.chat import Chat
 from survey_jax.inputs.prompts import Prompter
 from survey_jax.inputs.task import build_task, make_prompter, open_tokenizer
 from survey_jax.inputs.token_cache import LazyTokenizer, TokenCache
@@ -38,7 +39,7 @@ class Opened:
             self.built += 1
             return pretrained.tokenizer()
 
-        self.tokenizer = LazyTokenizer(build)
+        self.tokenizer = LazyTokenizer(build, pretrained.config.vocab_size)
         self.cache = TokenCache(epath.Path(folder), pretrained.tokenizer_fingerprint())
 
     def tokenise(self, rows: list[Answer] = ROWS, template: str = "question_first", options: int = 0, **settings):
@@ -119,7 +120,7 @@ def test_the_chat_format_is_part_of_it(model, tmp_path):
     found = []
     for template in ("{{ messages[0].content }} >", "{{ messages[0].content }} >>"):
         (other / "chat_template.jinja").write_text(template)
-        found.append(Opened(other, tmp_path / "cache").tokenise(chat=True))
+        found.append(Opened(other, tmp_path / "cache").tokenise(chat=Chat()))
     assert len(found[1][0][0].tokens) == len(found[0][0][0].tokens) + 1
     assert not same(found[0], Opened(other, tmp_path / "cache").tokenise())
 

@@ -26,12 +26,16 @@ SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 PYTHON = """#!/usr/bin/env bash
 [ "$1" != -c ] || exec %s "$@"
 for flag in "$@"; do [[ $flag == --process=* ]] && number=${flag#*=}; done
-echo "$JAX_PLATFORMS ${JAX_NUM_CPU_DEVICES:-} ${CUDA_VISIBLE_DEVICES:-}: $*"
 role=ROLE_$number
-case ${!role:-${ROLE:-}} in
-  wait) trap 'echo saved; exit 75' TERM; for i in $(seq 600); do sleep 0.1; done ;;
-  deaf) trap '' TERM; for i in $(seq 600); do sleep 0.1; done ;;
-  *) exit ${!role:-0} ;;
+role=${!role:-${ROLE:-}}
+case $role in
+  wait) trap 'echo saved; exit 75' TERM ;;
+  deaf) trap '' TERM ;;
+esac
+echo "$JAX_PLATFORMS ${JAX_NUM_CPU_DEVICES:-} ${CUDA_VISIBLE_DEVICES:-}: $*"
+case $role in
+  wait | deaf) for i in $(seq 600); do sleep 0.1; done ;;
+  *) exit ${role:-0} ;;
 esac
 """
 
@@ -125,18 +129,24 @@ def test_the_first_to_fail_gives_the_exit_code(config: Path) -> None:
     assert time.monotonic() - begin < 20
 
 
-def test_sigterm_reaches_all_processes(config: Path) -> None:
+@pytest.mark.parametrize("group", [False, True])
+def test_sigterm_reaches_all_processes(config: Path, group: bool) -> None:
+    """Sent to the script alone, as by `kill`, or to its process group, as by a scheduler or `timeout`."""
     roles = {"JAX_PLATFORMS": "cpu", "ROLE": "wait"}
     command = [str(LAUNCH / "local_cluster.sh"), "3", str(config)]
-    process = subprocess.Popen(command, env=environment(config.parent / "bin", **roles), stdout=subprocess.PIPE)
+    variables = environment(config.parent / "bin", **roles)
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout
     for _ in range(3):  # all have started
         process.stdout.readline()
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    if group:
+        os.killpg(process.pid, signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 75
-    assert sorted(output.splitlines()) == [b"[0] saved", b"[1] saved", b"[2] saved"]
+    saved = [line for line in output.splitlines() if b"Terminated" not in line]  # bash tells of the stand-in's sleep
+    assert sorted(saved) == [b"[0] saved", b"[1] saved", b"[2] saved"]
 
 
 def test_local_scripts_refuse_in_one_line(config: Path, tmp_path: Path) -> None:

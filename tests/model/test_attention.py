@@ -151,7 +151,7 @@ one = run(q, k, v)
 jax.set_mesh(make_mesh(2, 2, 2))
 def same():
     for a, b in zip(one, run(q, k, v), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=5e-5, atol=5e-5)  # processors add in other orders
 same()
 jax.set_mesh(make_mesh(1, 1, 8))  # more devices than heads
 same()

@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import transformers
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -74,6 +76,78 @@ def test_what_published_configs_mean() -> None:
     assert scales == (0.0078125, 12.0, 0.22, 1 / 16)
 
 
+WHOLE = {file.stem: file for file in (ROOT / "tests" / "data" / "published_configs").glob("*.json")}
+BY_DESIGN = {  # of WHOLE: why they are refused
+    "Devstral-Small-2-24B-Instruct": "quantization_config: weights that are stored quantised are not supported",
+    "Llama-2-7b-as-trained-on-Neuron": "move_model_to_device = True is not supported (the field is unknown",
+}
+
+
+def whole(name: str) -> dict[str, Any]:
+    return json.loads(WHOLE[name].read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_whole_published_configs_load_or_are_refused_by_design(name: str) -> None:
+    """Loaded as transformers reads them, with about as many parameters as the name says."""
+    if name in BY_DESIGN:
+        with pytest.raises(UserError, match=re.escape(BY_DESIGN[name])):
+            decoder_config(whole(name), name)
+        return
+    config, _ = decoder_config(whole(name), name)
+    theirs = transformers.AutoConfig.for_model(**whole(name)).to_dict()
+    assert config == decoder_config(theirs, name)[0]
+    parameters = sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ()))))
+    for size, unit in re.findall(r"-(\d+(?:\.\d+)?)([bBM])\b", name):
+        assert 0.75 < parameters / (float(size) * (1e6 if unit == "M" else 1e9)) < 1.3
+
+
+def test_every_family_of_which_a_whole_config_was_found_is_among_them() -> None:
+    assert len(WHOLE) >= 40
+    assert {whole(name)["model_type"] for name in WHOLE} >= {
+        *("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "olmo3", "granite"),
+        "exaone4",
+    }
+
+
+def test_a_field_that_nobody_knows_is_accepted_on_request_alone() -> None:
+    name = "Llama-2-7b-as-trained-on-Neuron"
+    with pytest.raises(UserError, match=r"set --config\.model\.ignore_fields=\"\('move_model_to_device',\)\""):
+        decoder_config(whole(name), "config.json")
+    config, _ = decoder_config(whole(name), "config.json", ("move_model_to_device",))
+    assert config == decoder_config(whole("Llama-2-7b-hf") | {"rms_norm_eps": 1e-5}, "config.json")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "ignored"),
+    [
+        ({"note": 3}, ("note",)),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0, "alpha": 9}}, ("rope_scaling.alpha",)),
+        ({"note": 3, "other": [1]}, ("other", "note")),
+    ],
+)
+def test_ignored_fields(changes: dict[str, Any], ignored: tuple[str, ...]) -> None:
+    hf = SIZES | {"model_type": "llama"} | changes
+    decoder_config(hf, "config.json", ignored)
+    for few in (ignored[1:], ()):
+        with pytest.raises(UserError, match="the field is unknown and might change"):
+            decoder_config(hf, "config.json", few)
+
+
+def test_an_ignored_field_of_a_section() -> None:
+    hf = {"model_type": "mistral3", "text_config": SIZES | {"note": 3, "model_type": "mistral"}, "vision_config": {}}
+    with pytest.raises(UserError, match=r"text_config\.note = 3 is not supported .*\('text_config\.note',\)"):
+        decoder_config(hf, "config.json")
+    decoder_config(hf, "config.json", ("text_config.note",))
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "absent", "rope_scaling", "use_cache", "quantization_config"])
+def test_only_unknown_fields_can_be_ignored(name: str) -> None:
+    hf = SIZES | {"model_type": "llama", "use_cache": True}
+    with pytest.raises(UserError, match=rf"config\.model\.ignore_fields: '{name}' is no unknown field of config\.json"):
+        decoder_config(hf, "config.json", (name,))
+
+
 TINY_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "architecture": ({"model_type": "mixtral"}, "architecture 'mixtral' is not supported; choose one of llama, qwen2"),
@@ -124,6 +198,17 @@ LONG = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
 # model_type: (fields of a wrong kind, what the message says of them)
 MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
     "llama": [
+        (
+            {"num_hidden_layers": 10**9},
+            "num_hidden_layers = 1000000000 is not supported (it must be a whole number, at",
+        ),
+        (
+            {"vocab_size": 10**12},
+            "vocab_size = 1000000000000 is not supported (it must be a whole number, at most 2,147",
+        ),
+        ({"attention_bias": "false"}, "attention_bias = 'false' is not supported (it must be true or false)"),
+        ({"mlp_bias": 1}, "mlp_bias = 1 is not supported (it must be true or false)"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings = 'no' is not supported (it must be true or false)"),
         ({"model_type": ["llama"]}, "architecture ['llama'] is not supported"),
         ({"hidden_size": "64"}, "hidden_size = '64' is not supported (it must be a whole number, 1 or more)"),
         ({"num_hidden_layers": True}, "num_hidden_layers = True is not supported (it must be a whole number"),

@@ -1,5 +1,8 @@
 """GGUF files: config and tensors, against transformers and torch, and against hand-made files."""
 
+import struct
+import tracemalloc
+
 import gguf
 import numpy as np
 import pytest
@@ -218,8 +221,60 @@ def test_refused_files(tmp_path):
         GGUF(write_gguf(path, tensors={"blk.0.attn_q.bias": np.zeros(WIDTH, np.float32)}))
     with pytest.raises(UserError, match=r"rope\.dimension_count is not the head width \(64\)"):
         GGUF(write_gguf(path, llama__rope__dimension_count=32)).config()
-    with pytest.raises(UserError, match=r"llama\.attention\.head_count_kv must be one positive integer"):
+    with pytest.raises(UserError, match=r"llama\.attention\.head_count_kv must be one value, and is an array"):
         GGUF(write_gguf(path, llama__attention__head_count_kv=[1, 2])).config()
+    with pytest.raises(UserError, match=r"llama\.attention\.head_count must be one positive integer"):
+        GGUF(write_gguf(path, llama__attention__head_count=True)).config()
+    with pytest.raises(UserError, match=r"llama\.rope\.freq_base must be a number, not 'x'"):
+        GGUF(write_gguf(path, llama__rope__freq_base="x")).config()
+    with pytest.raises(UserError, match=r"llama\.block_count is 4,294,967,295, and the file has only 1 tensor; "):
+        GGUF(write_gguf(path, llama__block_count=2**32 - 1)).config()
+
+
+def field(key: str, kind: int, value: bytes) -> bytes:
+    """A metadata field as the format has it."""
+    return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+ARCHITECTURE = field("general.architecture", 8, text("llama"))
+TENSOR = text("output_norm.weight") + struct.pack("<IQIQ", 1, 4, 0, 0)
+LONG = 2**62
+LYING = {
+    "a field twice": ((0, 2), ARCHITECTURE * 2, "has the metadata field 'general.architecture' twice"),
+    "a tensor twice": ((2, 1), ARCHITECTURE + TENSOR * 2, "has the tensor 'output_norm.weight' twice"),
+    "fields": ((0, LONG), ARCHITECTURE, "truncated: ends within its header"),
+    "tensors": ((LONG, 1), ARCHITECTURE + TENSOR, "truncated: ends within its header"),
+    "a long text": ((0, 1), struct.pack("<Q", LONG), "truncated: ends within its header"),
+    "an array of numbers": ((0, 1), field("a", 9, struct.pack("<IQ", 12, LONG)), "truncated: ends within its header"),
+    "an array of texts": ((0, 1), field("a", 9, struct.pack("<IQ", 8, LONG)), "truncated: ends within its header"),
+    "axes": ((1, 0), text("x") + struct.pack("<I", 2**32 - 1), "tensor 'x' has 4,294,967,295 axes"),
+    "a large tensor": ((1, 1), ARCHITECTURE + text("x") + struct.pack("<IQQIQ", 2, LONG, LONG, 0, 0), "truncated: has"),
+    "a far tensor": ((1, 1), ARCHITECTURE + text("x") + struct.pack("<IQIQ", 1, 4, 0, 2**63), "truncated: has"),
+    "architecture of numbers": (
+        (0, 1), field("general.architecture", 9, struct.pack("<IQ", 0, 2) + b"ab"), "architecture array([97, 98]",
+    ),
+    "architecture of texts": (
+        (0, 1), field("general.architecture", 9, struct.pack("<IQ", 8, 1) + text("llama")), "architecture ['llama']",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LYING)
+def test_a_header_that_says_what_is_not_there_is_refused_at_once(tmp_path, name):
+    counts, rest, message = LYING[name]
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, *counts) + rest + bytes(64 if "twice" in name else 0))
+    tracemalloc.start()
+    with pytest.raises(UserError) as error:
+        GGUF(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert peak < 1 << 20
 
 
 def test_refused_quantisations(tmp_path):

@@ -101,12 +101,64 @@ def test_broken_shards(tmp_path):
     save_file({"brain": TENSORS["brain"]}, second)
     with pytest.raises(UserError, match=rf"{second.name}: has no tensor single, which .* \(1 in all\)"):
         SafetensorsDirectory(tmp_path)
+    save_file({name: TENSORS[name] for name in ("brain", "single", "half")}, second)
+    with pytest.raises(UserError, match=rf"{second.name}: has a tensor half, and so has another file \(1 in all\)"):
+        SafetensorsDirectory(tmp_path)
+    save_file({**{name: TENSORS[name] for name in ("brain", "single")}, "new": TENSORS["half"]}, second)
+    assert set(SafetensorsDirectory(tmp_path).names) == {*TENSORS, "new"}  # as transformers reads it
     second.write_bytes(content)
     assert set(SafetensorsDirectory(tmp_path).names) == set(TENSORS)
     for text in ("{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'):
         (tmp_path / "model.safetensors.index.json").write_text(text)
-        with pytest.raises(UserError, match=r"index\.json: not an index of safetensors shards"):
+        with pytest.raises(UserError, match=r"index\.json: not (JSON|an index of safetensors shards)"):
             SafetensorsDirectory(tmp_path)
+
+
+@pytest.mark.parametrize("shard", ["../other/model.safetensors", "/etc/model.safetensors", "a/../../b.safetensors"])
+def test_shards_outside_of_the_folder_are_refused(tmp_path, shard):
+    """They would be part of no copy of the folder, and could be anything tomorrow."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "other").mkdir()
+    save_file(TENSORS, tmp_path / "other" / "model.safetensors")
+    save_file(TENSORS, tmp_path / "b.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(TENSORS, shard)}))
+    with pytest.raises(
+        UserError, match=r"index\.json: places \w+ outside of this folder, in .*; fetch the model again"
+    ):
+        SafetensorsDirectory(folder)
+
+
+def test_what_is_there_twice_is_refused_by_name(tmp_path):
+    write_shards(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    text = index.read_text()
+    index.write_text(text.replace('"single": ', '"half": "model-00002-of-00002.safetensors", "single": '))
+    with pytest.raises(UserError, match=r"index\.json: not JSON .the name 'half' is there twice"):
+        SafetensorsDirectory(tmp_path)
+    index.write_text(text)
+    shard = tmp_path / "model-00002-of-00002.safetensors"
+    content = shard.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].rstrip()
+    entry = json.dumps(json.loads(header)["single"]).encode()
+    for twice in (header[:-1] + b',"single":' + entry + b"}", b'{"single":' + entry + b"," + header[1:]):
+        shard.write_bytes(len(twice).to_bytes(8, "little") + twice + content[8 + size :])
+        with pytest.raises(UserError, match=r"00002\.safetensors: .*'?single'?"):
+            SafetensorsDirectory(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "\x00", "{'a': 1}", ""])
+def test_an_index_that_is_not_json_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(UserError, match=r"index\.json: not JSON \([^\n]*\)$"):
+        SafetensorsDirectory(tmp_path)
+
+
+def test_an_index_in_another_encoding_is_refused_in_one_line(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_bytes(b'{"a": "\xff\xfe"}')
+    with pytest.raises(UserError, match=r"index\.json: not JSON \('utf-8' codec"):
+        SafetensorsDirectory(tmp_path)
 
 
 def test_refused(tmp_path):

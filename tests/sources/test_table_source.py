@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from command import Prepare
@@ -29,6 +30,21 @@ def test_conversion_changes_nothing(command, tmp_path, suffix):
     before, after = read_table(tmp_path / "a.jsonl"), read_table(tmp_path / f"b{suffix}")
     assert after == before
     assert [a.extra for a in after] == [a.extra for a in before]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".sav", ".dta", ".long.parquet"])
+def test_a_table_goes_out_in_long_form_and_says_that_it_is_not_read_back(command, tmp_path, suffix):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    code, out, _ = command(source="table", input=tmp_path / "a.jsonl", output=tmp_path / f"b{suffix}")
+    assert code == 0
+    assert out.endswith(f"table in long form, which is not read back: {tmp_path}/b{suffix}\n")
+    read = {".csv": pd.read_csv, ".sav": pd.read_spss, ".dta": pd.read_stata, ".long.parquet": pd.read_parquet}[suffix]
+    frame = read(tmp_path / f"b{suffix}")
+    assert frame["question_id"].tolist() == ["q0", "q0", "q1", "q1", "q2", "q2"]
+    assert frame["share"].tolist() == [1 / 3, 2 / 3] * 3
+    code, _, error = command(source="table", input=tmp_path / f"b{suffix}", output=tmp_path / "c.parquet")
+    assert code == 2
+    assert "not a survey table, but results in long form" in error
 
 
 def test_a_bad_row_is_told_by_its_number_and_nothing_is_written(command, tmp_path):

@@ -63,6 +63,39 @@ def test_nothing_is_guessed(label):
     assert countries.find(label) is None
 
 
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Brasil", "Brazil"),
+        ("Türkiye", "Turkey"),
+        ("République dominicaine", "Dominican Republic"),
+        ("中国", "China"),
+        ("Россия", "Russia"),
+        ("المغرب", "Morocco"),
+        ("भारत", "India"),
+        ("Alemania", "Germany"),
+        ("Vereinigtes Königreich", "United Kingdom"),
+        ("日本", "Japan"),
+        ("Polska", "Poland"),
+        ("EL", "Greece"),
+        ("GB-GBN", "United Kingdom"),
+        ("DE-W", "West Germany"),
+        ("DE-E", "East Germany"),
+        ("GB-NIR", "Northern Ireland"),
+    ],
+)
+def test_names_in_other_languages_and_codes_of_surveys(label, name):
+    found = countries.find(label)
+    assert found
+    assert (found.name, found.part) == (name, name in countries.PARTS)
+
+
+def test_a_name_that_is_nearly_a_country_s_gets_a_hint():
+    (told,) = countries.report_unknown(["Brazl", "Atlantis", "Scottland", "Alemannia"])
+    assert told.startswith("4 country names not recognised: Alemannia (did you mean Germany?), Atlantis, ")
+    assert told.endswith("Brazl (did you mean Brazil?), Scottland (did you mean Scotland?)")
+
+
 def test_unknown_names_are_reported_once():
     assert countries.report_unknown(["Kenya", "Narnia", "Atlantis", "Narnia"]) == [
         "2 country names not recognised: Atlantis, Narnia"

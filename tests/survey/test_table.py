@@ -120,7 +120,7 @@ def test_first_question_column_that_a_row_has_is_its_wording():
 
 UNREADABLE = {
     "missing.jsonl": (None, "no such file"),
-    "table.csv": (b"a,b\n1,2\n", "not a survey table; expected one of .jsonl"),
+    "table.csv": (b"a,b\n1,2\n", "not a survey table, but results in long form, which are not read back, or a file of"),
     "empty.jsonl": (b"", "empty.jsonl"),
     "noise.jsonl": (b"\x00\x01 not json", "cannot be read as a json table"),
     "noise.parquet": (b"PAR1 not parquet", "cannot be read as a parquet table"),

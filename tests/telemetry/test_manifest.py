@@ -1,8 +1,10 @@
 """config.json and manifest.json: what a run is, where and with what it was started; on a disk and in object stores."""
 
 import dataclasses
+import datetime
 import importlib.metadata
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -15,9 +17,9 @@ from etils import epath
 import survey_jax
 from object_store import ObjectStore, object_store  # noqa: F401  # a fixture
 from survey_jax.common.errors import UserError
-from survey_jax.config import Config, ModelConfig, OptimConfig, RunConfig
+from survey_jax.config import Config, DataConfig, ModelConfig, OptimConfig, RunConfig
 from survey_jax.telemetry import manifest as manifest_module
-from survey_jax.telemetry.manifest import check_workdir, read_config, record_start
+from survey_jax.telemetry.manifest import check_workdir, read_config, record_start, with_chat_date
 from survey_jax.telemetry.profiler import Profile
 from survey_jax.telemetry.run_log import Lines
 
@@ -31,7 +33,7 @@ def test_every_start_is_recorded(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     first = record_start(workdir, CONFIG, IDENTITY, "c0ffee", 0)
     longer = dataclasses.replace(CONFIG, optim=OptimConfig(steps=300))
-    assert record_start(workdir, longer, IDENTITY, "c0ffee", 50) == first
+    assert record_start(workdir, longer, IDENTITY, "c0ffee", 50, {"has 36 options": 4}) == first
 
     text = (workdir / "manifest.json").read_text()
     manifest = json.loads(text)
@@ -42,6 +44,7 @@ def test_every_start_is_recorded(tmp_path: Path, monkeypatch) -> None:
     assert one["config_hash"] != two["config_hash"]
     assert one["base_model"] == {"weights": "some/model", "commit": "c0ffee"}
     assert one["seed"] == 3
+    assert (one["bad_rows"], two["bad_rows"]) == ({}, {"has 36 options": 4})
     for package in ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy"):
         assert one["versions"][package] == importlib.metadata.version(package)
     assert one["device"] == {
@@ -50,6 +53,22 @@ def test_every_start_is_recorded(tmp_path: Path, monkeypatch) -> None:
     assert one["flags"]["XLA_FLAGS"] == "--xla_gpu_exclude_nondeterministic_ops=true"
     assert "hf_secret" not in text
     assert read_config(workdir) == longer
+
+
+def test_chats_tell_the_day_on_which_the_run_began(tmp_path: Path, monkeypatch) -> None:
+    """Resumed and evaluated after midnight, prompts are the same; a day that is set stays; others have none."""
+    chat = dataclasses.replace(CONFIG, data=DataConfig(chat=True))
+    first = with_chat_date(chat, tmp_path)
+    today = datetime.datetime.now(datetime.UTC).date()
+    assert abs(datetime.date.fromisoformat(first.data.chat_date) - today) <= datetime.timedelta(days=1)
+    begun = dataclasses.replace(chat, data=DataConfig(chat=True, chat_date="2024-02-29"))
+    assert with_chat_date(begun, tmp_path) == begun
+    record_start(tmp_path, begun, IDENTITY, None, 0)
+    assert with_chat_date(chat, tmp_path) == read_config(tmp_path) == begun
+    check_workdir(tmp_path, with_chat_date(chat, tmp_path), IDENTITY)
+    with pytest.raises(UserError, match=r"config\.data\.chat_date = '2024-02-29', now '2024-03-01'"):
+        check_workdir(tmp_path, dataclasses.replace(chat, data=DataConfig(chat=True, chat_date="2024-03-01")), IDENTITY)
+    assert with_chat_date(CONFIG, tmp_path) == CONFIG
 
 
 def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
@@ -62,6 +81,52 @@ def test_a_run_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
         read_config(tmp_path)
     with pytest.raises(UserError, match="a run of another version of survey_jax"):
         check_workdir(tmp_path, CONFIG, IDENTITY)
+
+
+@pytest.mark.parametrize("later", ["metrics.jsonl", "checkpoints", "time.json"])
+def test_a_run_whose_manifest_is_gone_is_not_begun_anew(tmp_path: Path, later: str) -> None:
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    (tmp_path / "manifest.json").unlink()
+    check_workdir(tmp_path, CONFIG, IDENTITY)  # killed before it was written: nothing else is there
+    (tmp_path / later).touch()
+    with pytest.raises(UserError, match=r"manifest\.json is missing, which tells what run this is; put it back"):
+        check_workdir(tmp_path, CONFIG, IDENTITY)
+    with pytest.raises(UserError, match=r"manifest\.json is missing"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"id": None}, {"id": 3}, {"starts": {}}, {"starts": [{}]}, {"identity": "abc"}])
+def test_a_manifest_of_another_shape(tmp_path: Path, change: dict[str, object]) -> None:
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    manifest = json.loads((tmp_path / "manifest.json").read_text()) | change
+    (tmp_path / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+    for act in (lambda: check_workdir(tmp_path, CONFIG, IDENTITY), lambda: read_config(tmp_path)):
+        with pytest.raises(
+            UserError, match=r"manifest\.json: .*: written by another version of survey_jax, or changed"
+        ):
+            act()
+
+
+def test_a_run_that_was_resumed_does_not_begin_anew(tmp_path: Path) -> None:
+    """Its checkpoints have been removed since."""
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    record_start(tmp_path, CONFIG, IDENTITY, None, 20)
+    before = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(
+        UserError, match="its checkpoints are gone, and this run was resumed at step 20 before; put them"
+    ):
+        record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    assert (tmp_path / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("name", ["manifest.json", "config.json"])
+def test_a_fifo_in_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    record_start(tmp_path, CONFIG, IDENTITY, None, 0)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=rf"{name}: not a file"):
+        read_config(tmp_path)
 
 
 def test_runs_have_names_of_their_own(tmp_path: Path) -> None:
@@ -107,10 +172,11 @@ def test_the_source_that_ran_is_named(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path, monkeypatch) -> None:
     record_start(tmp_path, CONFIG, IDENTITY, None, 0)
     before = (tmp_path / "manifest.json").read_bytes()
-    (tmp_path / ".partial-manifest.json").symlink_to("/dev/full")
+    monkeypatch.setattr("survey_jax.common.files.secrets.token_hex", lambda _: "0")
+    (tmp_path / ".partial-0-manifest.json").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"manifest\.json: cannot be written \(No space left on device\)"):
         record_start(tmp_path, CONFIG, IDENTITY, None, 2)
     assert (tmp_path / "manifest.json").read_bytes() == before

@@ -169,6 +169,19 @@ def test_a_line_tells_speed_and_where_the_time_went(time: Time, tmp_path: Path, 
     assert "step 6/8  loss 0.1833  2.4 examples/s  MFU 20.0%  0:00:07 left\n" in printed
 
 
+def test_slow_steps_do_not_keep_one_waiting_for_the_first_line(time: Time, tmp_path: Path, capsys) -> None:
+    """Steps of 15 s and a line only every 8: the first one that ends 20 s or more after the first step says so."""
+    ticks = Clock()
+    log = RunLog(tmp_path, config(), "abc", 0, ticks, evaluated=True, flops=6e6, peak=None)
+    for step in range(1, 8):
+        with ticks.of(COMPUTE):
+            time.passes(15)
+        log.step(step, {"loss": 1.0, "grad_norm": 1.0, "lr": 0.1, "answers": 6, "tokens": 100, "prompt_tokens": 300})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1:] == ["step 3/8  0:01:15 left"]
+    log.close()
+
+
 def test_tokens_are_counted_where_they_are_computed() -> None:
     """Against the prompts that a batch holds; the last one of an epoch is padded."""
     prompts = random_prompts(0, questions=15)
@@ -248,6 +261,46 @@ def test_a_line_that_is_none_is_refused_by_number(tmp_path: Path, line: str) -> 
     with pytest.raises(UserError, match=r"metrics\.jsonl line 2: not an object with a step"):
         Lines(file, 1)
     assert file.read_bytes() == text
+
+
+@pytest.mark.parametrize(
+    "line", ['{"step": 2, "time/compute": "x"}', '{"step": 2, "loss": {}}', '{"step": 2, "x": null}']
+)
+def test_a_line_of_another_version_is_named(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl line 2: .*: written by another version of survey_jax"):
+        Lines(file, 1)
+    assert file.read_text() == f'{{"step": 1}}\n{line}\n'
+
+
+GOOD_START = {"started": "", "step": 0, "seconds": {"compute": 1.0}, "lost": {"steps": 0, "seconds": 0}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"starts": 1}, {"starts": [{}]}, {"starts": [GOOD_START | {"lost": 1}]},
+     {"starts": [GOOD_START | {"seconds": {"compute": "x"}}]}],
+)  # fmt: skip
+def test_a_time_json_of_another_version_is_named(time: Time, tmp_path: Path, content: dict[str, Any]) -> None:
+    (tmp_path / "time.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"time\.json: .*: written by another version of survey_jax"):
+        train(time, tmp_path, 0, 2)
+    assert json.loads((tmp_path / "time.json").read_text()) == content
+
+
+@pytest.mark.parametrize("step", [{}, {"step": 1, "loss": 0.5, "lr": 0.1}, {"step": 1, "loss": "x"}])
+def test_steps_that_another_version_collected_are_refused(time: Time, tmp_path: Path, step: dict[str, Any]) -> None:
+    SAVED[str(tmp_path), 1] = [step]
+    with pytest.raises(UserError, match=r"checkpoints: .*: written by another version of survey_jax"):
+        train(time, tmp_path, 1, 2)
+
+
+def test_lines_that_are_cut_off_are_counted(time: Time, tmp_path: Path, capsys) -> None:
+    train(time, tmp_path, 0, 4)
+    capsys.readouterr()
+    train(time, tmp_path, 2, 4)
+    assert "metrics.jsonl: 2 lines after step 2 are written again" in capsys.readouterr().out
 
 
 def test_other_processes_write_and_say_nothing(time: Time, tmp_path: Path, monkeypatch, capfd) -> None:

@@ -3,17 +3,21 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from survey_jax.common.errors import UserError, plural, some
+from survey_jax.common.problems import Problems
 from survey_jax.sources.microdata import remarks
 from survey_jax.sources.microdata.codebook import Codebook, CodebookAttribute, CodebookQuestion
-from survey_jax.sources.microdata.readers import Column, Respondents
+from survey_jax.sources.microdata.respondents import Column, Respondents
 from survey_jax.survey import countries
 from survey_jax.survey.text import is_country
+from survey_jax.survey.weights import Weights, weigh
 
+_WEIGHTS = (1e-12, 1e12)  # bounds of weights other than 0: beyond them sums of squares are no numbers
 MAX_VALUES = 10_000  # a column with more is an identifier or a measurement, not an attribute
 
 
@@ -28,6 +32,7 @@ class Cells:
       values: for each cell, attribute -> value, without the attributes whose value is unknown.
       waves: the wave of each cell.
       weight: the weight of each respondent, finite and not negative; None if all count the same.
+      weights: what they do; None if all count the same.
       notes: for the user.
     """
 
@@ -35,6 +40,7 @@ class Cells:
     values: Sequence[Mapping[str, str]]
     waves: Sequence[str | None]
     weight: Float[np.ndarray, " respondents"] | None
+    weights: Weights | None
     notes: Sequence[str]
 
 
@@ -58,28 +64,34 @@ def sort_respondents(
     notes: list[str] = []
     by_name: dict[str, _Values] = {}
     constant: dict[str, str] = {}
+    problems = Problems(codebook.path)
     for name in attributes:
         attribute = codebook.attributes[name]
         if attribute.value is not None:
             names, found = _country_names([attribute.value]) if is_country(name) else ([attribute.value], [])
             constant[name] = names[0]
             notes += found
-        else:
-            by_name[name], found = _values(respondents, attribute, codebook.questions)
+        elif read := problems.tried(partial(_values, respondents, attribute, codebook.questions)):
+            by_name[name], found = read
             notes += found
             notes += _count_note(by_name[name].index < 0, f"are in no group by {name}: no value, or a missing code")
-    waves = _waves(respondents, codebook)
+    waves = problems.tried(lambda: _waves(respondents, codebook))
+    if codebook.weights and not unweighted:
+        for name in codebook.weights:
+            problems.tried(partial(respondents.require, name, f"{codebook.path}: weight"))
+    problems.check()
     question = codebook.questions[0]  # any column will do where only the number of respondents is wanted
     sized = waves or next(iter(by_name.values()), None)
     size = len((sized or respondents.column(respondents.require(question.column, question.where))).index)
     left_out = np.zeros(size, bool) if waves is None else waves.index < 0
     notes += _count_note(left_out, f"are left out: {codebook.wave_column}, their wave, is blank")
-    weight = None
+    weight = weights = None
     if codebook.weights and not unweighted:
         weight, used = _weights(respondents, codebook, waves, size)
+        weights = weigh(weight, codebook.weights)
         notes += used
         notes += _count_note(np.isnan(weight), "are left out: they have no weight")
-        notes += _count_note(weight == 0, "have a weight of 0: they count in n, and not in the shares")
+        notes += _count_note(weight == 0, "have a weight of 0: they count nowhere")
         left_out |= np.isnan(weight)
         weight = np.where(left_out, 0.0, weight)
 
@@ -90,7 +102,7 @@ def sort_respondents(
         pairs = zip(by_name.items(), combination, strict=False)
         values.append(constant | {name: part.labels[i] for (name, part), i in pairs if i >= 0})
         cell_waves.append(waves.labels[combination[-1]] if waves else codebook.wave)
-    return Cells(index, values, cell_waves, weight, notes)
+    return Cells(index, values, cell_waves, weight, weights, notes)
 
 
 def unlisted(respondents: Respondents, column_name: str, column: Column, codes: Sequence[int]) -> str:
@@ -223,11 +235,12 @@ def _numbers(respondents: Respondents, name: str, column: Column, blank: set[str
             number = float(code.replace(",", ".") if respondents.comma else code)
         except ValueError:
             number = -1.0
-        distinct[i] = number if math.isfinite(number) else -1.0
+        distinct[i] = number if number == 0 or _WEIGHTS[0] <= number <= _WEIGHTS[1] else -1.0
     if wrong := np.flatnonzero(distinct < 0).tolist():
         what = unlisted(respondents, name, column, wrong)
         raise UserError(
-            f"{what}: a weight must be a number, not negative, or blank; mend the file or use another weight"
+            f"{what}: a weight must be a number, not negative, at most {_WEIGHTS[1]:.0e} and if not 0 at least "
+            f"{_WEIGHTS[0]:.0e}, or blank; mend the file or use another weight"
         )
     return distinct[column.index]
 

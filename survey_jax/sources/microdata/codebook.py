@@ -4,21 +4,25 @@ docs/data.md has the format, with every key.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from survey_jax.common.errors import UserError
-from survey_jax.sources.microdata.codes import Band, Codes, parse_band
-from survey_jax.sources.microdata.yaml_section import Section, read_yaml
+from survey_jax.common.problems import Problems
+from survey_jax.sources.microdata.codes import Band, Codes, canonical, parse_band
+from survey_jax.sources.microdata.yaml_section import Section, read_yaml, unwritten
 from survey_jax.survey import table
 
 MIN_N = 50  # fewer respondents than this are noise, not an opinion
 
-_TOP = ("survey", "wave", "language", "source", "about", "weight", "min_n", "encoding", "missing", "not_asked",
-        "attributes", "breakdowns", "questions")  # fmt: skip
-_QUESTION = ("column", "text", "options", "scale", "missing", "not_asked")
+_TOP = ("survey", "wave", "language", "source", "about", "weight", "min_n", "encoding", "scale", "missing",
+        "not_asked", "attributes", "breakdowns", "questions")  # fmt: skip
+_QUESTION = ("column", "text", "options", "scale", "missing", "not_asked", "chosen", "separator")
 _ATTRIBUTE = ("column", "value", "recode", "missing")
+_SCALES = ("ordinal", "nominal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +32,11 @@ class CodebookQuestion:
     Attributes:
       where: its place in the codebook, for messages.
       codes: code -> index of the option that it means.
+      scale: its own, or the codebook's for all questions; None: unknown.
       missing: codes of those who were asked and gave no answer.
       not_asked: codes of those who were not asked.
+      chosen: where cells hold several codes, between `separator`: the one that the question is about. Its first option
+        is for those who have it in their cell, its second for those who do not.
     """
 
     where: str
@@ -41,6 +48,8 @@ class CodebookQuestion:
     scale: str | None
     missing: Codes
     not_asked: Codes
+    chosen: str | None = None
+    separator: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,42 +100,49 @@ class Codebook:
 
 
 def read_codebook(path: Path) -> Codebook:
-    """Reads and checks a codebook. Raises UserError, which names the file, the line and the entry."""
+    """Reads and checks a codebook. Raises UserError, which names the file, and all that is to mend with its line."""
     top = Section(path, "", read_yaml(path))
-    top.check_keys(_TOP)
-    wave = top.values.get("wave")
-    common = {key: top.codes(key, Codes()) for key in ("missing", "not_asked")}
-    attributes = {name: _attribute(name, section, common) for name, section in top.sections("attributes", "column")}
-    questions = _questions(top, common)
-    if not attributes:
-        raise top.error("has no attributes, of which groups are made", "attributes")
-    breakdowns = [_breakdown(top, item) for item in top.items("breakdowns")]
-    return Codebook(
+    problems = _begin(top, _TOP)
+    tried, wave = problems.tried, top.values.get("wave")
+    common = {key: tried(partial(top.codes, key, Codes())) or Codes() for key in ("missing", "not_asked")}
+    attributes = tried(lambda: _attributes(top, common)) or {}
+    questions = tried(lambda: _questions(top, common)) or ()
+    lists = tried(lambda: [_breakdown(top, item) for item in top.items("breakdowns")]) or []
+    where = top.where("breakdowns")
+    breakdowns = tried(lambda: check_breakdowns(attributes, lists, where)) or () if attributes else ()
+    survey = tried(lambda: top.text("survey", required=True))
+    codebook = Codebook(
         path=path,
-        survey=top.text("survey", required=True) or "",
-        wave=None if isinstance(wave, dict) else top.text("wave"),
-        wave_column=top.section("wave", ("column",)).text("column", required=True) if isinstance(wave, dict) else None,
-        language=top.text("language"),
-        source=top.text("source"),
-        weights=tuple(top.texts("weight")),
-        min_n=_min_n(top),
-        encoding=top.text("encoding"),
+        survey=survey or "",
+        wave=None if isinstance(wave, dict) else tried(lambda: top.text("wave")),
+        wave_column=tried(lambda: _wave_column(top)) if isinstance(wave, dict) else None,
+        language=tried(lambda: top.text("language")),
+        source=tried(lambda: top.text("source")),
+        weights=tuple(tried(lambda: top.texts("weight")) or []),
+        min_n=tried(lambda: _min_n(top)) or MIN_N,
+        encoding=tried(lambda: _encoding(top)),
         common=common["missing"] | common["not_asked"],
         attributes=attributes,
-        breakdowns=check_breakdowns(attributes, breakdowns, top.where("breakdowns")),
+        breakdowns=breakdowns,
         questions=questions,
-        about=_about(top),
+        about=tried(lambda: _about(top)) or {},
     )
+    problems.check()
+    return codebook
 
 
 def read_questions(path: Path, missing: Codes, not_asked: Codes) -> tuple[tuple[CodebookQuestion, ...], str | None]:
-    """Reads a codebook of `questions` and perhaps their `language`, for a published file of which the rest is known.
+    """Reads a codebook of `questions` and perhaps their `language` and `scale`, for a published file of which the rest
+    is known.
 
     `missing` and `not_asked` are codes that mean so in every question. Raises UserError as `read_codebook` does.
     """
     top = Section(path, "", read_yaml(path))
-    top.check_keys(("language", "questions"))
-    return _questions(top, {"missing": missing, "not_asked": not_asked}), top.text("language")
+    problems = _begin(top, ("language", "scale", "questions"))
+    questions = problems.tried(lambda: _questions(top, {"missing": missing, "not_asked": not_asked})) or ()
+    language = problems.tried(lambda: top.text("language"))
+    problems.check()
+    return questions, language
 
 
 def check_breakdowns(
@@ -149,6 +165,21 @@ def check_breakdowns(
     return tuple(result)
 
 
+def _begin(top: Section, keys: Sequence[str]) -> Problems:
+    """What is to be written, and keys that are unknown."""
+    problems = Problems(top.path)
+    for message in unwritten(top.path, top.values):
+        problems.add(message)
+    problems.tried(lambda: top.check_keys(keys))
+    return problems
+
+
+def _wave_column(top: Section) -> str:
+    section = top.section("wave", ("column",))
+    section.text("column", required=True)
+    return section.column() or ""
+
+
 def _about(top: Section) -> dict[str, str]:
     values = top.values.get(table.ABOUT, {})
     if not isinstance(values, dict):
@@ -157,13 +188,35 @@ def _about(top: Section) -> dict[str, str]:
 
 
 def _questions(top: Section, common: Mapping[str, Codes]) -> tuple[CodebookQuestion, ...]:
-    questions = tuple(_question(name, section, common) for name, section in top.sections("questions", "text"))
-    if not questions:
+    """Raises UserError with what is wrong in any of the questions."""
+    problems = Problems(top.path)
+    default = problems.tried(lambda: _scale(top))
+    sections = top.sections("questions", "text")
+    if not sections:
         raise top.error("has no questions", "questions")
-    return questions
+    found = [problems.tried(partial(_question, *section, common, default)) for section in sections]
+    problems.check()
+    return tuple(question for question in found if question)
 
 
-def _question(name: str, section: Section, common: Mapping[str, Codes]) -> CodebookQuestion:
+def _attributes(top: Section, common: Mapping[str, Codes]) -> dict[str, CodebookAttribute]:
+    """Raises UserError with what is wrong in any of the attributes."""
+    problems, sections = Problems(top.path), top.sections("attributes", "column")
+    if not sections:
+        raise top.error("has no attributes, of which groups are made", "attributes")
+    found = [problems.tried(partial(_attribute, *section, common)) for section in sections]
+    problems.check()
+    return {attribute.name: attribute for attribute in found if attribute}
+
+
+def _scale(section: Section) -> str | None:
+    scale = section.text("scale")
+    if scale not in (None, *_SCALES):
+        raise section.error(f'scale must be "ordinal" or "nominal", got {scale!r}', "scale")
+    return scale
+
+
+def _question(name: str, section: Section, common: Mapping[str, Codes], default_scale: str | None) -> CodebookQuestion:
     section.check_keys(_QUESTION)
     mapping = section.labels("options")
     options = tuple(dict.fromkeys(mapping.values()))
@@ -172,9 +225,7 @@ def _question(name: str, section: Section, common: Mapping[str, Codes]) -> Codeb
     except ValueError as error:
         raise section.error(str(error), "options") from error
     text = section.text("text", required=True) or ""
-    scale = section.text("scale")
-    if scale not in (None, "ordinal", "nominal"):
-        raise section.error(f'scale must be "ordinal" or "nominal", got {scale!r}', "scale")
+    scale = _scale(section) or default_scale
     missing, not_asked = (section.codes(key, common[key]) for key in ("missing", "not_asked"))
     codes = {code: options.index(option) for code, option in mapping.items()}
     for what, listed in (("missing", missing), ("not_asked", not_asked)):
@@ -186,15 +237,23 @@ def _question(name: str, section: Section, common: Mapping[str, Codes]) -> Codeb
             )
     if both := sorted(missing.exact & not_asked.exact):
         raise section.error(f"the code {both[0]} is both in `missing` and in `not_asked`", "missing")
-    column = section.text("column") or name
-    return CodebookQuestion(section.where(), name, column, text, options, codes, scale, missing, not_asked)
+    column, chosen = section.column() or name, section.text("chosen")
+    separator = section.values.get("separator", "")
+    if (chosen is None) != (separator == "") or not isinstance(separator, str):
+        raise section.error("chosen (one of several codes in a cell) and separator (between them) need each other")
+    if chosen is not None and len(options) != 2:
+        raise section.error("chosen needs two options: the first if it is chosen, the second if not", "options")
+    chosen = chosen and canonical(chosen)
+    return CodebookQuestion(
+        section.where(), name, column, text, options, codes, scale, missing, not_asked, chosen, separator
+    )
 
 
 def _attribute(name: str, section: Section, common: Mapping[str, Codes]) -> CodebookAttribute:
     section.check_keys(_ATTRIBUTE)
     if any(c in name for c in "+,"):
         raise section.error("the name of an attribute cannot hold a plus sign or a comma")
-    column, value = section.text("column"), section.text("value")
+    column, value = section.column(), section.text("value")
     if (column is None) == (value is None):
         raise section.error("needs either a column or, if it is the same for everyone, a value")
     if value is not None and len(section.values) > 1:
@@ -228,6 +287,13 @@ def _breakdown(top: Section, item: Any) -> list[str]:
 
 def _min_n(top: Section) -> int:
     text = top.text("min_n") or str(MIN_N)
-    if not text.isdecimal() or int(text) < 1:
-        raise top.error(f"min_n must be a whole number of at least 1, got {text!r}", "min_n")
+    if not text.isdecimal() or len(text) > 12 or int(text) < 1:
+        raise top.error(f"min_n must be a whole number of at least 1 and at most 12 digits, got {text!r:.60}", "min_n")
     return int(text)
+
+
+def _encoding(top: Section) -> str | None:
+    text = top.text("encoding")
+    if text and not re.fullmatch(r"[\w.:+-]+", text, re.ASCII):
+        raise top.error(f"encoding must be a name such as utf-8 or latin1, got {text!r}", "encoding")
+    return text

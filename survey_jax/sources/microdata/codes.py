@@ -6,32 +6,26 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 _NUMBER = re.compile(r"[+-]?\d{1,18}(\.\d{1,18})?")
 _BAND = re.compile(r"(\d{1,18}) *[-–] *(\d{1,18})|(\d{1,18}) *\+")
 _LETTER = re.compile(r"\.[a-zA-Z_]")
-
-# What value labels call a code that is no answer, in English. Only a guess: the user sees it and can overrule it.
-NOT_ASKED_LABEL = re.compile(
-    r"\b(iap|inap|inapplicable|not? applicable|not asked|not available in this|not in this (version|survey)|"
-    r"filtered|valid skip|legitimate skip)\b",
-    re.IGNORECASE,
-)
-NO_ANSWER_LABEL = re.compile(
-    r"\b(don.?t know|do not know|dk|refus(ed?|al)|no answer|no response|not stated|missing|unknown|not sure|unsure|"
-    r"can.?t (say|choose)|cannot choose|prefer not|skipped|decline[sd]?|uncodeable)\b|^(na|n/a)$",
-    re.IGNORECASE,
-)
 
 
 def canonical(value: Any) -> str:
     """The one spelling of a code: 1, 1.0, "1" and "01" are "1"; blank, None and NaN are ""; text is stripped.
 
+    A number of fewer bits has the shortest text that reads back as it: numpy.float32(2.1) is "2.1". One that was stored
+    in 64 bits since (2.0999999046325684) stays as it is: it may be a weight, of which every digit counts.
     Extended missing values of Stata and SAS are lower case with their dot: ".d".
     """
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, np.float16 | np.float32):
+        value = float(str(value))
     if isinstance(value, float):
         if math.isnan(value):
             return ""

@@ -11,7 +11,8 @@ import survey_jax
 from survey_jax.sources import Prepared, Request
 from survey_jax.sources.microdata import own
 from survey_jax.sources.microdata.codebook import Codebook, read_codebook
-from survey_jax.sources.microdata.readers import Respondents, open_respondents
+from survey_jax.sources.microdata.readers import open_respondents
+from survey_jax.sources.microdata.respondents import Respondents
 from survey_jax.sources.microdata.tabulate import tabulate
 
 ACCEPTS = frozenset({"codebook", "breakdowns", "min_n", "unweighted"})

@@ -8,7 +8,7 @@ import numpy as np
 from survey_jax.common.errors import plural, some
 from survey_jax.sources.microdata.codebook import Codebook, CodebookAttribute, CodebookQuestion
 from survey_jax.sources.microdata.codes import Codes
-from survey_jax.sources.microdata.readers import Column
+from survey_jax.sources.microdata.respondents import Column
 
 
 def on_codebook(codebook: Codebook, breakdowns_overruled: bool = False) -> list[str]:

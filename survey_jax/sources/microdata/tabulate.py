@@ -2,22 +2,25 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from survey_jax.common.console import track
-from survey_jax.common.errors import UserError, plural, some
+from survey_jax.common.errors import some
+from survey_jax.common.problems import Problems
 from survey_jax.sources import Prepared, Request
 from survey_jax.sources.ledger import Ledger
-from survey_jax.sources.microdata import remarks
+from survey_jax.sources.microdata import remarks, several
 from survey_jax.sources.microdata.cells import Cells, sort_respondents, unlisted
 from survey_jax.sources.microdata.codebook import Codebook, CodebookQuestion, check_breakdowns
-from survey_jax.sources.microdata.codes import NOT_ASKED_LABEL
 from survey_jax.sources.microdata.counting import Counts, count
-from survey_jax.sources.microdata.readers import Column, Respondents
+from survey_jax.sources.microdata.respondents import Column, Respondents
+from survey_jax.sources.microdata.words import says_not_asked
+from survey_jax.survey.table import Answer
 
 OWN = "question that the group is made of"
 
@@ -31,45 +34,51 @@ def tabulate(respondents: Respondents, codebook: Codebook, request: Request) -> 
     if request.breakdowns:
         breakdowns = check_breakdowns(codebook.attributes, request.breakdowns, "--breakdowns")
     used = list(dict.fromkeys(name for names in breakdowns for name in names))
+    problems = Problems(codebook.path)
     by_column: dict[str, list[CodebookQuestion]] = defaultdict(list)
     for question in codebook.questions:
-        by_column[respondents.require(question.column, question.where)].append(question)
-    cells = sort_respondents(respondents, codebook, used, request.unweighted)
-    groups = _Groups(cells, breakdowns)
+        if name := problems.tried(partial(respondents.require, question.column, question.where)):
+            by_column[name].append(question)
+    cells = problems.tried(lambda: sort_respondents(respondents, codebook, used, request.unweighted))
+    groups, everybody = (_Groups(cells, b) if cells else None for b in (breakdowns, [()]))
 
     min_n = request.min_n or codebook.min_n
     ledger = Ledger()
     rows: dict[str, list[dict[str, Any]]] = {}
+    overall: dict[str, list[dict[str, Any]]] = {}
     chosen: dict[str, list[int]] = {}
     declared: dict[str, set[str]] = {"no answer": set(), "not asked": set()}  # codes that only the file declares so
-    problems: list[str] = []
     for name, column in track(respondents.columns(list(by_column)), len(by_column), "questions counted"):
         for question in by_column[name]:
             answer, strangers = _answers(respondents, name, column, question, declared)
             if strangers:
-                problems.append(f"{question.where}: {unlisted(respondents, name, column, strangers)}")
-            elif not problems:
+                what = unlisted(respondents, name, column, strangers)
+                problems.add(f"{question.where}: {what}; add each to the question's options, missing or not_asked")
+            elif cells and groups and everybody and not problems:
                 size = (len(cells.values) + 1, len(question.options) + 2)
                 by_cell = count(cells.index, answer, cells.weight, size)
-                chosen[question.id] = by_cell.n.sum(axis=0)[1:-1].tolist()
+                chosen[question.id] = (by_cell.n + by_cell.weightless).sum(axis=0)[1:-1].tolist()
                 own = {a.name for a in codebook.attributes.values() if a.column and respondents.find(a.column) == name}
                 rows[question.id] = list(_rows(question, groups, groups.sum(by_cell), own, min_n, ledger.dropped))
-    if problems:
-        others = len(problems) - 1
-        more = f" ({plural(others, 'more question')} {'has' if others == 1 else 'have'} such codes)" if others else ""
-        raise UserError(f"{problems[0]}; add each to the question's options, missing or not_asked{more}")
+                overall[question.id] = list(_rows(question, everybody, everybody.sum(by_cell), set(), 1, Counter()))
+    problems.check()
+    assert cells is not None  # otherwise there was a problem
     same = {"survey": codebook.survey, "language": codebook.language, "about": dict(codebook.about) or None,
             "source": codebook.source or respondents.path.name}  # fmt: skip
     for question in codebook.questions:
         for row in rows[question.id]:
             ledger.keep({**same, **row})
-    notes = [respondents.note] if respondents.note else []
-    notes += cells.notes
+    notes = [*respondents.notes, *cells.notes]
     for kind, codes in declared.items():
         if codes:
             notes.append(f'declared missing by the file and taken as "{kind}": {some(codes)}')
     notes += remarks.unused_options(chosen, codebook.questions)
-    return ledger.prepared(str(respondents.path), notes)
+    return dataclasses.replace(
+        ledger.prepared(str(respondents.path), notes),
+        toplines=[_topline(codebook, row) for question in codebook.questions for row in overall[question.id]],
+        respondents=len(cells.index),
+        weights=cells.weights,
+    )
 
 
 class _Groups:
@@ -112,14 +121,17 @@ def _answers(
     strangers = []
     for i, code in enumerate(column.codes):
         label = variable.values.get(code, "")
-        if code in question.codes:
-            meaning[i] = 1 + question.codes[code]
-        elif code == "" or code in question.not_asked:
+        codes = several.split(code, question.separator) if question.chosen else [code]
+        if not any(codes) or any(c in question.not_asked for c in codes):
             meaning[i] = 0
-        elif code in question.missing:
+        elif any(c in question.missing for c in codes):
             meaning[i] = no_answer
+        elif question.chosen:
+            meaning[i] = 1 if question.chosen in codes else 2
+        elif code in question.codes:
+            meaning[i] = 1 + question.codes[code]
         elif variable.declared_missing(code):
-            meaning[i] = 0 if NOT_ASKED_LABEL.search(label) else no_answer
+            meaning[i] = 0 if says_not_asked(label) else no_answer
             kind = "no answer" if meaning[i] else "not asked"
             declared[kind].add(f"{code} {label}".rstrip())
         else:
@@ -145,3 +157,23 @@ def _rows(
                 "wave": wave,
                 **figures,
             }
+
+
+def _topline(codebook: Codebook, row: Mapping[str, Any]) -> Answer:
+    """A row of all respondents, whose group has no attributes: a table could not hold it."""
+    total = sum(row["counts"])
+    return Answer(
+        survey=codebook.survey,
+        question_id=row["question_id"],
+        question=row["question"],
+        options=tuple(row["options"]),
+        group=(),
+        probs=tuple(count / total for count in row["counts"]),
+        counts=tuple(row["counts"]),
+        n=float(row["n"]),
+        n_effective=row["n_effective"],
+        scale=row["scale"],
+        wave=row["wave"],
+        language=codebook.language,
+        extra={"item_nonresponse": row["item_nonresponse"]},
+    )

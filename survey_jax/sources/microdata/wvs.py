@@ -4,6 +4,7 @@ Variables: B_COUNTRY (ISO numeric; 909 is Northern Ireland) or B_COUNTRY_ALPHA, 
 and on (demographics). Negative codes: -1 don't know, -2 no answer; -3 and below not asked, not applicable or lost.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from survey_jax.sources.ledger import option_problem
 from survey_jax.sources.microdata import remarks
 from survey_jax.sources.microdata.codebook import MIN_N, Codebook, CodebookAttribute, CodebookQuestion, read_questions
 from survey_jax.sources.microdata.codes import Band, Codes
-from survey_jax.sources.microdata.readers import Respondents, open_respondents
+from survey_jax.sources.microdata.readers import open_respondents
+from survey_jax.sources.microdata.respondents import Respondents
 from survey_jax.sources.microdata.tabulate import tabulate
 from survey_jax.sources.published import option_texts
 from survey_jax.survey.splits.presets import EXCLUDED
@@ -76,7 +78,8 @@ def load(request: Request) -> Prepared:
     if untold := set(asked) - texts.keys():
         notes.append(f"left out for lack of a text: {some(untold)}")
     prepared = tabulate(respondents, codebook, request)
-    return Prepared(prepared.answers, prepared.dropped, prepared.repaired, [*prepared.notes, *notes])
+    # Countries are not weighted against each other: there are no toplines across them.
+    return dataclasses.replace(prepared, notes=[*prepared.notes, *notes], toplines=())
 
 
 def _texts(

@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 
 from survey_jax.common.errors import UserError
+from survey_jax.common.yaml_texts import QUOTE, TextLoader, parse_yaml, to_be_written
 from survey_jax.sources.microdata.codes import Codes, canonical, parse_codes
-
-TODO = "TODO"  # how a drafted text begins that the user must write
 
 
 class _Mapping(dict[str, Any]):
@@ -20,19 +19,13 @@ class _Mapping(dict[str, Any]):
     lines: dict[str, int]
 
 
-class _Loader(yaml.BaseLoader):
-    """Everything is text, so that `1: Yes`, `NO: Norway`, `01` and `18-29` are what they look like; no objects."""
+class _Loader(TextLoader):
+    """Keeps the lines of keys."""
 
     def mapping(self, node: yaml.MappingNode) -> _Mapping:
-        result = _Mapping()
-        result.lines = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in result:
-                problem = f"{key!r} is there twice" if isinstance(key, str) else "a key must be text or a number"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            result[key] = self.construct_object(value_node, deep=True)
-            result.lines[key] = key_node.start_mark.line + 1
+        result = _Mapping(super().mapping(node))
+        lines = [key_node.start_mark.line + 1 for key_node, _ in node.value]
+        result.lines = dict(zip(result, lines, strict=True))
         return result
 
 
@@ -40,18 +33,37 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
 
 
 def read_yaml(path: Path) -> _Mapping:
+    """Raises UserError, with the line, for what is no YAML or no mapping."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path} line {line}: not YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    value = parse_yaml(path, text, _Loader)
     if not isinstance(value, _Mapping):
         raise UserError(f"{path}: not a codebook; expected keys such as survey, attributes and questions")
     return value
+
+
+def unwritten(path: Path, top: _Mapping) -> list[str]:
+    """A message for each text that a draft has left to the user, wherever it stands; each once, if aliases share it."""
+    messages: list[str] = []
+    seen: set[int] = set()
+
+    def visit(value: Any, line: int, names: tuple[str, ...]) -> None:
+        if isinstance(value, str):
+            if to_be_written(value):
+                messages.append(f"{path} line {line}: {': '.join(names)} is still to be written: {value!r}")
+        elif id(value) not in seen:
+            seen.add(id(value))
+            inner = value.items() if isinstance(value, _Mapping) else (("", item) for item in value)
+            for key, item in inner:
+                at = value.lines[key] if isinstance(value, _Mapping) else line
+                visit(item, at, (*names, key) if key else names)
+
+    visit(top, 1, ())
+    return messages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +87,8 @@ class Section:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(known)}"
+                if self.values[key] == "":  # {text: Do you agree, or not} has a key "or not"
+                    hint = QUOTE
                 raise self.error(f"unknown key {key!r}; {hint}", key)
 
     def text(self, key: str, required: bool = False) -> str | None:
@@ -84,9 +98,11 @@ class Section:
             return None
         if not isinstance(value, str) or not value.strip():
             raise self.error(f"{key} is missing" if value is None else f"{key} must be a text that is not empty", key)
-        if value.startswith(TODO):
-            raise self.error(f"{key} is still to be written: {value!r}", key)
         return value.strip()
+
+    def column(self, key: str = "column") -> str | None:
+        """The name of a column, with any spaces around it. Raises UserError as `text` does."""
+        return self.values[key] if self.text(key) else None
 
     def items(self, key: str) -> list[Any]:
         """A list; a single text is a list of one."""
@@ -99,7 +115,7 @@ class Section:
         items = self.items(key)
         if not all(isinstance(item, str) and item.strip() for item in items):
             raise self.error(f"{key} must be a list of texts, none of them empty", key)
-        return [item.strip() for item in items]
+        return items
 
     def codes(self, key: str, default: Codes) -> Codes:
         """A list of codes and bands."""
@@ -144,5 +160,5 @@ class Section:
                 entry.lines = {shorthand: line}
             if not isinstance(entry, _Mapping) or not name.strip():
                 raise UserError(f"{self.path} line {line}: {key}: {name}: must be a mapping")
-            result.append((name.strip(), Section(self.path, f"{key}: {name.strip()}", entry, line)))
+            result.append((name, Section(self.path, f"{key}: {name}", entry, line)))
         return result

@@ -63,12 +63,19 @@ def load(request: Request) -> Prepared:
 def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> list[str]:
     """Adds a wave's rows; returns notes about answers that have no place."""
     responses, info, metadata = (read_csv(directory / name) for name in _FILES)
+    notes = []
     weights = np.ones(len(responses))
     if not request.unweighted:
         if f"WEIGHT_W{wave}" not in responses:
             raise UserError(f"{directory / 'responses.csv'}: has no column WEIGHT_W{wave}")
         weights = pd.to_numeric(responses[f"WEIGHT_W{wave}"], errors="coerce").to_numpy(float)
+        if np.isinf(weights).any():
+            raise UserError(f"{directory / 'responses.csv'}: WEIGHT_W{wave} holds an infinite weight; mend the file")
         weights = np.where(weights > 0, weights, 0.0)  # without one, a respondent counts nowhere
+        if without := int((weights == 0).sum()):
+            notes.append(
+                f"W{wave}: {without:,} of {len(weights):,} respondents are left out: they have no weight above 0"
+            )
     attributes = {"Overall": ["Overall"]}
     responses = responses.assign(Overall="Overall")
     try:
@@ -81,7 +88,6 @@ def _add_wave(ledger: Ledger, directory: Path, wave: str, request: Request) -> l
         raise UserError(f"{directory}: {error}") from error
     keys = collections.Counter(q.key for q in questions)
     rows = sum(map(len, attributes.values()))
-    notes = []
     for question in questions:
         if keys[question.key] > 1 or question.key not in responses:
             ledger.dropped[SHARED_KEY if keys[question.key] > 1 else NO_COLUMN] += rows

@@ -12,11 +12,13 @@ import pyarrow.parquet
 from rich.console import Console
 from rich.table import Table
 
+from survey_jax.common.console import one_line
 from survey_jax.common.errors import UserError
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.paired import difference
 from survey_jax.survey.evaluation.scoring import HEADLINE
 from survey_jax.survey.table import Answer, Group
+from survey_jax.survey.table_files import fold
 
 _FILE = "predictions.parquet"
 _SAME = 1e-6  # how far apart the targets of two evaluations of one table may be
@@ -87,17 +89,17 @@ def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
 def read_predictions(file: Path) -> Predictions:
     """The rows of a predictions.parquet, by what identifies them. UserError if the file is none."""
     table = _read(file)
-    needed = {"split", "survey", "wave", "question_id", "question", "options", "group", "target", *metrics.METRICS}
+    needed = {"split", "survey", "wave", "question_id", "question", "options", "target", *metrics.METRICS}
     if missing := needed - set(table.column_names):
         raise UserError(f"{file}: has no column {sorted(missing)[0]!r}; evaluate the run again")
     rows: Predictions = {}
-    for number, row in enumerate(table.to_pylist(), start=1):
+    for number, row in enumerate(map(fold, table.to_pylist()), start=1):
         try:
             group = tuple(sorted((k, v) for k, v in row["group"].items() if v is not None))
             row |= {"target": np.array(row["target"], float)} | {
                 m: np.nan if row[m] is None else float(row[m]) for m in metrics.METRICS
             }
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{file} row {number}: not as an evaluation writes it ({error})") from error
         key = (row["split"], row["survey"], row["wave"], row["question_id"], group)
         if key in rows:
@@ -188,9 +190,11 @@ def print_comparison(comparisons: Sequence[Comparison]) -> None:
         for number, (name, scores) in enumerate(c.scores.items()):
             head = {0: c.split, 1: f"n = {c.n}" + (f" ({c.left_out} left out)" if c.left_out else "")}.get(number, "")
             shown = [f"{scores[m]['value']:.3f}" for m in HEADLINE]
-            table.add_row(head, name, *shown, *(_cell(c.differences.get(name, {}).get(m)) for m in HEADLINE))
+            table.add_row(
+                one_line(head), one_line(name), *shown, *(_cell(c.differences.get(name, {}).get(m)) for m in HEADLINE)
+            )
         table.add_section()
-    Console(width=160).print(table)
+    Console(width=160, markup=False).print(table)
 
 
 def _cell(entry: metrics.Interval | None) -> str:

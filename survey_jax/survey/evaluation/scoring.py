@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from jaxtyping import Bool, Float
 
 from survey_jax.common.errors import UserError
+from survey_jax.common.files import atomic_write
 from survey_jax.survey.evaluation import metrics, paired
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
 from survey_jax.survey.evaluation.choice import best_rules, can_choose
@@ -22,6 +21,7 @@ from survey_jax.survey.evaluation.stacked import score_stack
 from survey_jax.survey.evaluation.worth import respondents, worth
 from survey_jax.survey.prediction.stack import Stack, Stacked
 from survey_jax.survey.table import Answer
+from survey_jax.survey.table_files import write_rows
 
 # Metrics that systems are compared by -> their titles. Verdicts are spoken in the first one.
 HEADLINE = {"tv": "misplaced of 100", "kl": "KL", "paper_1_minus_jsd": "1-√JSD"}
@@ -316,6 +316,5 @@ def write_predictions(splits: Iterable[SplitScore], path: Path) -> None:
                 "split": split.name,
             }
             rows.append(row | {metric: float(values[i]) for metric, values in split.rows.items()})
-    partial = path.with_name(f".partial-{path.name}")
-    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), partial)
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        write_rows(rows, partial, {})

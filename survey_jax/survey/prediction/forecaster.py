@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 from jaxtyping import Float
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from survey_jax.common.console import say
+from survey_jax.common.errors import other_version
 from survey_jax.common.files import read_json, write_json
 from survey_jax.survey.baselines.seen_groups import folded_options
 from survey_jax.survey.evaluation import metrics
@@ -135,6 +136,15 @@ def write_stacks(path: epath.Path, key: Mapping[str, str], stacks: Mapping[str, 
 
 
 def read_stacks(path: epath.Path, key: Mapping[str, str]) -> dict[str, KindStack]:
-    """The stacks saved under this key; none where there is no such file, or it has another key."""
+    """The stacks saved under this key; none where there is no such file, or it has another key.
+
+    Raises:
+      UserError: another version has written the file.
+    """
     found = read_json(path) if path.exists() else {}
-    return _STACKS.validate_python(found["kinds"]) if found.get("key") == dict(key) else {}
+    if found.get("key") != dict(key):
+        return {}
+    try:
+        return _STACKS.validate_python(found.get("kinds"))
+    except ValidationError as error:
+        raise other_version(path, f"kinds: {error.errors()[0]['msg']}") from None

@@ -21,9 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import yaml
-
 from survey_jax.common.errors import UserError
+from survey_jax.common.yaml_texts import parse_yaml, to_be_written
 from survey_jax.survey.prediction.rows import SUFFIXES, Row, read_rows, read_text
 from survey_jax.survey.table import Answer, Group, as_text, check_options
 from survey_jax.survey.text import fold, wording
@@ -36,7 +35,6 @@ _COUNTED = {"counts", "probs", "dist", "n", "n_effective", "group"}  # columns o
 _CODED = {"column", "missing", "not_asked"}  # what a codebook says of a question's answers
 _RESPONDENTS = _CODED | {"wave", "source", "about", "weight", "min_n", "encoding", "attributes", "breakdowns"}
 _OPTION = re.compile(r"option_([1-9][0-9]?)")
-_TODO = "TODO"  # how a text begins that a drafted codebook leaves to be written
 Scale = Literal["ordinal", "nominal"]
 
 
@@ -120,7 +118,7 @@ def _question(row: Mapping[str, Any], default_id: str) -> Question:
     if scale not in (None, "ordinal", "nominal"):
         raise ValueError(f'scale must be "ordinal" or "nominal", got {scale!r:.60}')
     question, options = as_text(values.get("question"), "question"), _options(values)
-    if unwritten := next((text for text in (question, *options) if text.startswith(_TODO)), None):
+    if unwritten := next((text for text in (question, *options) if to_be_written(text)), None):
         raise ValueError(f"a text is still to be written: {unwritten!r:.60}")
     return Question(
         question_id=as_text(values.get("question_id", default_id), "question_id"),
@@ -173,25 +171,8 @@ def _split(cell: str) -> list[str]:
     return cell.split(separators[0])
 
 
-class _Texts(yaml.BaseLoader):
-    """Everything is text, so that `1: Yes` and `2.50` are what they look like, as in a codebook; no objects."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping, of which yaml would keep the last of two values of the same name."""
-        mapping = super().construct_mapping(node, deep)
-        if len(mapping) < len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a key is there twice", node.start_mark)
-        return mapping
-
-
 def _yaml_rows(path: Path) -> list[Row]:
-    try:
-        top = yaml.load(read_text(path), Loader=_Texts)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not YAML: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    top = parse_yaml(path, read_text(path))
     questions = top.get("questions") if isinstance(top, dict) else None
     if not isinstance(questions, dict):
         raise UserError(f"{path}: needs `questions`, a mapping from ids to text and options, as a codebook has it")

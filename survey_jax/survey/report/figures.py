@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from survey_jax.survey.evaluation.metrics import Shares
 from survey_jax.survey.table import Answer
+from survey_jax.survey.text import shorten
 
 Numbers = Float[np.ndarray, " rows"]
 HUMAN, PREDICTED = "#1b4f72", "#f0a83c"
@@ -240,12 +241,6 @@ def _rows(labels: Sequence[str], x: str, gap: int | None) -> tuple[Figure, Axes]
 def _ink_on(colour: str) -> str:
     """Dark or white, whichever can be read on the colour, by its brightness as the eye has it (ITU-R BT.601)."""
     return _INK if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) > 0.5 else "white"
-
-
-def shorten(text: str, width: int) -> str:
-    """The text in one line of at most `width` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def _panel(x: str, y: str) -> tuple[Figure, Axes]:

@@ -1,14 +1,14 @@
 """Writes what people read of an evaluation: report.html, predictions.csv, methods.txt and figures/*.svg."""
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from survey_jax.common.files import atomic_write
 from survey_jax.survey.evaluation.scoring import SplitScore
+from survey_jax.survey.long_form import OPTION_COLUMNS, Column, group_columns, group_values, write_long
+from survey_jax.survey.prediction.stack import Stacked
 from survey_jax.survey.report import figures, page, world_map
 from survey_jax.survey.report.disclosure import Sections, surveys
 from survey_jax.survey.report.methods import Facts, methods
@@ -16,10 +16,17 @@ from survey_jax.survey.report.verdict import ordered
 from survey_jax.survey.table import Answer
 
 FIGURES = "figures"  # folder
-COLUMNS = (
-    *("survey", "wave", "question_id", "question", "group", "option"),
-    *("human", "predicted", "low", "high", "n", "split"),
-)
+# Of predictions in long form; `group.ATTRIBUTE` follows `group`, and the pool's columns are there where there is one.
+COLUMNS: Mapping[str, Column] = OPTION_COLUMNS | {
+    "human": Column("Share of people who chose the option", float),
+    "predicted": Column("Share that the language model alone predicts", float),
+    "stack": Column("Share that rules and language model predict together", float),
+    "concentration": Column("How many interviews the prediction of both together is worth", float),
+    "low": Column("Low end of the 95 % sampling error of the human share", float),
+    "high": Column("High end of the 95 % sampling error of the human share", float),
+    "n": Column("Respondents of the row, unweighted", float),
+    "split": Column("Part of the evaluation", str),
+}
 
 
 def write_report(
@@ -57,37 +64,49 @@ def write_report(
     for name, text in texts.items():
         with atomic_write(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
-    write_csv(whole, folder / "predictions.csv")
+    write_long_predictions(whole.values(), folder / "predictions.csv")
     return [*texts, "predictions.csv"]
 
 
-def write_csv(splits: Mapping[str, SplitScore], path: Path) -> None:
+def write_long_predictions(splits: Iterable[SplitScore], path: Path) -> None:
     """Writes predictions in long form, a line for each option of each row; see COLUMNS and docs/report.md.
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: the file cannot be written, or its format cannot hold a text.
     """
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file)
-        lines.writerow(COLUMNS)
-        for name, split in splits.items():
-            for i, answer in enumerate(split.answers):
-                lines.writerows(_lines(name, answer, split.predictions[i], bool(split.failed[i])))
+    splits = list(splits)
+    stacked = any(split.stacked is not None for split in splits)
+    columns: dict[str, Column] = {}
+    for name, column in COLUMNS.items():
+        if name == "group":
+            columns |= group_columns(a.group for split in splits for a in split.answers)
+        elif stacked or name not in ("stack", "concentration"):
+            columns[name] = column
+    write_long(
+        columns, (line for split in splits for i in range(len(split.answers)) for line in _lines(split, i)), path
+    )
 
 
-def _lines(split: str, answer: Answer, prediction: np.ndarray, failed: bool) -> list[list[str | float | None]]:
+def _lines(split: SplitScore, row: int) -> Iterator[dict[str, Any]]:
     """The lines of a row. What is not known is empty, and so is a prediction that failed."""
-    group = "; ".join(f"{attribute}={value}" for attribute, value in answer.group)
-    bounds = figures.sampling_error(answer)
-    return [
-        [
-            *(answer.survey, answer.wave, answer.question_id, answer.question, group, option),
-            *(answer.probs[k], None if failed else float(prediction[k])),
-            *((None, None) if bounds is None else bounds[:, k].tolist()),
-            *(answer.n, split),
-        ]
-        for k, option in enumerate(answer.options)
-    ]
+    answer, stacked, bounds = split.answers[row], split.stacked, figures.sampling_error(split.answers[row])
+    for k, option in enumerate(answer.options):
+        yield {
+            **{name: getattr(answer, name) for name in ("survey", "wave", "question_id", "question", "scale", "n")},
+            **group_values(answer.group),
+            "option_number": k + 1,
+            "option": option,
+            "human": answer.probs[k],
+            "predicted": None if split.failed[row] else float(split.predictions[row][k]),
+            **({} if stacked is None else _pooled(stacked, row, k)),
+            "low": None if bounds is None else float(bounds[0][k]),
+            "high": None if bounds is None else float(bounds[1][k]),
+            "split": split.name,
+        }
+
+
+def _pooled(stacked: Stacked, row: int, option: int) -> dict[str, float]:
+    return {"stack": float(stacked.shares[row, option]), "concentration": float(stacked.concentration[row])}
 
 
 def _figures(

@@ -19,7 +19,7 @@ from survey_jax.survey.prediction.forecast import Forecast, Similar
 from survey_jax.survey.report import figures, page, world_map
 from survey_jax.survey.report.words import interviews, system_name
 from survey_jax.survey.table import Answer, group_name
-from survey_jax.survey.text import is_country
+from survey_jax.survey.text import is_country, shorten
 
 QUESTIONS = 20  # shown in full, at most
 GROUPS = 30  # drawn of a question, at most, and with what each member said
@@ -143,7 +143,7 @@ def render(forecasts: Sequence[Forecast], facts: ForecastFacts, explore: bool = 
         outlines=world_map.outlines() if any(d.map for d in drawn) else "",
         explorer=explorer_data(asked) if explore else None, digest=_digest,
         plural=plural, group_name=group_name, member_name=_member_name, interviews=interviews, bracket=_bracket,
-        shorten=figures.shorten,
+        shorten=shorten,
     )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def _sorted(forecasts: list[Forecast]) -> Asked:
 
 def _draw(number: int, asked: Asked) -> Drawn:
     """Stacked bars and means where options are ordered, else shares with their intervals; and a map."""
-    title = f"Question {number}, {figures.shorten(asked.answer.question, _TITLE)}: predicted"
+    title = f"Question {number}, {shorten(asked.answer.question, _TITLE)}: predicted"
     rows = asked.drawn
     left_out = len(asked.forecasts) - len(rows)
     gap = GROUPS // 2 if left_out else None
@@ -239,7 +239,7 @@ def _panels(asked: Asked, title: str, gap: int | None) -> tuple[list[tuple[str, 
     reach = min(1.0, 1.05 * float(high[:, options].max()))
     plots = []
     for number, (name, bars, part) in enumerate(panels, start=1):
-        alt = f"{title} shares, figure {number}: {figures.shorten(name, _TITLE)}"
+        alt = f"{title} shares, figure {number}: {shorten(name, _TITLE)}"
         plots.append((name, figures.predicted_shares(bars, value[part], low[part], high[part], reach, alt, gap)))
     return plots, len(options)
 
@@ -282,7 +282,7 @@ def _cautions(forecasts: Sequence[Forecast]) -> list[tuple[str, int]]:
 def _named(surveys: Sequence[str] | set[str]) -> str:
     """The surveys, the first by name."""
     names = sorted(surveys)
-    shown = ", ".join(figures.shorten(name, _NAME) for name in names[:_NAMED])
+    shown = ", ".join(shorten(name, _NAME) for name in names[:_NAMED])
     return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
 
 

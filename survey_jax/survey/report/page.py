@@ -21,7 +21,7 @@ from survey_jax.survey.report.disclosure import Sections
 from survey_jax.survey.report.methods import Facts
 from survey_jax.survey.report.words import on_split, split_name, system_name
 from survey_jax.survey.table import Answer, group_name
-from survey_jax.survey.text import is_country
+from survey_jax.survey.text import is_country, shorten
 
 SHOWN_METRIC = "tv"  # in figures and parts: misplaced answers
 EXAMPLES = 3  # questions shown of each kind
@@ -124,7 +124,7 @@ def _asked(splits: Mapping[str, SplitScore], subsets: Sequence[str]) -> dict[str
     """What was asked of whom: numbers, and the largest surveys by name."""
     answers = [a for name, split in splits.items() if name not in subsets for a in split.answers]
     names = Counter(a.survey for a in answers)
-    shown = [figures.shorten(name, _NAME) for name, _ in names.most_common(_NAMED)]
+    shown = [shorten(name, _NAME) for name, _ in names.most_common(_NAMED)]
     return {"questions": len({a.question_key for a in answers}), "groups": len({a.group for a in answers}),
             "rows": len({a.key for a in answers}), "surveys": len(names), "names": shown}  # fmt: skip
 
@@ -252,7 +252,7 @@ def _example(split: SplitScore, rows: Sequence[int]) -> Example:
     group = group_name(answer.group)
     title = f"People's and predicted answers of {group} to {answer.question_id}, {split.name}"
     return Example(
-        question=figures.shorten(answer.question, 400),
+        question=shorten(answer.question, 400),
         source=f"{answer.survey}, {answer.question_id}",
         group=group,
         groups=len(rows),

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from survey_jax.common.console import one_line, say
 from survey_jax.common.errors import plural
 from survey_jax.survey.evaluation.scoring import HEADLINE, SplitScore
 from survey_jax.survey.report.verdict import SPOKEN, gain, intervals, notes, numbers, ordered, sentence
@@ -115,18 +116,18 @@ def print_table(splits: Iterable[SplitScore]) -> None:
     by_name = {split.name: split for split in splits}
     splits = [by_name[name] for name in ordered(by_name)]
     console = Console(width=WIDTH, markup=False)  # whatever the terminal: a log must not lose digits
-    print("Predicted against human answers; 95 % intervals, clustered by question and group")
+    say("Predicted against human answers; 95 % intervals, clustered by question and group")
     for split in splits:
         console.print(_table(split.name, split.summary))
     for split in splits:
         said = [sentence(split.name, split.summary), intervals(split.summary), *notes(split)]
-        print(" ".join([f"{split.name}:", *filter(None, said)]), flush=True)
+        say(" ".join([f"{split.name}:", *filter(None, said)]))
     for warning in dict.fromkeys(w for split in splits for w in split.warnings):
-        print(warning, flush=True)
+        say(warning)
 
 
 def _table(code: str, summary: Mapping[str, Any]) -> Table:
-    name = split_name(code)
+    name, code = one_line(split_name(code)), one_line(code)
     in_code = "" if name == code else f" ({code})"
     table = Table(title=f"{name}{in_code}, {plural(summary['n'], 'row')}", title_justify="left")
     table.add_column("prediction by")
@@ -137,5 +138,5 @@ def _table(code: str, summary: Mapping[str, Any]) -> Table:
         if line.name == SECOND and summary["respondents"] is not None:
             asked = interviews(summary["respondents"])
         label = f"{line.name} <- {line.mark}" if line.mark else line.name
-        table.add_row(label, *(cell(line.scores, m, interval=True) for m in HEADLINE), asked)
+        table.add_row(one_line(label), *(cell(line.scores, m, interval=True) for m in HEADLINE), asked)
     return table

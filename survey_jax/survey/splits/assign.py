@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import sparse
 
-from survey_jax.common.errors import UserError, some
+from survey_jax.common.errors import BadSetting, UserError, some
 from survey_jax.survey import countries
 from survey_jax.survey.splits.config import (
     PROMISES,
@@ -84,8 +84,8 @@ def by_column(answers: Sequence[Answer], config: SplitConfig) -> Assign:
         others = {column for a in answers for column in a.extra}
         raise UserError(f"no column {column!r} to take splits from; other columns: {some(others)}")
     rename = config.rename or {name: name for name in SPLITS if name in values}
-    known("split", rename.values(), SPLITS)
-    known(f"value of column {column}", rename, values)
+    known("rename", "split", rename.values(), SPLITS)
+    known("rename", f"value of column {column}", rename, values)
 
     def assign(answer: Answer) -> Places:
         value = str(answer.extra.get(column))
@@ -134,13 +134,15 @@ def by_sets(answers: Sequence[Answer], config: SplitConfig) -> tuple[Assign, dic
 
 def by_holding_out(rows: Sequence[Answer], config: SplitConfig) -> Assign:
     """Holds out waves, questions, groups and rows, by name or by drawing; the other rows are train."""
-    known("wave", config.unseen_waves, {a.wave for a in rows if a.wave is not None})
-    known("question id", (*config.unseen_questions, *config.valid_questions), {a.question_id for a in rows})
+    known("unseen_waves", "wave", config.unseen_waves, {a.wave for a in rows if a.wave is not None})
+    for setting in ("unseen_questions", "valid_questions"):
+        known(setting, "question id", getattr(config, setting), {a.question_id for a in rows})
     topics = {a.question_key: str(a.extra[config.topic_column]) for a in rows if config.topic_column in a.extra}
-    known(f"value of column {config.topic_column}", config.unseen_topics, topics.values())
+    known("unseen_topics", f"value of column {config.topic_column}", config.unseen_topics, topics.values())
     for attribute, values in config.unseen_groups.items():
-        known("group attribute", [attribute], {a for row in rows for a, _ in row.group})
-        known(f"value of {attribute}", values, {v for row in rows for a, v in row.group if a == attribute})
+        known("unseen_groups", "group attribute", [attribute], {a for row in rows for a, _ in row.group})
+        found = {v for row in rows for a, v in row.group if a == attribute}
+        known("unseen_groups", f"value of {attribute}", values, found)
     held = {(attribute, value) for attribute, values in config.unseen_groups.items() for value in values}
     in_region, nowhere = _regions(rows, config.unseen_regions)
     held |= in_region
@@ -293,12 +295,12 @@ def draw(items: Sequence[T], size: int, name: Callable[[T], str], seed: int, pur
     return [items[i] for i in sorted(by_name[j] for j in chosen)]
 
 
-def known(what: str, names: Iterable[str], available: Iterable[str]) -> None:
-    """Raises UserError if one of the names is not available."""
+def known(setting: str, what: str, names: Iterable[str], available: Iterable[str]) -> None:
+    """Raises BadSetting if one of the names that the setting has is not available."""
     available = set(available)
     missing = [name for name in names if name not in available]
     if missing:
-        raise UserError(f"unknown {what} {missing[0]!r}; available: {some(available)}")
+        raise BadSetting(setting, f"unknown {what} {missing[0]!r}; available: {some(available)}")
 
 
 def _share(fraction: float, count: int) -> int:
@@ -346,5 +348,5 @@ def _regions(rows: Sequence[Answer], unseen: Sequence[str]) -> tuple[set[tuple[s
             nowhere[group] = f"country {pair[1]!r}" if pair else "groups without a country"
         elif not regions.isdisjoint(unseen):
             held.add(pair)
-    known("region", unseen, found)
+    known("unseen_regions", "region", unseen, found)
     return held, nowhere

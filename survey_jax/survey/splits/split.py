@@ -276,7 +276,8 @@ def _check(answers: Sequence[Answer], config: SplitConfig) -> None:
         raise UserError(f"remove_near_duplicates must be at least 0 and at most 1, got {config.remove_near_duplicates}")
     if config.embeddings and not config.remove_near_duplicates:
         raise UserError("embeddings are set, but remove_near_duplicates, which uses them, is not")
-    known("survey", (*config.unseen_surveys, *config.seen_surveys), {a.survey for a in answers})
+    for setting in ("unseen_surveys", "seen_surveys"):
+        known(setting, "survey", getattr(config, setting), {a.survey for a in answers})
     if bool(config.group_sets) != bool(config.question_sets):
         raise UserError("group_sets and question_sets go together; one of them is not set")
     if not all({**config.group_sets, **config.question_sets}.values()):

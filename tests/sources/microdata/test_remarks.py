@@ -69,7 +69,7 @@ def test_a_constant_country_gets_one_name_and_notes_as_a_column_does(prepare):
     assert notes == ["1 of 1 country name rewritten: USA to United States"]
     assert {(dict(a.group)["country"], a.extra["country_iso3"]) for a in rows} == {("United States", "USA")}
     rows, notes = prepare(("value: Peru", "value: Untied States"), breakdowns="sex")
-    assert notes == ["1 country name not recognised: Untied States; kept as written"]
+    assert notes == ["1 country name not recognised: Untied States (did you mean United States?); kept as written"]
     assert {(dict(a.group)["country"], a.extra.get("country_iso3")) for a in rows} == {("Untied States", None)}
     assert prepare(breakdowns="sex")[1] == []
 

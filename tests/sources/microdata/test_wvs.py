@@ -177,16 +177,15 @@ def test_breakdowns(tmp_path):
 
 def test_recoded_education_serves_where_the_full_one_is_absent(tmp_path):
     frame = respondents().drop(columns="Q275").assign(Q275R=[1, 2, 3] * 200)
-    prepared = load(tmp_path, frame, breakdowns=(("country", "education"),))
+    prepared = load(tmp_path, frame, breakdowns=(("country", "education"),), min_n=30)
     members = frame[(frame["B_COUNTRY"] == 404) & (frame["Q275R"] == 3) & (frame["Q1"] > 0)]
     (answer,) = [a for a in prepared.answers if a.question_id == "Q1" and a.group == (("country", "Kenya"), ("education", "tertiary"))]  # fmt: skip  # noqa: E501
     assert answer.n == len(members)
 
 
 def test_small_groups_are_dropped_and_counted(tmp_path):
-    frame = pd.concat(
-        [respondents(), respondents(5, seed=1).assign(B_COUNTRY=566, B_COUNTRY_ALPHA="NGA", Q1=1, Q241=1)]
-    )
+    few = respondents(5, seed=1).assign(B_COUNTRY=566, B_COUNTRY_ALPHA="NGA", Q1=1, Q241=1, W_WEIGHT=1)
+    frame = pd.concat([respondents(), few])
     assert "Nigeria" in answers(load(tmp_path, frame, min_n=5), "Q1")
     prepared = load(tmp_path, frame)
     assert set(answers(prepared, "Q1")) == {"Kenya", "Taiwan", "United Kingdom"}

@@ -256,3 +256,22 @@ def test_published_shares_cannot_be_unweighted(tmp_path):
     (tmp_path / "opinionqa.csv").write_text("qkey\n")
     with pytest.raises(UserError, match="--unweighted: need the respondents"):
         sources.load("opinionqa", sources.Request(str(tmp_path / "opinionqa.csv"), unweighted=True))
+
+
+def test_weights_that_are_none_are_left_out_and_said_and_infinite_ones_refused(tmp_path):
+    frame = respondents()
+    frame.loc[:3, "WEIGHT_W26"] = [0, np.nan, -1, 2]
+    request = sources.Request(str(human_resp(tmp_path / "a", frame)))
+    assert (
+        "W26: 3 of 500 respondents are left out: they have no weight above 0"
+        in sources.load("opinionqa", request).notes
+    )
+    frame.loc[0, "WEIGHT_W26"] = np.inf
+    with pytest.raises(UserError, match=r"responses\.csv: WEIGHT_W26 holds an infinite weight"):
+        sources.load("opinionqa", sources.Request(str(human_resp(tmp_path / "b", frame))))
+
+
+def test_a_column_twice_is_refused_by_name(tmp_path):
+    frame = respondents().rename(columns={"AGE": "POLPARTY"})
+    with pytest.raises(UserError, match=r"responses\.csv: its header has two columns named 'POLPARTY'"):
+        sources.load("opinionqa", sources.Request(str(human_resp(tmp_path, frame))))

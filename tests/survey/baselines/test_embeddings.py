@@ -1,5 +1,6 @@
 """Baselines on question texts by embeddings that a file brings."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,10 @@ def test_a_question_may_be_listed_twice_with_the_same_embedding_only(tmp_path):
     pd.DataFrame({"question": questions, "embedding": [[3.0, 4.0], [1.0, 0.0], [4.0, 3.0]]}).to_parquet(path)
     with pytest.raises(UserError, match=r"v\.parquet: row 3: 'A\?' has another embedding further up; keep one of them"):
         Embeddings(path, ["A?"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.parquet")
+    with pytest.raises(UserError, match=r"fifo\.parquet: cannot be read as embeddings: not a file"):
+        Embeddings(tmp_path / "fifo.parquet", [])

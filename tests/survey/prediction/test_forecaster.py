@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from etils import epath
 
-from survey_jax.survey.prediction.forecaster import Forecaster
+from survey_jax.common.errors import UserError
+from survey_jax.survey.prediction.forecaster import Forecaster, read_stacks
 from survey_jax.survey.splits.kinds import KNOWN, NEW, SAME_CELL
 from survey_jax.survey.table import Answer
 
@@ -107,3 +108,12 @@ def test_the_model_is_not_asked_where_it_has_no_weight(forecaster: Forecaster, m
     np.testing.assert_allclose(both[1].shares, alone.shares)
     assert "model" not in both[0].members
     assert both[1].members["model"][1] == pytest.approx([0.9, 0.1])
+
+
+@pytest.mark.parametrize("kinds", [None, [], {"new question": {}}, {"new question": {"rules": 1}}])
+def test_stacks_of_another_version_are_named(tmp_path: Path, kinds: object) -> None:
+    file = epath.Path(tmp_path / "step_2.json")
+    file.write_text(json.dumps({"key": {"fit": "2"}, "kinds": kinds}))
+    with pytest.raises(UserError, match=r"step_2\.json: kinds: .*: written by another version of survey_jax"):
+        read_stacks(file, {"fit": "2"})
+    assert read_stacks(file, {"fit": "3"}) == {}

@@ -11,7 +11,7 @@ from scipy import stats
 
 from survey_jax.common.errors import UserError
 from survey_jax.survey.prediction.forecast import Forecast, Similar
-from survey_jax.survey.prediction.output import check_output, write_forecasts
+from survey_jax.survey.prediction.output import write_forecasts
 from survey_jax.survey.prediction.questions import Question
 
 FAR = Question("far", 'Is it far, or "nearby"?', ("Yes", "No"))
@@ -49,7 +49,7 @@ def read(path) -> list[dict]:
             lines = list(csv.DictReader(file))
         kinds = {"option_number": int} | dict.fromkeys(NUMBERS, float)
         return [{k: kinds.get(k, str)(v) if v else None for k, v in line.items()} for line in lines]
-    frame, meta = pyreadstat.read_sav(path)
+    frame, meta = (pyreadstat.read_sav if path.suffix == ".sav" else pyreadstat.read_dta)(path)
     dotted = {name.replace(".", "_").replace(" ", "_"): name for name in COLUMNS}
     assert list(dotted) == list(frame.columns)
     assert meta.column_names_to_labels["low_80"] == "Low end of the share's 80 % interval"
@@ -59,7 +59,7 @@ def read(path) -> list[dict]:
     return [{k: None if v == "" or v != v else v for k, v in line.items()} for line in lines]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".sav"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".sav", ".dta"])
 def test_a_file_gives_back_every_figure_and_text(tmp_path, suffix):
     path = tmp_path / f"forecasts{suffix}"
     write_forecasts(forecasts(), path)
@@ -120,18 +120,20 @@ def test_spss_gets_names_and_texts_that_it_can_hold(tmp_path):
 def test_a_text_that_is_too_long_for_spss_is_refused_and_nothing_written(tmp_path):
     asked = Question("far", "å" * 16384, ("Yes", "No")).put_to(YOUNG)
     forecast = Forecast(asked, np.array([0.5, 0.5]), 9.0, "new question", {})
-    with pytest.raises(UserError, match=r"far: question has 32,768 bytes, of which SPSS holds 32,767; write \.csv"):
+    with pytest.raises(
+        UserError,
+        match=r"a\.sav: cannot be written: question \('å+' .*\) has 32,768 bytes, of which SPSS holds 32,767; write",
+    ):
         write_forecasts([forecast], tmp_path / "a.sav")
     assert not list(tmp_path.iterdir())
     write_forecasts([forecast], tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize("check", [check_output, lambda path: write_forecasts(forecasts(), path)])
-def test_a_path_that_cannot_be_written_is_refused(tmp_path, check):
-    with pytest.raises(UserError, match=r"a\.xlsx: forecasts are written as \.csv, \.parquet, \.sav"):
-        check(tmp_path / "a.xlsx")
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"a\.xlsx: forecasts are written as \.csv, \.parquet, \.sav, \.dta"):
+        write_forecasts(forecasts(), tmp_path / "a.xlsx")
     with pytest.raises(UserError, match=r"none: no such folder; make it first"):
-        check(tmp_path / "none" / "a.csv")
+        write_forecasts(forecasts(), tmp_path / "none" / "a.csv")
 
 
 def test_no_forecasts_are_no_file(tmp_path):

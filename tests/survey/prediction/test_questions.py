@@ -149,9 +149,16 @@ FILES = {
         "survey: A\nquestions: {q: {Survey: B}}\n",
         ": questions: q: gives its survey twice, once as Survey",
     ),
-    "twice.yaml": ("questions:\n  q: {text: How}\n  q: {text: Who}\n", " line 2: not YAML: a key is there twice"),
+    "twice.yaml": ("questions:\n  q: {text: How}\n  q: {text: Who}\n", " line 3: not YAML: 'q' is there twice"),
     "broken.yaml": ("questions:\n  q: [\n", " line 2: not YAML: "),
-    "object.yaml": ("questions: !!python/object:os.system {}\n", ": has no questions"),
+    "object.yaml": ("questions: !!python/object:os.system {}\n", " line 1: not YAML: a text without quotes holds tag:"),
+    "colon.yaml": (
+        "questions:\n  q:\n    text: What do you think: yes or no?\n    options: [a, b]\n",
+        " line 3: not YAML: mapping values are not allowed here (text: What do you think: yes or no?); put a text that",
+    ),
+    "hash.yaml": ("questions: {q: {text: Is it #1?, options: [a, b]}}\n", " line 1: not YAML: "),
+    "deep.yaml": ("questions: " + "[" * 5000, ": lists or mappings are nested too deeply"),
+    "todo.yaml": ('questions: {q: {text: "TODO: x", options: [a, b]}}\n', ": questions: q: a text is still to be"),
 }
 
 

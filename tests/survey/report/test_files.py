@@ -11,7 +11,7 @@ import pytest
 import made_scores
 import populations
 from survey_jax.survey.report import figures
-from survey_jax.survey.report.files import COLUMNS, write_csv, write_report
+from survey_jax.survey.report.files import COLUMNS, write_long_predictions, write_report
 from survey_jax.survey.report.methods import Facts, methods
 from survey_jax.survey.report.verdict import sentence
 from survey_jax.survey.table import Answer
@@ -66,9 +66,10 @@ def test_predictions_in_long_form_are_those_of_the_split(tmp_path: Path):
     model = made_scores.noisy(answers, 0.3)
     model[2] = np.nan
     split = made_scores.split(answers, "unseen_both", model)
-    write_csv({"unseen_both": split}, tmp_path / "p.csv")
+    write_long_predictions([split], tmp_path / "p.csv")
     found = pd.read_csv(tmp_path / "p.csv")
-    assert tuple(found.columns) == COLUMNS
+    assert set(COLUMNS) - set(found.columns) == {"stack", "concentration"}
+    assert set(found.columns) - set(COLUMNS) == {"group.age", "group.country"}
     assert len(found) == sum(len(a.options) for a in answers)
     for i, answer in enumerate(answers):
         lines = found.iloc[4 * i : 4 * i + 4]
@@ -80,12 +81,12 @@ def test_predictions_in_long_form_are_those_of_the_split(tmp_path: Path):
         assert lines["high"].to_numpy() == pytest.approx(high)
     first = found.iloc[0]
     assert (first.question, first.wave, first.n) == ('Is "x", y\nso?', 2020, 80)
-    assert first.group == "age=18, 29; country=Kenya"
+    assert (first.group, first["group.age"], first["group.country"]) == ("18, 29, Kenya", "18, 29", "Kenya")
     assert set(found["split"]) == {"unseen_both"}
 
 
 def test_what_is_not_known_is_empty(tmp_path: Path):
-    write_csv({"a": made_scores.split(rows(n=None), "a")}, tmp_path / "p.csv")
+    write_long_predictions([made_scores.split(rows(n=None), "a")], tmp_path / "p.csv")
     found = pd.read_csv(tmp_path / "p.csv")
     assert found[["low", "high", "n", "wave"]].isna().all().all()
     assert found["predicted"].notna().all()

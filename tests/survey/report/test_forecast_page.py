@@ -3,19 +3,16 @@
 import base64
 import dataclasses
 import hashlib
-import html
 import itertools
 import json
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from pages import Page, browse
 from survey_jax.common.errors import UserError
 from survey_jax.survey.prediction.forecast import Forecast, Similar, difference
 from survey_jax.survey.report import forecast_page
@@ -59,38 +56,6 @@ def ferries(groups=COUNTRIES, **asked) -> list[Forecast]:
 
 def square(groups=COUNTRIES, **asked) -> list[Forecast]:
     return ferries(groups, **{"question_id": "q2", "question": SQUARE, "options": BUILT, "scale": "nominal", **asked})
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, all text, and the rows of tables as lists of their cells' texts."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.rows: list[list[str]] = []
-        self.in_cell = False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-            self.in_cell = True
-
-    def handle_endtag(self, tag):
-        self.in_cell = self.in_cell and tag not in ("td", "th")
-
-    def handle_data(self, data):
-        self.text.append(data)
-        if self.in_cell:
-            self.rows[-1][-1] += data
-
-    @property
-    def all_text(self) -> str:
-        return " ".join(" ".join(self.text).split())
 
 
 def section(page: str, name: str) -> Page:
@@ -378,27 +343,6 @@ def test_the_policy_allows_the_explorers_script_and_no_other():
 def test_a_page_of_nothing_is_refused():
     with pytest.raises(UserError, match="no predictions"):
         render([], FACTS)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no chromium is installed here")
-    return found
-
-
-def browse(chromium: str, page: str, folder: Path, then: str, width: int = 1300) -> tuple[str, list[str]]:
-    """The page in a frame of this width, after the script `then` of a page around it; and what the console has."""
-    framed = html.escape(page)  # a window cannot be as narrow as a phone, a frame can
-    frame = f'<iframe style="width: {width}px; border: 0" srcdoc="{framed}" onload="{html.escape(then)}"></iframe>'
-    (folder / "frame.html").write_text(f"<title></title><pre></pre>{frame}", encoding="utf-8")
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0",
-               f"--user-data-dir={folder / 'profile'}", "--dump-dom", "--window-size=1400,900",
-               (folder / "frame.html").as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    said = html.unescape(re.search(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)[1])
-    return said, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def test_a_browser_shows_two_groups_side_by_side(chromium: str, tmp_path: Path):

@@ -3,9 +3,7 @@
 import dataclasses
 import itertools
 import re
-import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 
 import made_scores
 import populations
+from pages import Page
 from survey_jax.survey.countries import code
 from survey_jax.survey.report import figures as figures_module
 from survey_jax.survey.report import page as page_module
@@ -35,26 +34,6 @@ EVIL = {
     "term": "<b>sponsor</b>",
 }
 COUNTRIES = ("Kenya", "Peru", "Japan", "Norway", "Singapore")
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and all text."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    @property
-    def all_text(self) -> str:
-        return " ".join(" ".join(self.text).split())
 
 
 def table(questions: int = 9, groups=COUNTRIES, n: float | None = 300, attribute: str = "country") -> list[Answer]:
@@ -383,14 +362,6 @@ def test_a_page_of_many_surveys_adds_up_the_small_ones():
     assert len(lines) == 31
     assert lines[-1]["survey"] == "15 others"
     assert sum(int(line["rows"]) for line in lines) == len(rows)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no chromium is installed here")
-    return found
 
 
 def browse(chromium: str, page: Path, *flags: str) -> tuple[str, list[str]]:

@@ -4,13 +4,15 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyreadstat
 import pytest
 import yaml
 
 from command import Prepare
-from survey_jax.sources.microdata.guesses import doubtful_ages
+from drafts import as_it_stands
+from survey_jax.sources.microdata.drafting.guesses import doubtful_ages
 from survey_jax.survey.table import Answer, read_table
 
 ROWS = 60
@@ -32,6 +34,8 @@ def draft(capfd, monkeypatch, tmp_path):
             frame.to_csv(data, index=False)
         elif suffix == ".parquet":
             frame.to_parquet(data)
+        elif suffix == ".dta" and not labels:
+            frame.to_stata(data, write_index=False)  # unlike pyreadstat, it keeps numbers of 32 bits
         else:
             writer = pyreadstat.write_sav if suffix == ".sav" else pyreadstat.write_dta
             writer(frame, data, **labels)
@@ -47,7 +51,7 @@ def counted(capfd, monkeypatch, tmp_path):
     """Counts the file by its draft, every TODO of which is taken as it stands: the rows, and what was printed."""
 
     def run(text: str, suffix: str = ".csv") -> tuple[list[Answer], str]:
-        (tmp_path / "done.yaml").write_text(text.replace("TODO: ", "").replace("min_n: 50", "min_n: 1"))
+        (tmp_path / "done.yaml").write_text(as_it_stands(text))
         output: Path = tmp_path / "own.jsonl"
         files = {"input": tmp_path / f"own{suffix}", "codebook": tmp_path / "done.yaml", "output": output}
         code, out, error = Prepare(capfd, monkeypatch)(source="microdata", **files)
@@ -139,7 +143,9 @@ def test_unlabelled_codes_in_a_labelled_file(draft, counted):
     labels = {item: {1.0: "No", 2.0: "Yes", 8.0: "Don't know"} for item in items}
     text = draft(items, ".sav", variable_value_labels=labels)
     assert "missing: [99]  # a guess" in text
-    assert text.count("    missing: [8, 99]\n") == 3  # a list of a question's own stands in place of the common one
+    assert (
+        text.count("    missing: [8, 99]  # a guess: 8 Don't know\n") == 3
+    )  # a list of a question's own stands in place of the common one
     rows, _ = counted(text, ".sav")
     assert {a.options for a in rows} == {("No", "Yes")}
 
@@ -214,7 +220,7 @@ def test_what_respondents_write_is_no_question(draft):
 
 def test_other_columns_are_left_out_with_a_reason(draft):
     text = draft({"id": list(range(ROWS)), "same": cycle(1), "empty": cycle(""), "many": cycle(*range(30))})
-    assert "  # id is left out: a value of its own for every respondent\n" in text
+    assert "  # id is left out: an identifier, by its name or label\n" in text
     assert "  # same is left out: 1 different value\n" in text
     assert "  # empty is left out: no values\n" in text
     assert "  # many is left out: 30 different values\n" in text
@@ -223,9 +229,179 @@ def test_other_columns_are_left_out_with_a_reason(draft):
 def test_the_remark_on_breakdowns_can_be_taken_as_it_stands(draft, counted):
     text = draft({"age": [*range(20, 80)], "q": cycle("Yes", "No", "Perhaps")})
     line, remark = next(x for x in text.splitlines() if x.startswith("breakdowns")).split("  # ")
-    assert line == "breakdowns: [[sex], [age]]"
-    assert remark == "[[sex], [age], [sex, age]]: by sex, by age, and by both crossed"
+    assert line == "breakdowns: [[country], [sex], [age]]"
+    assert remark == "[[country], [sex], [age], [sex, age]]: all of them, by sex, by age, and by both crossed"
     rows, _ = counted(text.replace(line, f"breakdowns: {remark.split(': ')[0]}"))
     assert {tuple(dict(a.group)) for a in rows} == {("sex",), ("age",), ("age", "sex")}
     country = draft({"country": cycle("Peru", "Kenya"), "q": cycle("Yes", "No", "Perhaps")})
     assert "breakdowns: [[country], [country, sex]]  # [country, sex]: by both crossed\n" in country
+
+
+def test_a_file_in_another_language_is_drafted_as_an_english_one(draft, counted):
+    rng = np.random.default_rng(0)
+    columns = {
+        "idenpa": cycle(604.0, 32.0),
+        "sexo": cycle(1.0, 2.0),
+        "edad": cycle(*range(20, 80)),
+        "wt": (weights := rng.lognormal(0, 0.3, ROWS).round(4).tolist()),
+        "P1": cycle(1.0, 2.0, 3.0, -1.0, -4.0),
+        "P2": cycle(1.0, 2.0, 8.0, 9.0),
+    }
+    labels = {
+        "idenpa": {32.0: "Argentina", 604.0: "Perú"},
+        "sexo": {1.0: "Hombre", 2.0: "Mujer"},
+        "P1": {1.0: "Muy", 2.0: "Algo", 3.0: "Nada", -1.0: "No sabe", -4.0: "No preguntada"},
+        "P2": {1.0: "Sí", 2.0: "No", 8.0: "NS", 9.0: "NC"},
+    }
+    text = draft(columns, ".sav", variable_value_labels=labels, column_labels={"P1": "¿Satisfecho?"})
+    assert "language: es  # a guess, by words of its labels\n" in text
+    assert "weight: wt  # a guess, by its name" in text
+    assert list(yaml.safe_load(text)["attributes"]) == ["sex", "country", "age"]
+    assert "  sexo:  # or an attribute: sex\n" in text  # `sex` is one already
+    assert "    missing: [-1]  # a guess: -1 No sabe\n    not_asked: [-4]  # a guess: -4 No preguntada\n" in text
+    assert "    missing: [8, 9]  # a guess: 8 NS, 9 NC\n" in text
+    rows, _ = counted(text, ".sav")
+    assert {a.options for a in rows if a.question_id == "P1"} == {("Muy", "Algo", "Nada")}
+    assert {a.options for a in rows if a.question_id == "P2"} == {("Sí", "No")}
+    everyone = [a for a in rows if a.question_id == "P2" and [name for name, _ in a.group] == ["country"]]
+    assert sum(sum(a.counts) for a in everyone) == pytest.approx(sum(weights[::4]) + sum(weights[1::4]))
+
+
+def test_a_doubtful_code_is_left_to_the_user_and_refused_until_then(draft, tmp_path, capfd, monkeypatch):
+    labels = {"q": {1.0: "hen", 2.0: "dva", 9.0: "kvit"}, "r": {1.0: "Yes", 2.0: "No", 3.0: "No opinion"}}
+    text = draft({"q": cycle(1.0, 2.0, 9.0), "r": cycle(1.0, 2.0, 3.0)}, ".sav", variable_value_labels=labels)
+    assert '      9: "TODO: kvit"  # an answer, or no answer?\n' in text
+    assert '      3: "TODO: No opinion"  # an answer, or no answer?\n' in text
+    done = text.replace("TODO: the question", "Question").replace("min_n: 50", "min_n: 1")
+    (tmp_path / "done.yaml").write_text(done)
+    files = {"input": tmp_path / "own.sav", "codebook": tmp_path / "done.yaml", "output": tmp_path / "own.jsonl"}
+    code, _, error = Prepare(capfd, monkeypatch)(source="microdata", **files)
+    assert (code, "options: 9 is still to be written: 'TODO: kvit'" in error) == (2, True), error
+
+
+def test_all_that_is_to_be_written_is_told_at_once(draft, tmp_path, capfd, monkeypatch):
+    text = draft({"q": cycle(1, 2), "r": cycle(3, 4)})
+    (tmp_path / "own.yaml").write_text(text.replace("min_n: 50", "min_n: none"))
+    files = {"input": tmp_path / "own.csv", "codebook": tmp_path / "own.yaml", "output": tmp_path / "own.jsonl"}
+    code, _, error = Prepare(capfd, monkeypatch)(source="microdata", **files)
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(f"error: {tmp_path / 'own.yaml'}: 8 things to mend: line ")
+    told = [
+        "min_n must be",
+        "country: value is",
+        "q: text is",
+        "q: options: 1 is",
+        "q: options: 2 is",
+        "r: options: 4 is",
+    ]
+    assert all(part in error for part in told), error
+
+
+def test_options_that_questions_share_are_written_once(draft, counted):
+    never, yes = {1.0: "Never", 2.0: "Often", 3.0: "Always"}, {1.0: "Yes", 2.0: "No"}
+    labels = {"a": never, "b": never, "c": never, "d": yes}
+    columns = dict.fromkeys("abc", cycle(1.0, 2.0, 3.0)) | {"d": cycle(1.0, 2.0)}
+    text = draft(columns, ".sav", variable_value_labels=labels)
+    assert text.count('"Often"') == 1
+    assert (text.count("options: &a\n"), text.count("options: *a\n"), text.count("options:\n")) == (1, 2, 1)
+    rows, _ = counted(text, ".sav")
+    assert {a.question_id: a.options for a in rows} == {
+        **dict.fromkeys("abc", ("Never", "Often", "Always")),
+        "d": ("Yes", "No"),
+    }
+    assert {(a.question_id, a.scale) for a in rows} == {*((q, "ordinal") for q in "abc"), ("d", "nominal")}
+
+
+def test_columns_of_the_survey_itself(draft, counted):
+    rng = np.random.default_rng(0)
+    design = {"caseid": [*range(50), *range(10)], "strata": cycle(1, 2, 3), "upm": cycle(*range(9))}
+    rest = {
+        "year": cycle(2019, 2021),
+        "income": rng.lognormal(8, 1, ROWS).round().tolist(),
+        "q": cycle("Yes", "No", "No"),
+    }
+    text = draft(design | rest)
+    assert "wave: {column: year}  # a guess" in text
+    assert "  # caseid is left out: an identifier, by its name or label\n" in text
+    assert "  # strata is left out: a stratum of the sample, by its name or label\n" in text
+    assert "  # upm is left out: a sampling unit (PSU, cluster), by its name or label\n" in text
+    rows, _ = counted(text)
+    assert {a.wave for a in rows} == {"2019", "2021"}
+    bands = {dict(a.group)["income"] for a in rows if "income" in dict(a.group)}
+    assert 4 <= len(bands) <= 5
+    assert sum(a.n for a in rows if "income" in dict(a.group)) == ROWS
+
+
+def test_the_language_is_that_of_most_labels_and_english_where_none_is_known(draft):
+    german = {"q": {1.0: "stimme zu", 2.0: "stimme nicht zu", 9.0: "weiß nicht"}}
+    codes = {"q": cycle(1.0, 2.0, 9.0)}
+    assert "language: de  # a guess, by words of its labels\n" in draft(codes, ".sav", variable_value_labels=german)
+    odd = {"q": {1.0: "hen", 2.0: "dva"}, "sex": {}}
+    assert "\nlanguage: en  # a guess" in draft(codes, ".sav", variable_value_labels=odd)
+
+
+def test_equally_likely_weights_are_left_to_the_user(draft, tmp_path, capfd, monkeypatch):
+    rng = np.random.default_rng(0)
+    first, second = (rng.lognormal(0, 0.3, ROWS).round(4) for _ in range(2))
+    columns = {"withinwt": first / first.mean(), "combinwt": second / second.mean(), "fexp": first * 900}
+    text = draft(columns | {"q": cycle("Yes", "No")})
+    assert 'weight: "TODO: which, withinwt or combinwt?"\n# weight: fexp  # another column that may be one\n' in text
+    (tmp_path / "done.yaml").write_text(text.replace("TODO: the question", "Question"))
+    files = {"input": tmp_path / "own.csv", "codebook": tmp_path / "done.yaml", "output": tmp_path / "own.jsonl"}
+    code, _, error = Prepare(capfd, monkeypatch)(source="microdata", **files)
+    assert (code, "weight is still to be written: 'TODO: which, withinwt or combinwt?'" in error) == (2, True), error
+
+
+def test_of_many_weights_a_few_are_named(draft):
+    rng = np.random.default_rng(0)
+    replicates = {f"repwt{i}": rng.lognormal(0, 0.3, ROWS).round(4) for i in range(20)}
+    likely = {name: (data / data.mean()).round(4) for name, data in replicates.items()}
+    text = draft(likely | {"q": cycle("Yes", "No")})
+    assert 'weight: "TODO: which, repwt0 or repwt1 or repwt2 or repwt3 ... (20 in all)?"\n' in text
+
+
+def test_a_declared_missing_code_that_was_not_asked_counts_nowhere_in_any_language(draft, counted):
+    labels = {"v": {1.0: "stimme zu", 2.0: "stimme nicht zu", 8.0: "weiß nicht", -10.0: "trifft nicht zu"}}
+    declared = {"v": [{"lo": 8.0, "hi": 8.0}, {"lo": -10.0, "hi": -10.0}]}
+    codes = cycle(1.0, 2.0, 8.0, -10.0)
+    text = draft({"v": codes}, ".sav", variable_value_labels=labels, missing_ranges=declared)
+    rows, out = counted(text, ".sav")
+    assert 'taken as "not asked": -10 trifft nicht zu\n' in out
+    assert sum(a.n for a in rows) == 30
+    assert {a.extra["item_nonresponse"] for a in rows} <= {0.0, 0.5}
+
+
+def test_ages_with_a_labelled_code_of_no_answer_keep_their_bands(draft):
+    labels = {"edad": {98.0: "98 y más", 99.0: "No contesta"}}
+    text = draft(
+        {"edad": [*map(float, range(20, 78)), 99.0, 98.0], "q": cycle(1.0, 2.0)}, ".sav", variable_value_labels=labels
+    )
+    assert "    recode: [18-29, 30-44, 45-64, 65+]" in text
+    assert "    missing: [99]  # a guess: 99 No contesta\n" in text
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".dta"])
+def test_codes_of_32_bits_are_their_shortest_text(draft, counted, suffix):
+    narrow = np.array(cycle(1.1, 2.2, 2.1, 3.0), np.float32)
+    text = draft({"q": narrow}, suffix)
+    assert list(yaml.safe_load(text)["questions"]["q"]["options"]) == [1.1, 2.1, 2.2, 3]
+    rows, _ = counted(text, suffix)
+    assert sum(a.n for a in rows) == ROWS
+
+
+def test_labels_lose_html_and_an_empty_one_is_to_be_written(draft):
+    labels = {"q": {0.0: " ", 1.0: "<b>Good</b>", 2.0: "Bad &amp; ugly"}}
+    name = {"q": "<p>How&nbsp;are the <strong>parks</strong>?</p>", "sex": "", "r": ""}
+    text = draft(
+        {"q": cycle(0.0, 1.0, 2.0), "r": cycle(1.0, 2.0)}, ".sav", variable_value_labels=labels, column_labels=name
+    )
+    question = yaml.safe_load(text)["questions"]["q"]
+    assert question["text"] == "TODO: How are the parks?"
+    assert question["options"] == {0: "TODO: what 0 means", 1: "Good", 2: "Bad & ugly"}
+
+
+def test_columns_that_may_be_attributes_say_so(draft):
+    columns = {"educacion_padre": cycle(1, 2, 3), "edad_conyuge": cycle(*range(20, 70)), "q": cycle("Yes", "No")}
+    text = draft(columns)
+    assert "  educacion_padre:  # or an attribute: education\n" in text
+    assert "  # edad_conyuge is left out: 50 different values; or an attribute, age?\n" in text

@@ -1,0 +1,1 @@
+"""A codebook drafted from a file of respondents: what its columns and codes seem to mean, for the user to edit."""
