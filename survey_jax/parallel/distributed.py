@@ -140,7 +140,7 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             if isinstance(error, UserError):
                 _leave(2, str(error))
-            if isinstance(error, jax.errors.JaxRuntimeError) and (gone := _gone()):
+            if _is_status(error) and (gone := _gone()):
                 message = f"process {gone[0]} {_AGAIN}"
                 if 0 in gone:  # there is nobody to tell
                     _end({"process": jax.process_index(), "code": 1, "message": message}, stays=False)
@@ -303,6 +303,12 @@ def _watch() -> None:
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 is gone
             if client := _jax_state.client:
                 client.key_value_set(f"{_BEATS}{jax.process_index()}", str(beats), allow_overwrite=True)
+
+
+def _is_status(error: BaseException) -> bool:
+    """Whether jax's runtime says so: as a JaxRuntimeError, or from the call of a compiled function as a ValueError."""
+    named = isinstance(error, ValueError) and re.match(r"[A-Z]+(_[A-Z]+)*: ", str(error))
+    return isinstance(error, jax.errors.JaxRuntimeError) or bool(named)
 
 
 def _gone() -> list[int]:

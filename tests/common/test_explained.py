@@ -55,6 +55,10 @@ INPUTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda _: raises(jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")),
         "there is not enough memory (RESOURCE_EXHAUSTED: Out of memory allocating 9",
     ),
+    "the memory of an accelerator, at the call of a compiled function": (
+        lambda _: raises(ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")),
+        "there is not enough memory (RESOURCE_EXHAUSTED: Out of memory allocating 9",
+    ),
 }
 
 
