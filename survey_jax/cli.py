@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import importlib.util
 import io
 import itertools
 import os
@@ -22,6 +21,7 @@ from ml_collections import config_flags
 
 from survey_jax.common.console import say
 from survey_jax.common.errors import INTERRUPTED, RESUMABLE, BadSetting, Stopped, UserError, explained, fail
+from survey_jax.common.imports import without
 from survey_jax.config import Config, settings, validate
 
 
@@ -90,15 +90,10 @@ def hide_torch() -> None:
 
     Where torch is installed, transformers imports it for a mere tokenizer, which takes seconds of every start.
     """
-    if "torch" in sys.modules or importlib.util.find_spec("torch") is None:
-        return
-    sys.modules["torch"] = None  # type: ignore[assignment]  # as importlib has it: not to be found
-    try:
+    with without("torch"):
         from transformers.utils.import_utils import is_torch_available
 
-        is_torch_available()  # it remembers what it found; scipy would trip over the entry
-    finally:
-        del sys.modules["torch"]
+        is_torch_available()  # it remembers what it found
 
 
 def run(main: Callable[..., None], *, refuse: Callable[[str], NoReturn] = fail, arguments: bool = False) -> None:

@@ -13,6 +13,8 @@ import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+import tiny  # noqa: F401  # before pytest-xdist's workers start: they share its cache
+
 CHECKED = ("survey", "sources", "model", "pretrained", "planning", "inputs", "training")
 install_import_hook([f"survey_jax.{room}" for room in CHECKED], "typechecked.typechecked")
 

@@ -1,6 +1,10 @@
 """A tiny model directory, tokenizer and survey table: a whole run takes seconds."""
 
+import atexit
 import json
+import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,20 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "tie_word_embeddings": False,
     },
 }
+
+
+def _cache() -> Path:
+    """A folder for programs and tokens that this process and all that it starts share, deleted at its end.
+
+    Most of a tiny run's time is compiling, and most runs compile the same programs.
+    """
+    if "TINY_CACHE" not in os.environ:
+        os.environ["TINY_CACHE"] = tempfile.mkdtemp(prefix="tiny-cache-")
+        atexit.register(shutil.rmtree, os.environ["TINY_CACHE"], ignore_errors=True)
+    return Path(os.environ["TINY_CACHE"])
+
+
+CACHE = _cache()
 
 
 def is_timing(name: str) -> bool:
@@ -122,7 +140,7 @@ def get_config():
             unseen_questions=("q1", "q6"), unseen_groups={{"country": ("Peru",)}}, valid_questions=("q3",))),
         batch=BatchConfig(batch_size=2, seq_len=384, answers_per_seq=16, groups_per_tree=3),
         optim=OptimConfig(steps=40, lr=1e-2, warmup=2),
-        run=RunConfig(eval_every=20, log_every=5, cache={str(directory / "cache")!r}),
+        run=RunConfig(eval_every=20, log_every=5, cache={str(CACHE)!r}),
     )
 {changes}    return c
 """)

@@ -8,6 +8,7 @@ from etils import epath
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import is_remote
+from survey_jax.common.imports import without
 from survey_jax.config import Config, to_dict
 
 
@@ -48,7 +49,8 @@ class TensorBoardWriter:
     """Event files under WORKDIR/tensorboard; TensorBoard hides what an interrupted run wrote after `start`."""
 
     def __init__(self, workdir: epath.Path, start: int):
-        from tensorboardX import SummaryWriter  # here: it imports torch, where that is installed
+        with without("torch"):  # which takes seconds to import, and is not needed
+            from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
 
