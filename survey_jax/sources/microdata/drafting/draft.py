@@ -21,7 +21,7 @@ from survey_jax.sources.microdata.respondents import Respondents
 
 _FEW = 4  # weights that are named where only the user can choose
 _HEAD = """\
-# - write each question's text as respondents read it, and remove "TODO: "; a label of the file is no question;
+# - write each question's text as respondents read it, and remove "TODO: "; a label of the file is rarely one;
 # - check whether its options are ordered (scale: ordinal or scale: nominal), and that they stand in their order;
 #   a list of options that many questions share is written once: &name is where, *name stands for it;
 # - check that "don't know" and the like are under missing (asked, no answer) or not_asked, not among the options;
@@ -64,6 +64,7 @@ class _Columns:
       several: column whose cells hold several answers -> itself, and what separates them.
       waves: columns that tell the wave or the year of the survey, of which the first is the likeliest.
       left_out: column -> why.
+      also: attribute -> columns that may be it, too.
       blank: codes that stand for blank cells -> in which columns.
     """
 
@@ -73,6 +74,7 @@ class _Columns:
     several: dict[str, tuple[Seen, str]] = dataclasses.field(default_factory=dict)
     waves: list[Seen] = dataclasses.field(default_factory=list)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    also: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     blank: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
 
@@ -96,11 +98,13 @@ def _sort(respondents: Respondents) -> _Columns:
             result.attributes[attribute] = seen
         elif not seen.variable.values and (separator := several.separator_of(seen.counts)):
             result.several[name] = (seen, separator)
-        elif reason := guesses.no_question(seen):
-            perhaps = guesses.perhaps_attribute(seen)
-            result.left_out[name] = f"{reason}; or an attribute, {perhaps}?" if perhaps else reason
         else:
-            result.questions.append(seen)
+            if perhaps := guesses.perhaps_attribute(seen):
+                result.also.setdefault(perhaps, []).append(name)
+            if reason := guesses.no_question(seen):
+                result.left_out[name] = f"{reason}; or an attribute, {perhaps}?" if perhaps else reason
+            else:
+                result.questions.append(seen)
     result.waves.sort(key=lambda seen: guesses.WAVES.index(guesses.design(seen) or ""))
     if result.waves:
         del result.left_out[result.waves[0].name]
@@ -138,7 +142,7 @@ def _lines(columns: _Columns, respondents: Respondents) -> Iterator[str]:
     if "country" not in columns.attributes:
         yield f'  country: {{value: "{TODO}: where all of them live"}}'
     for attribute, seen in columns.attributes.items():
-        yield from entries.attribute_lines(attribute, seen, shared)
+        yield from entries.attribute_lines(attribute, seen, shared, columns.also.get(attribute, ()))
     yield _breakdowns(list(columns.attributes))
     yield ""
     yield "questions:"

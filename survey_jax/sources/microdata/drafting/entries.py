@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from survey_jax.common.errors import plural
+from survey_jax.common.errors import plural, some
 from survey_jax.common.yaml_texts import TODO
 from survey_jax.sources.microdata import several, words
 from survey_jax.sources.microdata.codes import order
@@ -31,6 +31,7 @@ class Question:
       options: the lines of its options, in their order.
       anchor: the name by which YAML knows the options, where other questions have the same; else "".
       first: it is the first of these questions.
+      asks: its label is a question, and no other column's.
     """
 
     seen: Seen
@@ -39,19 +40,28 @@ class Question:
     options: tuple[str, ...]
     anchor: str = ""
     first: bool = True
+    asks: bool = False
 
 
 def questions(columns: Sequence[Seen], shared: Shared) -> list[Question]:
     """What the columns seem to ask, with options that several have in common under one name."""
     found = [meanings(seen, shared) for seen in columns]
     alike = Counter(tuple(f.answers.items()) for f in found)
+    labels = Counter(seen.variable.label for seen in columns)
     result = []
     for seen, of in zip(columns, found, strict=True):
         is_list = guesses.perhaps_attribute(seen) in _LISTS
         about = f"{seen.name} {seen.variable.label or ''}"
         scale = scales.guess(of.answers, about, is_list, alike[tuple(of.answers.items())])
-        result.append(Question(seen, of, scale, tuple(_texts(of, scale.codes))))
+        asks = labels[label := seen.variable.label] == 1 and _is_question(label or "")
+        result.append(Question(seen, of, scale, tuple(_texts(of, scale.codes)), asks=asks))
     return _named(result)
+
+
+def _is_question(label: str) -> bool:
+    """Whether a label ends as questions do, and is more than a key word or two; some scripts have no spaces."""
+    asks = label.rstrip("\"'”»)] ").endswith(("?", "？", "؟"))
+    return asks and (len(label.split()) > 3 or (not label.isascii() and len(label) > 8))
 
 
 def _named(questions: Sequence[Question]) -> list[Question]:
@@ -80,7 +90,10 @@ def question_lines(question: Question, shared: Shared) -> Iterator[str]:
         doubts.append(f"or an attribute: {perhaps}")
     yield with_remarks(entry("  ", quoted(seen.name)), doubts)
     text = seen.variable.label or "the question as respondents read it"
-    yield f"    text: {in_quotes(text if seen.variable.asked else f'{TODO}: {text}')}"
+    if seen.variable.asked or not question.asks:
+        yield f"    text: {in_quotes(text if seen.variable.asked else f'{TODO}: {text}')}"
+    else:
+        yield with_remarks(f"    text: {in_quotes(text)}", ["the file's label; is it what respondents read?"])
     if question.first:
         yield f"    options: &{question.anchor}" if question.anchor else "    options:"
         yield from question.options
@@ -122,10 +135,14 @@ def choices(seen: Seen, separator: str) -> Iterator[str]:
             yield f"    missing: {listed(missing)}"
 
 
-def attribute_lines(attribute: str, seen: Seen, shared: Shared) -> Iterator[str]:
-    """Bands for ages and incomes, labels of the file or to be written for other numbers; texts stay as they are."""
+def attribute_lines(attribute: str, seen: Seen, shared: Shared, others: Sequence[str] = ()) -> Iterator[str]:
+    """Bands for ages and incomes, labels of the file or to be written for other numbers; texts stay as they are.
+
+    Args:
+      others: columns that may be the attribute, too.
+    """
     yield f"  {attribute}:"
-    yield f"    column: {quoted(seen.name)}"
+    yield with_remarks(f"    column: {quoted(seen.name)}", [f"or {some(others, 3)}?"] if others else [])
     numbers = [number for word, number, _ in map(order, seen.counts) if not word]
     found = meanings(seen, shared, is_list=attribute == "country")
     labelled = seen.variable.values.keys() & seen.counts.keys() & found.answers.keys()

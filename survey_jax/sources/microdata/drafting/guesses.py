@@ -9,7 +9,7 @@ import numpy as np
 from survey_jax.common.errors import plural
 from survey_jax.sources.microdata import words
 from survey_jax.sources.microdata.codes import order
-from survey_jax.sources.microdata.drafting.meanings import may_be_answers
+from survey_jax.sources.microdata.drafting.meanings import apart, may_be_answers
 from survey_jax.sources.microdata.drafting.seen import Seen
 from survey_jax.survey.table import MAX_OPTIONS
 
@@ -52,6 +52,7 @@ _DATE = re.compile(
     r"[^\W\d]{3,9}\.? \d{1,2}, ?\d{4}"
 )
 _FREE_TEXT = re.compile(r".*(comment|remark|verbatim|specify|free_?text|open_?end).*", re.IGNORECASE)
+_POINTS = 11  # of the longest scale that is written in numbers alone, 0 to 10; more are counts, scores and totals
 _SEXES = 6  # more values than this are no sex
 
 
@@ -213,8 +214,13 @@ def no_question(seen: Seen) -> str | None:
     if _free_text(seen):
         return "texts in the respondents' own words"
     few = len(seen.known) <= 10 * MAX_OPTIONS  # with some to spare for codes of no answer
-    answers = few and 2 <= may_be_answers(seen) <= MAX_OPTIONS
-    return None if answers else plural(len(seen.counts), "different value")
+    answers = may_be_answers(seen) if few else 0
+    if not 2 <= answers <= MAX_OPTIONS:
+        return plural(len(seen.counts), "different value")
+    if seen.variable.values or any(order(c)[0] for c in seen.counts):
+        return None
+    points = len(seen.counts.keys() - set(apart(seen)))
+    return f"{points} different numbers without labels" if points > _POINTS else None
 
 
 def _free_text(seen: Seen) -> bool:

@@ -396,8 +396,44 @@ def test_labels_lose_html_and_an_empty_one_is_to_be_written(draft):
         {"q": cycle(0.0, 1.0, 2.0), "r": cycle(1.0, 2.0)}, ".sav", variable_value_labels=labels, column_labels=name
     )
     question = yaml.safe_load(text)["questions"]["q"]
-    assert question["text"] == "TODO: How are the parks?"
+    assert question["text"] == "How are the parks?"  # a label that is a question
     assert question["options"] == {0: "TODO: what 0 means", 1: "Good", 2: "Bad & ugly"}
+
+
+def test_a_label_that_is_a_question_is_its_text(draft):
+    labels = {
+        "trapped": "do you feel trapped in your role?",
+        "worthwhile": "您觉得照顾家人是有意义的吗？",
+        "covid": "Covid (or not)?",  # a key word
+        "a": "How much do you trust each of these?",  # of several
+        "b": "How much do you trust each of these?",
+        "relation": "relationship to elder",
+    }
+    answers = {name: cycle(1.0, 2.0, 3.0) for name in labels}
+    values = {name: {1.0: "Never", 2.0: "Often", 3.0: "Always"} for name in labels}
+    text = draft(answers, ".sav", variable_value_labels=values, column_labels=labels)
+    questions = yaml.safe_load(text)["questions"]
+    assert {name for name in labels if "TODO" not in questions[name]["text"]} == {"trapped", "worthwhile"}
+    remark = "# the file's label; is it what respondents read?"
+    assert f'    text: "do you feel trapped in your role?"  {remark}\n' in text
+    assert questions["worthwhile"]["text"] == labels["worthwhile"]
+
+
+def test_counts_and_totals_are_no_questions(draft):
+    """More numbers than a scale in numbers alone has, and not one of them with a label."""
+    columns = {"quality": cycle(*range(26)), "negative": cycle(*range(7, 19)), "points": cycle(*range(11), 99, -9)}
+    text = draft(columns | {"q": cycle(1, 2, 3)})
+    assert "  # quality is left out: 26 different numbers without labels\n" in text
+    assert "  # negative is left out: 12 different numbers without labels\n" in text
+    assert {"points", "q"} == set(yaml.safe_load(text)["questions"])
+
+
+def test_a_second_column_for_an_attribute_is_named_beside_the_first(draft):
+    """Of a survey of carers about their elders, say."""
+    sexes, ages = cycle("male", "female"), cycle(*range(20, 70))
+    text = draft({"sex": sexes, "carer_sex": sexes, "age": ages, "carer_age": ages, "q": cycle(1, 2, 3)})
+    assert "    column: sex  # or carer_sex?\n" in text
+    assert "    column: age  # or carer_age?\n" in text
 
 
 def test_columns_that_may_be_attributes_say_so(draft):

@@ -109,7 +109,9 @@ def test_labels_are_read_back_as_the_file_has_them(label, answers):
     if not questions:  # fewer than two answers are left
         return
     question = questions["q"]
-    assert question["text"] == f"TODO: {plain(label) or 'the question as respondents read it'}"
+    assert question["text"].removeprefix("TODO: ") == plain(label).removeprefix("TODO: ") or (
+        question["text"] == "TODO: the question as respondents read it" and not plain(label)
+    )
     for answer, text in question["options"].items():
         is_label = plain(values[answer]) or f"what {answer} means"
         itself = () if plain(values[answer]) else (answer,)  # a number without a label, between two that have one
