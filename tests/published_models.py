@@ -178,6 +178,34 @@ def long_rope(pairs: int) -> dict[str, Any]:
 
 
 # name: (config.json, parameters of the text decoder as published)
+COHERE = {name: value for name, value in COMMON.items() if name not in ("rms_norm_eps", "tie_word_embeddings")} | {
+    "model_type": "cohere",
+    "architectures": ["CohereForCausalLM"],
+    "attention_bias": False,
+    "eos_token_id": 255001,
+    "layer_norm_eps": 1e-05,
+    "pad_token_id": 0,
+    "use_qk_norm": False,
+}
+COHERE2 = COHERE | {
+    "model_type": "cohere2",
+    "architectures": ["Cohere2ForCausalLM"],
+    "cache_implementation": "hybrid",
+    "head_dim": 128,
+    "layer_switch": 4,
+    "order_of_interleaved_layers": "local_attn_first",
+    "position_embedding_type": "rope_gptj",
+    "rope_scaling": None,
+    "rope_theta": 50000,
+    "rotary_pct": 1.0,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 4,
+    "use_embedding_sharing": True,
+    "use_gated_activation": True,
+    "use_parallel_block": True,
+    "use_parallel_embedding": True,
+}
+
 PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     "vicuna-7b-v1.5": (
         LLAMA
@@ -248,4 +276,12 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
         7_298_617_344,
     ),
     "granite-3.1-8b-instruct": (GRANITE | sizes(4096, 12800, 40, 32, 8, 49155), 8_170_848_256),
+    "c4ai-command-r-v01": (
+        COHERE | sizes(8192, 22528, 40, 64, 64, 256000) | {"logit_scale": 0.0625, "rope_theta": 8000000.0},
+        34_980_831_232,
+    ),
+    "c4ai-command-r7b-12-2024": (
+        COHERE2 | sizes(4096, 14336, 32, 32, 8, 256000) | {"logit_scale": 0.25},
+        8_028_033_024,
+    ),
 }

@@ -40,6 +40,23 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "max_position_embeddings": 256,
         "tie_word_embeddings": False,
     },
+    "cohere2": {
+        "model_type": "cohere2",
+        "rms_norm_eps": None,  # another name for it
+        "layer_norm_eps": 1e-5,
+        "sliding_window": 24,
+        "sliding_window_pattern": 3,
+    },
+    "ministral3": {
+        "model_type": "ministral3",
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,  # prompts go beyond it
+            "llama_4_scaling_beta": 0.5,
+        },
+    },
 }
 
 

@@ -61,6 +61,11 @@ def multimodal(config: Any, text: Any, vision: Any, **settings: Any) -> Any:
     return config(text_config=text, vision_config=vision(**small, image_size=28, patch_size=14), **settings)
 
 
+def ministral3(**settings: Any) -> Any:
+    scaling = YARN | {"llama_4_scaling_beta": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0}
+    return transformers.Ministral3Config(**WIDE, rope_parameters=scaling, **settings)
+
+
 def gemma3(**settings: Any) -> Any:
     return transformers.Gemma3TextConfig(
         **WIDE | {"pad_token_id": 0}, sliding_window=7, layer_types=HYBRID, query_pre_attn_scalar=32, **settings
@@ -90,6 +95,13 @@ CONFIGS = {
     "mistral3": lambda: multimodal(
         transformers.Mistral3Config,
         transformers.MistralConfig(**WIDE, sliding_window=None, tie_word_embeddings=False),
+        transformers.PixtralVisionConfig,
+        tie_word_embeddings=False,
+    ),
+    "ministral3": lambda: ministral3(tie_word_embeddings=True),
+    "mistral3_of_ministral3": lambda: multimodal(
+        transformers.Mistral3Config,
+        ministral3(tie_word_embeddings=False),
         transformers.PixtralVisionConfig,
         tie_word_embeddings=False,
     ),
@@ -140,6 +152,12 @@ CONFIGS = {
     "exaone4_full": lambda: transformers.Exaone4Config(
         **SMALL, sliding_window=None, layer_types=["full_attention"] * 4, rope_parameters=LLAMA3_ROPE
     ),
+    "exaone4_5": lambda: transformers.Exaone4_5_Config(
+        text_config=transformers.Exaone4Config(**SMALL, sliding_window=7, sliding_window_pattern=2),
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48},
+    ),
+    "cohere": lambda: transformers.CohereConfig(**SMALL, logit_scale=0.5, attention_bias=True),
+    "cohere2": lambda: transformers.Cohere2Config(**SMALL, sliding_window=7, layer_types=HYBRID),
     "seed_oss": lambda: transformers.SeedOssConfig(**WIDE, attention_out_bias=True),
     "cwm": lambda: transformers.CwmConfig(**WIDE, sliding_window=7, rope_parameters=LLAMA3_ROPE),
 }

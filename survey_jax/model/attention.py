@@ -31,10 +31,12 @@ class LayerKind:
     Attributes:
       rotary: its rotary position embedding; None for a layer without positions (NoPE).
       window: how many positions back a query sees, its own included; None: all.
+      growth: (b, n): a query at position p is longer by the factor 1 + b log(1 + floor(p / n)); None: it is not.
     """
 
     rotary: Rotary | None
     window: int | None = None
+    growth: tuple[float, int] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +46,7 @@ class Context:
 
     Attributes:
       cos, sin: rotary tables, float32 [B, T, R/2], where R <= E is the number of rotated channels.
+      growth: a factor for the queries of each position, float32 [B, T]; None: they stay.
       masks: which keys a query sees. By back end: `visible`, `visible_parts`, `visible_blocks` or a `splash_kernel`.
       interleaved: see `Rotary`.
       softcap: scores become softcap * tanh(scores / softcap); None: they stay.
@@ -52,6 +55,7 @@ class Context:
 
     cos: Array
     sin: Array
+    growth: Array | None
     masks: tuple[Any, ...]
     interleaved: bool = dataclasses.field(metadata={"static": True})
     softcap: float | None = dataclasses.field(metadata={"static": True})
@@ -60,6 +64,10 @@ class Context:
     def rotate(self, x: Float[Array, "B T N E"]) -> Float[Array, "B T N E"]:
         """Queries or keys, rotated by their positions."""
         return apply_rotary(x, self.cos, self.sin, self.interleaved)
+
+    def grown(self, q: Float[Array, "B T H E"]) -> Float[Array, "B T H E"]:
+        """Queries, longer at late positions, so that attention stays sharp over long prompts."""
+        return q if self.growth is None else q * self.growth[..., None, None].astype(q.dtype)
 
     def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
         """Attention output [B, T, H, E]. The queries must be scaled already."""
@@ -88,7 +96,11 @@ def contexts(
         cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
         if kind.rotary is None:  # rotation by zero
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
-        result.append(Context(cos, sin, masks[kind.window], rotary.interleaved, softcap, back_end))
+        growth = None
+        if kind.growth is not None:
+            by, every = kind.growth
+            growth = 1 + by * jnp.log1p(positions // every)
+        result.append(Context(cos, sin, growth, masks[kind.window], rotary.interleaved, softcap, back_end))
     return tuple(result)
 
 

@@ -58,6 +58,8 @@ class DecoderConfig:
     qk_norm: str | None = None  # normalise queries and keys: each "head", or the whole "projection" at once
     pre_norms: bool = True  # normalise the input of attention and feed-forward
     post_norms: bool = False  # normalise their output
+    centred_norms: bool = False  # norms take out the mean first (LayerNorm without a bias)
+    parallel: bool = False  # attention and feed-forward have the same input, normalised once
     embed_scale: float = 1.0
     residual_scale: float = 1.0  # factor on what attention and feed-forward add
     logit_scale: float = 1.0
@@ -105,7 +107,8 @@ class Block(nnx.Module):
             setattr(self, f"{name}_bias", param((n, weight.shape[-1]), ("layers", weight.get_metadata()["axes"][-1])))
         if c.pre_norms:
             self.attention_norm = param((n, d), ("layers", None))
-            self.ff_norm = param((n, d), ("layers", None))
+            if not c.parallel:
+                self.ff_norm = param((n, d), ("layers", None))
         if c.post_norms:
             self.attention_post_norm = param((n, d), ("layers", None))
             self.ff_post_norm = param((n, d), ("layers", None))
@@ -138,8 +141,15 @@ def linear(x: Float[Array, "B T i"], layer: Block, name: str, numerics: Numerics
 
 
 def rms_norm(x: Float[Array, "... d"], weight: nnx.Param, c: DecoderConfig) -> Float[Array, "... d"]:
-    """Root-mean-square normalisation (Zhang & Sennrich 2019), computed in float32 and returned in x's dtype."""
-    return _rms_norm(x, weight[...].astype(jnp.float32) + c.norm_offset, c.norm_eps)
+    """Root-mean-square normalisation (Zhang & Sennrich 2019), computed in float32 and returned in x's dtype.
+
+    With `centred_norms` it is layer normalisation (Ba et al. 2016), which is the same of x less its mean.
+    """
+    scale = weight[...].astype(jnp.float32) + c.norm_offset
+    if not c.centred_norms:
+        return _rms_norm(x, scale, c.norm_eps)
+    y = x.astype(jnp.float32)
+    return _rms_norm(y - jnp.mean(y, axis=-1, keepdims=True), scale, c.norm_eps).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -186,7 +196,7 @@ def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c
     q = heads(layer, "q", x, c.heads, c, numerics)
     k = heads(layer, "k", x, c.kv_heads, c, numerics)
     v = heads(layer, "v", x, c.kv_heads, c, numerics)
-    q = context.rotate(q) * jnp.asarray(c.query_scale, q.dtype)
+    q = context.grown(context.rotate(q)) * jnp.asarray(c.query_scale, q.dtype)
     out = context.attend(q, context.rotate(k), v)
     return linear(out.reshape(*x.shape[:2], -1), layer, "o", numerics)
 
@@ -201,7 +211,10 @@ def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numer
 def block(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c: DecoderConfig, numerics: Numerics):
     """One layer: attention and feed-forward, each added to its input, with the norms that the family has."""
     scale = jnp.asarray(c.residual_scale, x.dtype)
-    y = attend(layer, normed(layer, "attention_norm", x, c), context, c, numerics)
+    h = normed(layer, "attention_norm", x, c)
+    y = attend(layer, h, context, c, numerics)
+    if c.parallel:
+        return x + (y + feed_forward(layer, h, c, numerics)) * scale
     x = x + normed(layer, "attention_post_norm", y, c) * scale
     y = feed_forward(layer, normed(layer, "ff_norm", x, c), c, numerics)
     return x + normed(layer, "ff_post_norm", y, c) * scale

@@ -2,18 +2,28 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.attention import LayerKind
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.rotary import Rotary
-from survey_jax.pretrained.config_json import Fields, check_turned, rotary
+from survey_jax.pretrained.common_fields import (
+    all_biases,
+    build_decoder,
+    mlp_biases,
+    plain_kinds,
+    rope_section,
+    same_kinds,
+    two_rotaries,
+    windowed_kinds,
+    with_window,
+)
+from survey_jax.pretrained.config_json import Fields, rotary
 from survey_jax.pretrained.weight_names import GEMMA2, LLAMA, POST_NORMS, Tensor, WeightMap, layer, projection
 
 Family = tuple[DecoderConfig, WeightMap]
-_LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> Family:
@@ -53,47 +63,93 @@ def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> 
 
 
 def _llama(f: Fields) -> Family:
-    return _decoder(f, _uniform(f), biases=_biases(f)), LLAMA
+    return build_decoder(f, plain_kinds(f), biases=all_biases(f)), LLAMA
 
 
 def _qwen2(f: Fields) -> Family:
-    return _decoder(f, _qwen_kinds(f), biases=("q", "k", "v")), LLAMA
+    return build_decoder(f, _qwen_kinds(f), biases=("q", "k", "v")), LLAMA
 
 
 def _qwen3(f: Fields) -> Family:
     head_width = f.count("head_dim", 128)
-    return _decoder(f, _qwen_kinds(f), biases=_biases(f), qk_norm="head", head_width=head_width), LLAMA
+    return build_decoder(f, _qwen_kinds(f), biases=all_biases(f), qk_norm="head", head_width=head_width), LLAMA
 
 
 def _qwen_kinds(f: Fields) -> list[LayerKind]:
     """With use_sliding_window, the layers from max_window_layers on have a window."""
-    rope, first = rotary(f, _rope(f)), f.count("max_window_layers", 28, least=0)
+    rope, first = rotary(f, rope_section(f)), f.count("max_window_layers", 28, least=0)
     window = f.window(absent=4096)
     window = window if f.flag("use_sliding_window", False) else None
-    return _kinds(f, lambda layer: window is not None and layer >= first, rope, window)
+    return windowed_kinds(f, lambda layer: window is not None and layer >= first, rope, window)
 
 
 def _mistral(f: Fields) -> Family:
     """Mistral and Ministral: if there is a window, the layers that layer_types names have it; without it, all."""
-    rope, window = rotary(f, _rope(f)), f.window(absent=4096)
-    return _decoder(f, _kinds(f, lambda layer: window is not None, rope, window)), LLAMA
+    rope, window = rotary(f, rope_section(f)), f.window(absent=4096)
+    return build_decoder(f, windowed_kinds(f, lambda layer: window is not None, rope, window)), LLAMA
+
+
+def _ministral3(f: Fields) -> Family:
+    """Ministral 3: queries grow with their position, beyond the length before scaling."""
+    rope = f.needed_section("rope_parameters")
+    growth = (rope.number("llama_4_scaling_beta", zero=True), rope.count("original_max_position_embeddings"))
+    kind = LayerKind(rotary(f, rope), f.window(absent=None), growth)
+    return build_decoder(f, same_kinds(f, kind), head_width=f.count("head_dim", 128)), LLAMA
+
+
+def _cohere(f: Fields) -> Family:
+    """Command R: attention and feed-forward side by side, layer norms, pairs of neighbours rotated."""
+    f.only("use_qk_norm", False)
+    return build_decoder(f, same_kinds(f, LayerKind(_cohere_rotary(f))), **_cohere_settings(f)), LLAMA
+
+
+def _cohere2(f: Fields) -> Family:
+    """Command R7B, Command A: the same; layers with a window rotate, the others know no positions."""
+    rope, window = _cohere_rotary(f), f.window(absent=4096)
+    every = f.count("sliding_window_pattern", f.count("_sliding_window_pattern", 4))
+    f.only("layer_switch", every)
+    f.only("order_of_interleaved_layers", "local_attn_first")
+    slides = with_window(f, lambda layer: (layer + 1) % every != 0)
+    kinds = [LayerKind(rope, window) if slide else LayerKind(None) for slide in slides]
+    return build_decoder(f, kinds, **_cohere_settings(f)), LLAMA
+
+
+def _cohere_rotary(f: Fields) -> Rotary:
+    f.only("position_embedding_type", "rope_gptj")
+    f.only("rotary_pct", 1)
+    return rotary(f, rope_section(f), interleaved=True)
+
+
+def _cohere_settings(f: Fields) -> dict[str, Any]:
+    for field in ("use_parallel_block", "use_gated_activation"):
+        f.only(field, True)
+    f.ignore("use_embedding_sharing", "use_parallel_embedding")  # of Cohere's own code; transformers reads neither
+    f.only("use_qk_norm", False)
+    return {
+        "norm_eps": f.number("layer_norm_eps", 1e-5, zero=True),
+        "logit_scale": f.number("logit_scale", 0.0625),
+        "tied_head": f.flag("tie_word_embeddings", True),
+        "biases": ("q", "k", "v", "o") if f.flag("attention_bias", False) else (),
+        "centred_norms": True,
+        "parallel": True,
+    }
 
 
 def _cwm(f: Fields) -> Family:
     """Code World Model: a Llama 3 with a window in three of four layers."""
-    rope, window = rotary(f, _rope(f) or f["rope_scaling"], theta=1e6), f.count("sliding_window")
-    return _decoder(f, _kinds(f, lambda layer: layer % 4 != 0, rope, window)), LLAMA
+    rope, window = rotary(f, rope_section(f) or f["rope_scaling"], theta=1e6), f.count("sliding_window")
+    return build_decoder(f, windowed_kinds(f, lambda layer: layer % 4 != 0, rope, window)), LLAMA
 
 
 def _seed_oss(f: Fields) -> Family:
     qkv = ("q", "k", "v") if f.flag("attention_bias", True) else ()
     o = ("o",) if f.flag("attention_out_bias", False) else ()
-    return _decoder(f, _uniform(f), biases=qkv + o + _mlp_biases(f), head_width=f.count("head_dim", 128)), LLAMA
+    return build_decoder(f, plain_kinds(f), biases=qkv + o + mlp_biases(f), head_width=f.count("head_dim", 128)), LLAMA
 
 
 def _smollm3(f: Fields) -> Family:
     """Every fourth layer has no positions, and is the one with a window if there is any."""
-    rope, every = rotary(f, _rope(f), theta=2e6), f.count("no_rope_layer_interval", 4)
+    rope, every = rotary(f, rope_section(f), theta=2e6), f.count("no_rope_layer_interval", 4)
     layers = range(f.layers())
     turned = f.get("no_rope_layers") or [(layer + 1) % every != 0 for layer in layers]  # 1 = has positions
     if not isinstance(turned, list) or len(turned) < len(layers) or not all(t in (0, 1) for t in turned):
@@ -101,9 +157,9 @@ def _smollm3(f: Fields) -> Family:
     window = f.window(absent=None)
     window = window if f.flag("use_sliding_window", False) else None
     f.ignore("max_window_layers")
-    slides = _slides(f, lambda layer: window is not None and not turned[layer])
+    slides = with_window(f, lambda layer: window is not None and not turned[layer])
     kinds = [LayerKind(rope if turned[layer] else None, window if slides[layer] else None) for layer in layers]
-    return _decoder(f, kinds, biases=_biases(f), tied_head=f.flag("tie_word_embeddings", True)), LLAMA
+    return build_decoder(f, kinds, biases=all_biases(f), tied_head=f.flag("tie_word_embeddings", True)), LLAMA
 
 
 def _phi3(f: Fields) -> Family:
@@ -113,7 +169,7 @@ def _phi3(f: Fields) -> Family:
     for field in ("attention_bias", "mlp_bias", "lm_head_bias"):
         f.only(field, False)
     window = f.window(absent=None)
-    c = _decoder(f, _same(f, LayerKind(rotary(f, _rope(f), share=1.0), window)))
+    c = build_decoder(f, same_kinds(f, LayerKind(rotary(f, rope_section(f), share=1.0), window)))
     q, k, ff = c.heads * c.head_width, c.kv_heads * c.head_width, c.ff_width
     fused = {
         "blocks.q": projection("self_attn.qkv_proj", (0, q)),
@@ -125,10 +181,10 @@ def _phi3(f: Fields) -> Family:
 
 def _glm4(f: Fields) -> Family:
     """GLM-4-0414: norms before and after attention and feed-forward, gate and up fused, half of each head rotated."""
-    rope = rotary(f, _rope(f), share=0.5, interleaved=True)
+    rope = rotary(f, rope_section(f), share=0.5, interleaved=True)
     biases = ("q", "k", "v") if f.flag("attention_bias", True) else ()
     head_width = f.count("head_dim", 128)
-    c = _decoder(f, _same(f, LayerKind(rope)), biases=biases, post_norms=True, head_width=head_width)
+    c = build_decoder(f, same_kinds(f, LayerKind(rope)), biases=biases, post_norms=True, head_width=head_width)
     norms = {
         "blocks.attention_post_norm": layer("post_self_attn_layernorm"),
         "blocks.ff_post_norm": layer("post_mlp_layernorm"),
@@ -144,31 +200,31 @@ def _fused_gate(ff: int) -> dict[str, Tensor]:
 
 
 def _olmo2(f: Fields) -> Family:
-    return _decoder(f, _uniform(f), **_olmo(f)), POST_NORMS
+    return build_decoder(f, plain_kinds(f), **_olmo(f)), POST_NORMS
 
 
 def _olmo3(f: Fields) -> Family:
     """Three of four layers have a window; scaled rotary settings apply to the others only."""
-    full, local = _two_rotaries(f, 5e5, 5e5, "rope_theta")
-    kinds = _kinds(f, lambda layer: (layer + 1) % 4 != 0, full, f.count("sliding_window", 4096), local)
-    return _decoder(f, kinds, **_olmo(f)), POST_NORMS
+    full, local = two_rotaries(f, 5e5, 5e5, "rope_theta")
+    kinds = windowed_kinds(f, lambda layer: (layer + 1) % 4 != 0, full, f.count("sliding_window", 4096), local)
+    return build_decoder(f, kinds, **_olmo(f)), POST_NORMS
 
 
 def _olmo(f: Fields) -> dict[str, Any]:
-    return {"biases": _biases(f), "qk_norm": "projection", "pre_norms": False, "post_norms": True}
+    return {"biases": all_biases(f), "qk_norm": "projection", "pre_norms": False, "post_norms": True}
 
 
 def _exaone4(f: Fields) -> Family:
     """If there is a window, every n-th layer (4 by default) has none, and no positions."""
-    rope, window = rotary(f, _rope(f)), f.window(absent=4096)
+    rope, window = rotary(f, rope_section(f)), f.window(absent=4096)
     every = f.get("sliding_window_pattern", 4)
     if isinstance(every, str):
         every = len(every)  # "LLLG"
     elif window is not None:
         every = f.count("sliding_window_pattern", 4)
-    slides = _slides(f, lambda layer: window is not None and (layer + 1) % every != 0)
+    slides = with_window(f, lambda layer: window is not None and (layer + 1) % every != 0)
     kinds = [LayerKind(rope if slide or window is None else None, window if slide else None) for slide in slides]
-    return _decoder(f, kinds, qk_norm="head", pre_norms=False, post_norms=True), POST_NORMS
+    return build_decoder(f, kinds, qk_norm="head", pre_norms=False, post_norms=True), POST_NORMS
 
 
 def _granite(f: Fields) -> Family:
@@ -183,30 +239,30 @@ def _granite(f: Fields) -> Family:
 
 
 def _gemma(f: Fields) -> Family:
-    return _decoder(f, _uniform(f), **_gemmas(f)), LLAMA
+    return build_decoder(f, plain_kinds(f), **_gemmas(f)), LLAMA
 
 
 def _gemma2(f: Fields) -> Family:
-    rope = rotary(f, _rope(f))
+    rope = rotary(f, rope_section(f))
     window = f.count("sliding_window")
     f.only("sliding_window_size", window)
-    kinds = _kinds(f, lambda layer: (layer + 1) % 2 != 0, rope, window)
+    kinds = windowed_kinds(f, lambda layer: (layer + 1) % 2 != 0, rope, window)
     caps = {"attention_softcap": f.number("attn_logit_softcapping", None)}
     caps["logit_softcap"] = f.number("final_logit_softcapping", None)
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
-    return _decoder(f, kinds, **_gemmas(f), **caps, query_scale=scale, post_norms=True), GEMMA2
+    return build_decoder(f, kinds, **_gemmas(f), **caps, query_scale=scale, post_norms=True), GEMMA2
 
 
 def _gemma3(f: Fields) -> Family:
     # transformers reads attn_logit_softcapping but does not apply it; no released Gemma 3 sets it.
     f.only("attn_logit_softcapping")
-    full, local = _two_rotaries(f, 1e6, 1e4, "rope_local_base_freq")
+    full, local = two_rotaries(f, 1e6, 1e4, "rope_local_base_freq")
     every = f.count("sliding_window_pattern", f.count("_sliding_window_pattern", 6))
-    kinds = _kinds(f, lambda layer: (layer + 1) % every != 0, full, f.count("sliding_window"), local)
+    kinds = windowed_kinds(f, lambda layer: (layer + 1) % every != 0, full, f.count("sliding_window"), local)
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
     settings = {"query_scale": scale, "post_norms": True, "qk_norm": "head"}
     settings["logit_softcap"] = f.number("final_logit_softcapping", None)
-    return _decoder(f, kinds, **_gemmas(f), **settings), GEMMA2
+    return build_decoder(f, kinds, **_gemmas(f), **settings), GEMMA2
 
 
 def _gemmas(f: Fields) -> dict[str, Any]:
@@ -228,7 +284,7 @@ _SPELLINGS = (
     {"model": "language_model.model", "lm_head": "language_model.lm_head"},  # on the hub
     {"model": "model.language_model", "lm_head": "lm_head"},  # inside transformers
 )
-_VISION = ("vision_tower.", "multi_modal_projector.")
+_OTHERS = ("vision_tower.", "multi_modal_projector.", "visual.", "mtp.")  # of images; predictors of several tokens
 _GEMMA3_TEXT = {  # transformers leaves out of a text_config what has its default value
     "vocab_size": 262_208,
     "hidden_size": 2304,
@@ -250,11 +306,13 @@ _MISTRAL_TEXT = {
 }
 
 
-def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str) -> Callable[[Fields], Family]:
+def _text_part(
+    model_types: Sequence[str], defaults: Mapping[str, Any], *image_fields: str
+) -> Callable[[Fields], Family]:
     """A family whose checkpoints hold a vision part, too, of which only the text decoder is read.
 
     Args:
-      model_type: the family of the text decoder.
+      model_types: the families that the text decoder may be of; the first, where its config does not say.
       defaults: the values of fields that its config leaves out.
       image_fields: fields that concern images only.
     """
@@ -263,96 +321,14 @@ def _text_part(model_type: str, defaults: Mapping[str, Any], *image_fields: str)
         f.ignore("vision_config", "image_token_index", "image_token_id", *image_fields)
         text = f.needed_section("text_config", defaults)
         text.only("is_causal", True)
-        text.only("model_type", model_type)
-        config, weight_map = FAMILIES[model_type](text)
+        text.only("model_type", *model_types)
+        config, weight_map = FAMILIES[text.get("model_type", model_types[0])](text)
         text.finish()
         config = dataclasses.replace(config, tied_head=f.flag("tie_word_embeddings", config.tied_head))
-        ignored = (*_VISION, *(f"model.{prefix}" for prefix in _VISION))
+        ignored = (*_OTHERS, *(f"model.{prefix}" for prefix in _OTHERS))
         return config, dataclasses.replace(weight_map, spellings=_SPELLINGS, ignored=ignored)
 
     return family
-
-
-def _decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderConfig:
-    """The config of a Llama with these kinds of layer, and with the settings `special` in place of Llama's."""
-    heads, width = f.count("num_attention_heads"), f.count("hidden_size")
-    if "activation" not in special:
-        f.only("hidden_act", "silu")
-    head_width = special.pop("head_width", None) or f.count("head_dim", width // heads)
-    kv_heads = f.count("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise f.refused("num_key_value_heads", f"it must divide num_attention_heads = {heads}")
-    distinct = tuple(dict.fromkeys(kinds))
-    for kind in distinct:
-        if kind.rotary is not None:
-            check_turned(f, kind.rotary, head_width)
-    settings = {
-        "vocab_size": f.count("vocab_size"),
-        "width": width,
-        "layers": f.layers(),
-        "heads": heads,
-        "kv_heads": kv_heads,
-        "head_width": head_width,
-        "ff_width": f.count("intermediate_size"),
-        "norm_eps": f.number("rms_norm_eps", zero=True),
-        "query_scale": head_width**-0.5,
-        "tied_head": f.flag("tie_word_embeddings", False),
-        "kinds": distinct,
-        "layer_kinds": tuple(distinct.index(kind) for kind in kinds),
-    }
-    return DecoderConfig(**settings | special)
-
-
-def _biases(f: Fields) -> tuple[str, ...]:
-    return (("q", "k", "v", "o") if f.flag("attention_bias", False) else ()) + _mlp_biases(f)
-
-
-def _mlp_biases(f: Fields) -> tuple[str, ...]:
-    return ("gate", "up", "down") if f.flag("mlp_bias", False) else ()
-
-
-def _rope(f: Fields) -> Fields | None:
-    """The rotary settings: `rope_scaling` in transformers 4, `rope_parameters` in 5."""
-    new = f.section("rope_parameters")
-    return f.section("rope_scaling") or new
-
-
-def _two_rotaries(f: Fields, theta: float, local_theta: float, local_field: str) -> tuple[Rotary, Rotary]:
-    """The rotary embeddings of layers without and with a window."""
-    new, old = f.section("rope_parameters"), f.section("rope_scaling")
-    if new is not None:
-        f.ignore(local_field)  # each section has its own base
-        sections = [new.needed_section(kind) for kind in _LAYER_TYPES]
-        full, local = (rotary(f, section, section.number("rope_theta")) for section in sections)
-        new.finish()
-        return full, local
-    return rotary(f, old, theta), Rotary(theta=f.number(local_field, local_theta))
-
-
-def _same(f: Fields, kind: LayerKind) -> list[LayerKind]:
-    return [kind] * f.layers()
-
-
-def _uniform(f: Fields) -> list[LayerKind]:
-    """All layers alike, without a window."""
-    return _same(f, LayerKind(rotary(f, _rope(f))))
-
-
-def _kinds(
-    f: Fields, default: Callable[[int], bool], full: Rotary, window: int | None, local: Rotary | None = None
-) -> list[LayerKind]:
-    """Layers with a window where `_slides` says so; `local`: their rotary embedding, if it is another."""
-    return [LayerKind(local or full, window) if slide else LayerKind(full) for slide in _slides(f, default)]
-
-
-def _slides(f: Fields, default: Callable[[int], bool]) -> list[bool]:
-    """Which layers have a window: as layer_types lists them, else by the family's rule."""
-    layers, listed = f.layers(), f.get("layer_types")
-    if listed is None:
-        return [bool(default(layer)) for layer in range(layers)]
-    if not isinstance(listed, list) or len(listed) != layers or not all(kind in _LAYER_TYPES for kind in listed):
-        raise f.refused("layer_types", f"{layers} times {' or '.join(_LAYER_TYPES)}")
-    return [kind == "sliding_attention" for kind in listed]
 
 
 FAMILIES: dict[str, Callable[[Fields], Family]] = {
@@ -361,15 +337,16 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "qwen3": _qwen3,
     "mistral": _mistral,
     "ministral": _mistral,
+    "ministral3": _ministral3,
     "mistral3": _text_part(
-        "mistral", _MISTRAL_TEXT, "projector_hidden_act", "vision_feature_layer", "multimodal_projector_bias",
-        "spatial_merge_size",
+        ("mistral", "ministral3"), _MISTRAL_TEXT, "projector_hidden_act", "vision_feature_layer",
+        "multimodal_projector_bias", "spatial_merge_size",
     ),
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "gemma3": _text_part(
-        "gemma3_text", _GEMMA3_TEXT, "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "boi_token_id",
+        ("gemma3_text",), _GEMMA3_TEXT, "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "boi_token_id",
         "eoi_token_id",
     ),
     "smollm3": _smollm3,
@@ -379,6 +356,11 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "granite": _granite,
     "glm4": _glm4,
     "exaone4": _exaone4,
+    "exaone4_5_text": _exaone4,
+    "exaone4_5": _text_part(("exaone4", "exaone4_5_text"), {}, "video_token_id", "vision_start_token_id",
+                            "vision_end_token_id", "vision_token_id"),
     "seed_oss": _seed_oss,
     "cwm": _cwm,
+    "cohere": _cohere,
+    "cohere2": _cohere2,
 }  # fmt: skip

@@ -175,8 +175,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "text_config.is_causal = False is not supported (supported: True)",
     ),
     "text part": (
-        {"model_type": "mistral3", "text_config": SIZES | {"model_type": "ministral3"}},
-        "text_config.model_type = 'ministral3' is not supported (supported: mistral)",
+        {"model_type": "mistral3", "text_config": SIZES | {"model_type": "mistral4"}},
+        "text_config.model_type = 'mistral4' is not supported (supported: mistral, ministral3)",
     ),
 }
 
@@ -243,6 +243,19 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
             {"rope_parameters": {"full_attention": 1, "sliding_attention": {}}},
             "rope_parameters.full_attention = 1 is not supported (it must be an object)",
         )
+    ],
+    "cohere2": [
+        ({"use_parallel_block": False}, "use_parallel_block = False is not supported (supported: True)"),
+        ({"rotary_pct": 0.5}, "rotary_pct = 0.5 is not supported (supported: 1)"),
+        ({"layer_switch": 3}, "layer_switch = 3 is not supported (supported: 4)"),
+    ],
+    "cohere": [({"use_qk_norm": True}, "use_qk_norm = True is not supported (supported: False)")],
+    "ministral3": [
+        ({}, "field 'rope_parameters' is missing"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 32}},
+            "field 'rope_parameters.llama_4_scaling_beta' is missing",
+        ),
     ],
     "exaone4": [({"sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supported (it must be a whole")],
     "gemma3_text": [({"sliding_window": 7, "sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supp")],

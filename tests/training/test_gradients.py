@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 
 LETTERS = np.array([5, 17, 100, 42])
 LENGTH, SCALE = 24, 0.7
-FAMILIES = ["llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite"]
+FAMILIES = ["llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2"]
 
 
 class Setup(NamedTuple):
