@@ -87,6 +87,14 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
         jax.distributed.initialize(alone, 1, 0, coordinator_bind_address=alone, **limits)
     except RuntimeError as error:
         raise UserError(f"cannot join the processes: {error}") from error
+    single = _jax_state.num_processes == 1
+    if single:  # Gloo fails where the machine cannot resolve its own name
+        jax.config.update("jax_cpu_collectives_implementation", None)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        hint = "" if single else "; each machine must be able to resolve its own host name"
+        raise UserError(f"jax cannot use the devices of {socket.gethostname()}: {error}{hint}") from error
     # These replace jax's own handler, which agrees on a step by numbers that Orbax, too, reports from a thread of its
     # own, so that the step agreed on may never come.
     _stop_request.listen()
@@ -136,14 +144,14 @@ def guarded(main: Callable[[], None]) -> Callable[[], None]:
                 raise
             sys.exit(RESUMABLE)
         except BaseException as error:
-            if not jax.distributed.is_initialized() or jax.process_count() == 1:
+            if not jax.distributed.is_initialized() or _jax_state.num_processes == 1:  # jax may have no devices
                 raise
             if isinstance(error, UserError):
                 _leave(2, str(error))
             if _is_status(error) and (gone := _gone()):
                 message = f"process {gone[0]} {_AGAIN}"
                 if 0 in gone:  # there is nobody to tell
-                    _end({"process": jax.process_index(), "code": 1, "message": message}, stays=False)
+                    _end({"process": _jax_state.process_id, "code": 1, "message": message}, stays=False)
                 _leave(1, message)
             _leave(1, f"{type(error).__name__}: {error}", traceback.format_exc())
 
@@ -283,7 +291,7 @@ _stop_request = _StopRequest()
 
 def _leave(code: int, message: str, trace: str = "") -> NoReturn:
     """Ends this process, and all others through their `_watch`."""
-    failure = {"process": jax.process_index(), "code": code, "message": message}
+    failure = {"process": _jax_state.process_id, "code": code, "message": message}
     assert _jax_state.client is not None
     try:
         _jax_state.client.key_value_set(_FAILURE, json.dumps(failure))
@@ -297,12 +305,12 @@ def _watch() -> None:
     beats = 0
     while True:
         time.sleep(_POLL)
-        if (failure := _failure()) and failure["process"] != jax.process_index():
+        if (failure := _failure()) and failure["process"] != _jax_state.process_id:
             _end(failure)
         beats += 1
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # process 0 is gone
             if client := _jax_state.client:
-                client.key_value_set(f"{_BEATS}{jax.process_index()}", str(beats), allow_overwrite=True)
+                client.key_value_set(f"{_BEATS}{_jax_state.process_id}", str(beats), allow_overwrite=True)
 
 
 def _is_status(error: BaseException) -> bool:
@@ -351,7 +359,7 @@ def _end(failure: dict[str, Any], trace: str = "", stays: bool = True) -> NoRetu
     """Ends this process. The one that failed and process 0 print the failure, and stay for the others to read it."""
     with _ending:  # both threads may get here; the second waits for the end
         try:
-            if jax.process_index() in (0, failure["process"]):
+            if _jax_state.process_id in (0, failure["process"]):
                 line = one_line(f"error: process {failure['process']}: {failure['message']}")
                 print(f"{printable(trace)}{line}", file=sys.stderr, flush=True)
                 if stays:  # process 0 serves the store, where the others look for the message
