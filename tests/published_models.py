@@ -157,7 +157,12 @@ PHI4_MINI = PHI3 | {
     "partial_rotary_factor": 0.75,
     "tie_word_embeddings": True,
 }
-OLMO2 = COMMON | {"model_type": "olmo2", "architectures": ["Olmo2ForCausalLM"], "attention_bias": False}
+OLMO2 = COMMON | {
+    "model_type": "olmo2",
+    "architectures": ["Olmo2ForCausalLM"],
+    "attention_bias": False,
+    "rms_norm_eps": 1e-06,
+}
 GRANITE = COMMON | {
     "model_type": "granite",
     "architectures": ["GraniteForCausalLM"],

@@ -97,7 +97,7 @@ def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp
         (("--mesh=data:1,fsdp:8", "--devices=4"), "does not cover the 4 devices"),
         (("--mesh=fsdp:-1",), "--devices: say how many, or give --mesh sizes without -1"),
         (("--mesh=fsdp:16", "--config.batch.batch_size=8"), "must be a multiple of data x fsdp = 16"),
-        (("--mesh=fsdp:8", "--model=Llama-9-8B"), "neither a file nor a known model"),
+        (("--mesh=fsdp:8", "--model=Llama-9-8B"), "neither a file nor a known model; did you mean Llama-3.1-8B"),
         (("--devices=1000000000",), "16384"),  # before memory is asked for a mesh of that size
         (("--mesh=data:1000000000",), "is not one of data, fsdp, tensor and a number"),
         (("--mesh=data:99999",), "16,384"),
@@ -134,7 +134,9 @@ def test_the_models_of_every_config_are_known() -> None:
 
 
 def test_a_model_that_is_not_known(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"neither a file nor a known model; give its config.json as --model"):
+    with pytest.raises(
+        UserError, match=r"neither a file nor a known model; known are .*Of any other, give the config\.json as --model"
+    ):
         read_architecture("nobody/nothing-7b")
     with pytest.raises(UserError, match=r"config.json: cannot be read .No such file"):
         read_architecture(str(tmp_path))

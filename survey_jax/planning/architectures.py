@@ -1,12 +1,13 @@
 """Architectures without weights: a known model's, or any config.json's."""
 
+import difflib
 import json
 from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from survey_jax.common.errors import UserError
+from survey_jax.common.errors import UserError, some
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF
@@ -41,5 +42,8 @@ def read_architecture(model: str, ignore_fields: Collection[str] = ()) -> Decode
     for entry in known_architectures():
         if any(model.lower() in (name.lower(), name.split("/")[-1].lower()) for name in entry["ids"]):
             return decoder_config(entry["config"], model)[0]
-    known = ", ".join(entry["ids"][0].split("/")[-1] for entry in known_architectures())
-    raise UserError(f"{model}: neither a file nor a known model; give its config.json as --model, or one of {known}")
+    names = {name.split("/")[-1] for entry in known_architectures() for name in entry["ids"]}
+    folded = {name.lower(): name for name in sorted(names)}
+    near = difflib.get_close_matches(model.split("/")[-1].lower(), folded, 3, 0.7)
+    meant = f"did you mean {' or '.join(folded[name] for name in near)}?" if near else f"known are {some(names, 99)}"
+    raise UserError(f"{model}: neither a file nor a known model; {meant} Of any other, give the config.json as --model")
