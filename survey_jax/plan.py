@@ -30,7 +30,7 @@ from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
 from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh
 from survey_jax.planning.architectures import read_architecture
-from survey_jax.planning.estimate import MARGIN, Plan, abstract_state, plan_step
+from survey_jax.planning.estimate import Plan, abstract_state, plan_step, run_time, verdict
 from survey_jax.survey.table import MAX_OPTIONS
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
@@ -51,6 +51,7 @@ OPTIONS = flags.DEFINE_integer(
 SEARCH = flags.DEFINE_bool(
     "search", False, "Try all values of remat, and all ways to divide the batch into microbatches."
 )
+PRICE = flags.DEFINE_float("price", None, "What a device costs an hour, in any currency.", lower_bound=0.0)
 EXPLAIN = flags.DEFINE_bool("explain_sharding", False, "Print how every parameter is sharded.")
 JSON = flags.DEFINE_string("json", None, "Write the same numbers to this file.")
 
@@ -204,8 +205,8 @@ def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: A
         if size % mesh.shape["tensor"]:
             tensor = mesh.shape["tensor"]
             print(f"note: tensor {tensor} does not divide the {size} {what}: devices exchange parts of heads")
-    verdict = "fits" if made.fits else "does not fit"
-    print(f"{verdict}: {share:.0%} of the memory, and {MARGIN:.0%} are kept free; compiled in {made.compiled_in:.0f} s")
+    print(run_time(config, made, devices, PRICE.value))
+    print(verdict(made, devices, SEARCH.value))
 
 
 def to_dict(made: Plan) -> dict[str, Any]:

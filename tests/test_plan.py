@@ -17,7 +17,10 @@ from published_models import PUBLISHED
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
 from survey_jax.model.abstract import abstract_model
+from survey_jax.model.flops import Flops
 from survey_jax.planning.architectures import known_architectures, read_architecture
+from survey_jax.planning.estimate import Plan, run_time, verdict
+from survey_jax.planning.hlo_traffic import Traffic
 from survey_jax.pretrained.families import decoder_config
 
 SMALL = {
@@ -60,18 +63,49 @@ def test_planned_memory_is_what_a_step_takes(devices: int, small: Path) -> None:
 def test_a_plan_in_words_and_numbers(small: Path, tmp_path: Path) -> None:
     output = tmp_path / "plan.json"
     flags = ("--mesh=data:2,fsdp:2,tensor:2", "--chip=l4", f"--json={output}", "--explain_sharding", *BATCH)
+    flags += ("--price=0.5", "--config.optim.steps=7200000")
     done = run("survey_jax.plan", f"--model={small}", *flags)
     assert done.returncode == 0, done.stderr
     for part in ("frozen parameters", "optimizer state", "sends: all-gather", "fits: ", "tokens/s", "blocks.q_lora_a"):
         assert part in done.stdout
+    assert "; one device is enough, as all hold " in done.stdout
     plans = json.loads(output.read_text())
     (made,) = plans["plans"]
+    hours = [2000 * seconds for seconds in made["seconds_at_best"]]
+    for per_hour, unit in ((1, "hours"), (8, "device-hours"), (8 * 0.5, "at 0.5 a device-hour")):
+        low, high = (f"{per_hour * h:,.2f}" for h in hours)
+        assert f"{low} to {high} {unit}" in done.stdout
     assert made["total"] == sum(made["memory"].values())
     c = read_architecture(str(small))
     whole = sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(c, 0, ()))))
     split = made["memory"]["frozen parameters"] / 4  # float32; in four, but for the norms
     assert whole / 4 < split < whole / 4 + 13 * 256
     assert made["warnings"] == 0
+
+
+def test_what_to_do_where_it_does_not_fit() -> None:
+    nothing = Traffic({}, {})
+    made = Plan({"all": 95}, 100, Flops(1.0, 1.0, 0.0), nothing, {"compute": 1.0}, 0, 3.0)
+    assert not made.fits
+    assert verdict(made, 2, searched=False).endswith("; --search tries other values of remat and microbatches")
+    assert "--search" not in verdict(made, 2, searched=True)
+    assert "one device" not in verdict(dataclasses.replace(made, memory={"all": 60}), 2, searched=False)
+
+
+def test_the_run_in_hours() -> None:
+    made = Plan(
+        {}, 100, Flops(1.0, 1.0, 0.0), Traffic({}, {}), {"compute": 3.0, "memory": 1.0, "collectives": 1.5}, 0, 3.0
+    )
+    config = Config()
+    of_steps = dataclasses.replace(config, optim=dataclasses.replace(config.optim, steps=2400))
+    assert run_time(of_steps, made, 4, 2.0) == (
+        "2,400 steps: at best 2.00 to 3.00 hours, 8.00 to 12.00 device-hours, 16.00 to 24.00 at 2 a device-hour"
+    )
+    of_epochs = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=2.0))
+    assert run_time(of_epochs, made, 1, None) == (
+        "1,000 steps: at best 0.83 to 1.25 hours, 0.83 to 1.25 device-hours; `train --dry_run` says how many steps an "
+        "epoch has"
+    )
 
 
 def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp_path: Path) -> None:

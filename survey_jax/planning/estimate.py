@@ -194,3 +194,29 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: Abstr
     )
     update = 2 * bytes_per_device(state.train) + bytes_per_device(state.train.params)
     return products / mesh.shape["tensor"] + update
+
+
+def run_time(config: Config, made: Plan, devices: int, price: float | None) -> str:
+    """How long the run takes and what it costs, without its start, evaluations and checkpoints.
+
+    Args:
+      price: of a device and hour; None: unknown.
+    """
+    steps = 1000 if config.optim.epochs else config.optim.steps
+    least, most = (steps * seconds / 3600 for seconds in (made.fastest, made.slowest))
+    text = f"{steps:,} steps: at best {least:,.2f} to {most:,.2f} hours"
+    if devices > 1 or price is None:
+        text += f", {devices * least:,.2f} to {devices * most:,.2f} device-hours"
+    if price is not None:
+        text += f", {price * devices * least:,.2f} to {price * devices * most:,.2f} at {price:g} a device-hour"
+    return text + ("; `train --dry_run` says how many steps an epoch has" if config.optim.epochs else "")
+
+
+def verdict(made: Plan, devices: int, searched: bool) -> str:
+    """Whether the plan fits, and what to do if it does not, or if it would fit on less."""
+    share, least = made.total / made.capacity, made.total * devices
+    text = f"{share:.0%} of the memory, and {MARGIN:.0%} are kept free; compiled in {made.compiled_in:.0f} s"
+    if not made.fits:
+        return f"does not fit: {text}" + ("" if searched else "; --search tries other values of remat and microbatches")
+    enough = devices > 1 and least <= made.capacity * (1 - MARGIN)
+    return f"fits: {text}" + (f"; one device is enough, as all hold {least / 1e9:,.2f} GB together" if enough else "")
