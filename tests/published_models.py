@@ -183,6 +183,49 @@ def long_rope(pairs: int) -> dict[str, Any]:
 
 
 # name: (config.json, parameters of the text decoder as published)
+MIXTRAL = COMMON | {
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "num_experts_per_tok": 2,
+    "num_local_experts": 8,
+    "output_router_logits": False,
+    "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.02,
+    "sliding_window": None,
+}
+QWEN3_MOE = COMMON | {
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "attention_bias": False,
+    "decoder_sparse_step": 1,
+    "head_dim": 128,
+    "intermediate_size": 6144,
+    "max_window_layers": 48,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 768,
+    "norm_topk_prob": True,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "output_router_logits": False,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000.0,
+    "router_aux_loss_coef": 0.001,
+    "sliding_window": None,
+    "use_sliding_window": False,
+}
+OLMOE = COMMON | {
+    "model_type": "olmoe",
+    "architectures": ["OlmoeForCausalLM"],
+    "attention_bias": False,
+    "clip_qkv": None,
+    "norm_topk_prob": False,
+    "num_experts": 64,
+    "num_experts_per_tok": 8,
+    "output_router_logits": False,
+    "rope_scaling": None,
+    "router_aux_loss_coef": 0.01,
+}
 COHERE = {name: value for name, value in COMMON.items() if name not in ("rms_norm_eps", "tie_word_embeddings")} | {
     "model_type": "cohere",
     "architectures": ["CohereForCausalLM"],
@@ -281,6 +324,14 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
         7_298_617_344,
     ),
     "granite-3.1-8b-instruct": (GRANITE | sizes(4096, 12800, 40, 32, 8, 49155), 8_170_848_256),
+    "Mixtral-8x7B-v0.1": (MIXTRAL | sizes(4096, 14336, 32, 32, 8, 32000), 46_702_792_704),
+    "Mixtral-8x22B-v0.1": (MIXTRAL | sizes(6144, 16384, 56, 48, 8, 32000), 140_620_634_112),
+    "Qwen3-30B-A3B": (QWEN3_MOE | sizes(2048, 6144, 48, 32, 4, 151936), 30_532_122_624),
+    "Qwen3-235B-A22B": (
+        QWEN3_MOE | sizes(4096, 12288, 94, 64, 4, 151936) | {"moe_intermediate_size": 1536},
+        235_093_634_560,
+    ),
+    "OLMoE-1B-7B-0924": (OLMOE | sizes(2048, 1024, 16, 16, 16, 50304), 6_919_161_856),
     "c4ai-command-r-v01": (
         COHERE | sizes(8192, 22528, 40, 64, 64, 256000) | {"logit_scale": 0.0625, "rope_theta": 8000000.0},
         34_980_831_232,

@@ -40,6 +40,7 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "max_position_embeddings": 256,
         "tie_word_embeddings": False,
     },
+    "mixtral": {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
     "cohere2": {
         "model_type": "cohere2",
         "rms_norm_eps": None,  # another name for it
@@ -99,11 +100,11 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     for path, variable in nnx.to_flat_state(nnx.state(abstract_model(config, 0, ()))):
         stored = names[".".join(map(str, path))]
         name, transposed = stored.name, stored.transposed
-        for layer in range(config.layers if "{}" in name else 1):
-            shape = variable.shape[1:] if "{}" in name else variable.shape
+        _, shape = stored.split(variable.shape)
+        for full_name in stored.names(variable.shape):
             scale = 0.3 if "norm" in name else 0.15
             value = rng.normal(0, scale, shape[::-1] if transposed else shape).astype(np.float32)
-            parts.setdefault(name.format(layer), {})[(stored.rows or (0, 0))[0]] = value
+            parts.setdefault(full_name, {})[(stored.rows or (0, 0))[0]] = value
     tensors = {name: np.concatenate([value for _, value in sorted(rows.items())]) for name, rows in parts.items()}
     save_file(tensors, directory / "model.safetensors")
 

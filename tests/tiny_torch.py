@@ -105,6 +105,14 @@ CONFIGS = {
         transformers.PixtralVisionConfig,
         tie_word_embeddings=False,
     ),
+    "mixtral": lambda: transformers.MixtralConfig(**WIDE, num_local_experts=6, num_experts_per_tok=2, sliding_window=7),
+    "qwen3_moe": lambda: transformers.Qwen3MoeConfig(
+        **WIDE, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=True, attention_bias=True
+    ),
+    "qwen3_moe_shares": lambda: transformers.Qwen3MoeConfig(
+        **WIDE, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=False
+    ),
+    "olmoe": lambda: transformers.OlmoeConfig(**SMALL, num_experts=5, num_experts_per_tok=2),
     "gemma": lambda: transformers.GemmaConfig(**WIDE),
     "gemma2": lambda: transformers.Gemma2Config(
         **WIDE, sliding_window=7, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, query_pre_attn_scalar=32

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from survey_jax.model import attention
 from survey_jax.model.attention_kernels import ATTENDED
 from survey_jax.model.attention_mask import TreeShape
+from survey_jax.model.experts import PRODUCT, mix
 from survey_jax.model.matmul import low_rank
 from survey_jax.model.quantize import project
 from survey_jax.parallel.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
@@ -27,7 +28,6 @@ from survey_jax.parallel.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
 Batch = dict[str, Array]
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
-PRODUCT = "product"  # the name by which `jax.checkpoint` saves products of activations with weights
 REMAT = {
     "none": None,  # keep every activation
     # keep products with weights and attention's result, recompute the rest
@@ -58,6 +58,9 @@ class DecoderConfig:
     qk_norm: str | None = None  # normalise queries and keys: each "head", or the whole "projection" at once
     pre_norms: bool = True  # normalise the input of attention and feed-forward
     post_norms: bool = False  # normalise their output
+    experts: int = 0  # feed-forward parts of a layer, each `ff_width` wide; 0: one, which every token uses
+    experts_used: int = 0  # how many of them a token uses
+    expert_shares_sum: bool = True  # the weights of those sum to 1
     centred_norms: bool = False  # norms take out the mean first (LayerNorm without a bias)
     parallel: bool = False  # attention and feed-forward have the same input, normalised once
     embed_scale: float = 1.0
@@ -99,9 +102,12 @@ class Block(nnx.Module):
         self.k = param((n, d, c.kv_heads * e), ("layers", "embed", "kv_heads"))
         self.v = param((n, d, c.kv_heads * e), ("layers", "embed", "kv_heads"))
         self.o = param((n, c.heads * e, d), ("layers", "heads", "embed"))
-        self.gate = param((n, d, f), ("layers", "embed", "ff"))
-        self.up = param((n, d, f), ("layers", "embed", "ff"))
-        self.down = param((n, f, d), ("layers", "ff", "embed"))
+        several, by_expert = ((c.experts,), ("experts",)) if c.experts else ((), ())
+        if c.experts:
+            self.router = param((n, d, c.experts), ("layers", "embed", None))
+        self.gate = param((n, *several, d, f), ("layers", *by_expert, "embed", "ff"))
+        self.up = param((n, *several, d, f), ("layers", *by_expert, "embed", "ff"))
+        self.down = param((n, *several, f, d), ("layers", *by_expert, "ff", "embed"))
         for name in c.biases:
             weight = getattr(self, name)
             setattr(self, f"{name}_bias", param((n, weight.shape[-1]), ("layers", weight.get_metadata()["axes"][-1])))
@@ -202,9 +208,11 @@ def attend(layer: Block, x: Float[Array, "B T D"], context: attention.Context, c
 
 
 def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics):
-    """Gated feed-forward (Shazeer 2020): [B, T, D] -> [B, T, D]."""
-    gate = linear(x, layer, "gate", numerics)
-    gate = jax.nn.silu(gate) if c.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+    """Gated feed-forward (Shazeer 2020), by one part or by the experts that are chosen: [B, T, D] -> [B, T, D]."""
+    activate = jax.nn.silu if c.activation == "silu" else functools.partial(jax.nn.gelu, approximate=True)
+    if c.experts:
+        return mix(x, layer, activate, c.experts_used, c.expert_shares_sum, jnp.dtype(numerics.dtype))
+    gate = activate(linear(x, layer, "gate", numerics))
     return linear(gate * linear(x, layer, "up", numerics), layer, "down", numerics)
 
 

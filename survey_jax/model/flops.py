@@ -92,8 +92,8 @@ def _attention_recomputed(attention: int, remat: str, back_end: str) -> int:
 
 
 def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """(input, output) channels of each of PROJECTIONS."""
-    d, f, q, kv = c.width, c.ff_width, c.heads * c.head_width, c.kv_heads * c.head_width
+    """(input, output) channels of each of PROJECTIONS, those of all experts that a token uses together."""
+    d, f, q, kv = c.width, c.ff_width * max(c.experts_used, 1), c.heads * c.head_width, c.kv_heads * c.head_width
     return {"q": (d, q), "k": (d, kv), "v": (d, kv), "o": (q, d), "gate": (d, f), "up": (d, f), "down": (f, d)}
 
 
@@ -119,7 +119,8 @@ def step_bytes(
     """
     width = projection_widths(c)
     passes = 2 + (not lora_rank) + (remat == "full")  # forward, input's gradient, weight's gradient, forward again
-    weights = microbatches * sum(math.prod(width[name]) for name in PROJECTIONS) * itemsize
+    stored = projection_widths(dataclasses.replace(c, experts_used=c.experts))  # all experts are read
+    weights = microbatches * sum(math.prod(stored[name]) for name in PROJECTIONS) * itemsize
     activations = microbatches * batch_size * seq_len * sum(sum(width[name]) for name in PROJECTIONS) * itemsize
     pairs = microbatches * batch_size * seq_len**2 * c.heads
     scores = pairs * (4 + itemsize) * 2  # float32 before the softmax, `itemsize` after it; written and read

@@ -7,7 +7,9 @@ from survey_jax.model.attention import LayerKind
 from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.rotary import Rotary
 from survey_jax.pretrained.config_json import Fields, check_turned, rotary
+from survey_jax.pretrained.weight_names import WeightMap
 
+Family = tuple[DecoderConfig, WeightMap]
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -31,7 +33,7 @@ def build_decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderC
         "heads": heads,
         "kv_heads": kv_heads,
         "head_width": head_width,
-        "ff_width": f.count("intermediate_size"),
+        "ff_width": special["ff_width"] if "ff_width" in special else f.count("intermediate_size"),
         "norm_eps": special["norm_eps"] if "norm_eps" in special else f.number("rms_norm_eps", zero=True),
         "query_scale": head_width**-0.5,
         "tied_head": f.flag("tie_word_embeddings", False),

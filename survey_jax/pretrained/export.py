@@ -69,13 +69,13 @@ def write_merged(
         parameters = _parameters(pretrained)
         for parameter, stored in track(parameters, "merging", transient=True, disable=not sys.stdout.isatty()):
             change = _Change(trained, parameter, stored.transposed, lora_scale)
-            for layer, name in enumerate(_tensor_names(pretrained, stored.name)):
+            for place, name in _tensors(pretrained, stored.name):
                 shape = source.shape(name)
                 first, last = stored.rows or (0, shape[0])
                 for rows in _blocks((last - first, *shape[1:])):
                     there = slice(first + rows.start, first + rows.stop)
                     base = source.read(name, (there,))
-                    writer.write(name, change(base, layer if "{}" in stored.name else None, rows), there.start)
+                    writer.write(name, change(base, place, rows), there.start)
                 rest.discard(name)
         for name in rest:
             for rows in _blocks(shape := source.shape(name)):
@@ -84,15 +84,18 @@ def write_merged(
 
 
 class _Change:
-    """The effect of training on a parameter: (the base's rows, layer, which rows) -> new rows, in the base's layout."""
+    """The effect of training on a parameter, in the base's layout.
+
+    (The base's rows, the place of their tensor on the parameter's leading axes, which rows) -> new rows.
+    """
 
     def __init__(self, trained: Trained, parameter: str, transposed: bool, lora_scale: float):
         self._whole = trained.get(parameter)
         self._a, self._b = trained.get(f"{parameter}_lora_a"), trained.get(f"{parameter}_lora_b")
         self._transposed, self._scale = transposed, np.float32(lora_scale)
 
-    def __call__(self, base: np.ndarray, layer: int | None, rows: slice) -> np.ndarray:
-        at = ... if layer is None else layer
+    def __call__(self, base: np.ndarray, place: tuple[int, ...], rows: slice) -> np.ndarray:
+        at = place or ...
         if self._whole is not None:
             whole = self._whole[at]
             return (whole.T if self._transposed else whole)[rows]
@@ -132,7 +135,7 @@ def write_adapter(
     modules = list(adapted.values())
     tensors: dict[str, np.ndarray] = {}
     for module in modules:
-        for layer, name in enumerate(_tensor_names(pretrained, module.name)):
+        for (layer,), name in _tensors(pretrained, module.name):
             a, b = module.adapter(layer, pretrained.source.shape(name)[0])
             prefix = f"base_model.model.{_module(name)}"
             tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a, np.dtype(dtype or "float32"))
@@ -186,7 +189,7 @@ class _Adapted:
 
 def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str]:
     """The modules that PEFT adapts: their last names, or full names if another module (of a vision part) shares one."""
-    ours = {name for pattern in patterns for name in _tensor_names(pretrained, pattern)}
+    ours = {name for pattern in patterns for _, name in _tensors(pretrained, pattern)}
     last = {_last_name(name) for name in ours}
     others = {_last_name(name) for name in pretrained.source.names if name not in ours}
     return sorted(map(_module, ours)) if last & others else sorted(last)
@@ -260,7 +263,8 @@ def _blocks(shape: tuple[int, ...]) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _tensor_names(pretrained: Pretrained, pattern: str) -> list[str]:
-    """The names of the tensors that hold a parameter, layer by layer; empty if the source lacks them."""
-    names = [pattern.format(layer) for layer in range(pretrained.config.layers if "{}" in pattern else 1)]
-    return [name for name in names if name in pretrained.source.names]
+def _tensors(pretrained: Pretrained, pattern: str) -> list[tuple[tuple[int, ...], str]]:
+    """The tensors of a parameter that the source has: its place, (), (layer,) or (layer, expert), and its name."""
+    sizes = (pretrained.config.layers, pretrained.config.experts)[: pattern.count("{}")]
+    named = [(place, pattern.format(*place)) for place in np.ndindex(sizes)]
+    return [(place, name) for place, name in named if name in pretrained.source.names]

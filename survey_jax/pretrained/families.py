@@ -2,14 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.attention import LayerKind
-from survey_jax.model.decoder import DecoderConfig
 from survey_jax.model.rotary import Rotary
+from survey_jax.pretrained import text_parts
 from survey_jax.pretrained.common_fields import (
+    Family,
     all_biases,
     build_decoder,
     mlp_biases,
@@ -21,9 +22,19 @@ from survey_jax.pretrained.common_fields import (
     with_window,
 )
 from survey_jax.pretrained.config_json import Fields, rotary
-from survey_jax.pretrained.weight_names import GEMMA2, LLAMA, POST_NORMS, Tensor, WeightMap, layer, projection
+from survey_jax.pretrained.text_parts import text_part
+from survey_jax.pretrained.weight_names import (
+    GEMMA2,
+    LLAMA,
+    MIXTRAL,
+    POST_NORMS,
+    QWEN_MOE,
+    Tensor,
+    layer,
+    projection,
+)
 
-Family = tuple[DecoderConfig, WeightMap]
+_MOST_EXPERTS = 10_000  # far above any model's
 
 
 def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> Family:
@@ -87,6 +98,39 @@ def _mistral(f: Fields) -> Family:
     """Mistral and Ministral: if there is a window, the layers that layer_types names have it; without it, all."""
     rope, window = rotary(f, rope_section(f)), f.window(absent=4096)
     return build_decoder(f, windowed_kinds(f, lambda layer: window is not None, rope, window)), LLAMA
+
+
+def _mixtral(f: Fields) -> Family:
+    """Mixtures of experts; noise on the router, and a loss that evens out its choices, are for pretraining."""
+    rope, window = rotary(f, rope_section(f)), f.window(absent=None)
+    f.ignore("router_jitter_noise")
+    return build_decoder(f, same_kinds(f, LayerKind(rope, window)), **_experts(f)), MIXTRAL
+
+
+def _qwen3_moe(f: Fields) -> Family:
+    head_width = f.count("head_dim", f.count("hidden_size") // f.count("num_attention_heads"))
+    f.only("decoder_sparse_step", 1)
+    f.only("mlp_only_layers", [])
+    f.ignore("intermediate_size")  # of layers without experts
+    special = {"head_width": head_width, "qk_norm": "head", "ff_width": f.count("moe_intermediate_size")}
+    special["expert_shares_sum"] = f.flag("norm_topk_prob", False)
+    biases = ("q", "k", "v", "o") if f.flag("attention_bias", False) else ()
+    return build_decoder(f, _qwen_kinds(f), biases=biases, **special, **_experts(f)), QWEN_MOE
+
+
+def _olmoe(f: Fields) -> Family:
+    f.only("clip_qkv")
+    biases = ("q", "k", "v", "o") if f.flag("attention_bias", False) else ()
+    special = {"qk_norm": "projection", "expert_shares_sum": f.flag("norm_topk_prob", False), "biases": biases}
+    return build_decoder(f, plain_kinds(f), **special, **_experts(f)), QWEN_MOE
+
+
+def _experts(f: Fields) -> dict[str, int]:
+    """How many experts a layer has, and how many a token uses."""
+    f.ignore("output_router_logits", "router_aux_loss_coef")  # of pretraining
+    field = "num_local_experts" if f.get("num_experts") is None else "num_experts"
+    count = f.count(field, least=2, most=_MOST_EXPERTS)
+    return {"experts": count, "experts_used": f.count("num_experts_per_tok", most=count)}
 
 
 def _ministral3(f: Fields) -> Family:
@@ -280,57 +324,6 @@ def _gemmas(f: Fields) -> dict[str, Any]:
     }
 
 
-_SPELLINGS = (
-    {"model": "language_model.model", "lm_head": "language_model.lm_head"},  # on the hub
-    {"model": "model.language_model", "lm_head": "lm_head"},  # inside transformers
-)
-_OTHERS = ("vision_tower.", "multi_modal_projector.", "visual.", "mtp.")  # of images; predictors of several tokens
-_GEMMA3_TEXT = {  # transformers leaves out of a text_config what has its default value
-    "vocab_size": 262_208,
-    "hidden_size": 2304,
-    "intermediate_size": 9216,
-    "num_hidden_layers": 26,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "rms_norm_eps": 1e-6,
-    "sliding_window": 4096,
-}
-_MISTRAL_TEXT = {
-    "vocab_size": 32_000,
-    "hidden_size": 4096,
-    "intermediate_size": 14_336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-6,
-}
-
-
-def _text_part(
-    model_types: Sequence[str], defaults: Mapping[str, Any], *image_fields: str
-) -> Callable[[Fields], Family]:
-    """A family whose checkpoints hold a vision part, too, of which only the text decoder is read.
-
-    Args:
-      model_types: the families that the text decoder may be of; the first, where its config does not say.
-      defaults: the values of fields that its config leaves out.
-      image_fields: fields that concern images only.
-    """
-
-    def family(f: Fields) -> Family:
-        f.ignore("vision_config", "image_token_index", "image_token_id", *image_fields)
-        text = f.needed_section("text_config", defaults)
-        text.only("is_causal", True)
-        text.only("model_type", *model_types)
-        config, weight_map = FAMILIES[text.get("model_type", model_types[0])](text)
-        text.finish()
-        config = dataclasses.replace(config, tied_head=f.flag("tie_word_embeddings", config.tied_head))
-        ignored = (*_OTHERS, *(f"model.{prefix}" for prefix in _OTHERS))
-        return config, dataclasses.replace(weight_map, spellings=_SPELLINGS, ignored=ignored)
-
-    return family
-
-
 FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "llama": _llama,
     "qwen2": _qwen2,
@@ -338,16 +331,16 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "mistral": _mistral,
     "ministral": _mistral,
     "ministral3": _ministral3,
-    "mistral3": _text_part(
-        ("mistral", "ministral3"), _MISTRAL_TEXT, "projector_hidden_act", "vision_feature_layer",
-        "multimodal_projector_bias", "spatial_merge_size",
+    "mistral3": text_part(
+        {"mistral": _mistral, "ministral3": _ministral3}, text_parts.MISTRAL, "projector_hidden_act",
+        "vision_feature_layer", "multimodal_projector_bias", "spatial_merge_size",
     ),
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
-    "gemma3": _text_part(
-        ("gemma3_text",), _GEMMA3_TEXT, "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "boi_token_id",
-        "eoi_token_id",
+    "gemma3": text_part(
+        {"gemma3_text": _gemma3}, text_parts.GEMMA3, "mm_tokens_per_image", "boi_token_index", "eoi_token_index",
+        "boi_token_id", "eoi_token_id",
     ),
     "smollm3": _smollm3,
     "phi3": _phi3,
@@ -357,10 +350,15 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "glm4": _glm4,
     "exaone4": _exaone4,
     "exaone4_5_text": _exaone4,
-    "exaone4_5": _text_part(("exaone4", "exaone4_5_text"), {}, "video_token_id", "vision_start_token_id",
-                            "vision_end_token_id", "vision_token_id"),
+    "exaone4_5": text_part(
+        {"exaone4": _exaone4, "exaone4_5_text": _exaone4}, {}, "video_token_id", "vision_start_token_id",
+        "vision_end_token_id", "vision_token_id",
+    ),
     "seed_oss": _seed_oss,
     "cwm": _cwm,
+    "mixtral": _mixtral,
+    "qwen3_moe": _qwen3_moe,
+    "olmoe": _olmoe,
     "cohere": _cohere,
     "cohere2": _cohere2,
 }  # fmt: skip

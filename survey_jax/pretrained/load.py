@@ -30,15 +30,15 @@ class Origin:
     """The stored tensors from which an array is loaded.
 
     Attributes:
-      tensors: their names, one for each layer if `stacked`.
+      tensors: their names, one for each place of the leading axes, in their order.
       rows: the rows of each tensor that belong to the array.
-      stacked: whether the array has a leading layer axis.
+      stacked: the array's leading axes: (), (layers,) or (layers, experts).
       transposed: whether a tensor's rows are the array's last axis, instead of the first after the layers.
     """
 
     tensors: Sequence[str]
     rows: Range
-    stacked: bool
+    stacked: tuple[int, ...]
     transposed: bool
 
 
@@ -64,7 +64,7 @@ def load(
         block, columns = 1, (0, source.shape(origin.tensors[0])[1])
     index = [slice(columns[0] * block, columns[1] * block)] if len(source.shape(origin.tensors[0])) > 1 else []
     step = max(1, CHUNK // ((columns[1] - columns[0]) * block))
-    for layer, tensor in enumerate(origin.tensors):
+    for place, tensor in zip(np.ndindex(origin.stacked), origin.tensors, strict=True):
         for first in range(rows[0], rows[1], step):
             last = min(first + step, rows[1])
             read = source.read(tensor, (slice(origin.rows[0] + first, origin.rows[0] + last), *index))
@@ -74,7 +74,7 @@ def load(
                     "the model again, or convert it again"
                 )
             for made, buffers in zip(encode(read), parts, strict=True):
-                value, where = _placed(origin, made, layer, first, columns[0])
+                value, where = _placed(origin, made, place, first, columns[0])
                 for box, buffer in buffers.items():
                     _paste(value, where, buffer, box)
     return [_on_devices(target, buffers) for target, buffers in zip(targets, parts, strict=True)]
@@ -109,20 +109,21 @@ def _places(target: Target) -> dict[Box, list[jax.Device]]:
 
 def _extent(origin: Origin, boxes: Sequence[Box]) -> tuple[Range, Range]:
     """The smallest ranges of a tensor's rows and columns that contain some parts (`boxes`) of the targets."""
-    inner = [box[1:] if origin.stacked else box for box in boxes]
+    inner = [box[len(origin.stacked) :] for box in boxes]
     inner = [box[-1:] + box[:-1] if origin.transposed else box for box in inner]  # as stored: rows first
     columns = [box[1] for box in inner if len(box) > 1] or [(0, 1)]
     rows = [box[0] for box in inner]
     return (min(a for a, _ in rows), max(b for _, b in rows)), (min(a for a, _ in columns), max(b for _, b in columns))
 
 
-def _placed(origin: Origin, made: np.ndarray, layer: int, row: int, column: int) -> tuple[np.ndarray, Box]:
+def _placed(origin: Origin, made: np.ndarray, place: tuple[int, ...], row: int, column: int) -> tuple[np.ndarray, Box]:
     """A part of a target (`made` from a tensor's values at `row` and `column`) in its layout, and its place there."""
     start = (row, column, 0)
     where = tuple((a, a + n) for a, n in zip(start, made.shape, strict=False))
     if origin.transposed:
         made, where = np.moveaxis(made, 0, -1), where[1:] + where[:1]
-    return (made[None], ((layer, layer + 1), *where)) if origin.stacked else (made, where)
+    leading = tuple((number, number + 1) for number in place)
+    return made.reshape(*(1 for _ in place), *made.shape), (*leading, *where)
 
 
 def _paste(value: np.ndarray, where: Box, buffer: np.ndarray, box: Box) -> None:
@@ -161,7 +162,7 @@ def load_model(
     variables, arrays = variables_by_name(state), abstract_arrays(state, mesh, frozen_dtype, trainable)
     targets = {name: variable.get_value() for name, variable in variables_by_name(arrays).items()}
     base = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
-    _check_names(pretrained, list(base))
+    _check_names(pretrained, {name: tuple(variable.shape) for name, variable in base.items()})
     origins = {name: _origin(pretrained, name, tuple(variable.shape)) for name, variable in base.items()}
     values: dict[str, jax.Array] = {}
     adapters = {name for name, variable in variables.items() if isinstance(variable, LoraParam)}
@@ -181,10 +182,10 @@ def load_model(
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
-def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
+def _check_names(pretrained: Pretrained, shapes: dict[str, tuple[int, ...]]) -> None:
     """UserError if the file has a tensor that is not used: a bias, say, would change the logits."""
     at = pretrained.weight_map
-    used = {at[p].name.format(i) for p in parameters for i in range(pretrained.config.layers)}
+    used = {name for parameter, shape in shapes.items() for name in at[parameter].names(shape)}
     used |= {at["head"].name} if pretrained.config.tied_head else set()
     unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(at.ignored)]
     unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases store it, unused
@@ -195,11 +196,10 @@ def _check_names(pretrained: Pretrained, parameters: list[str]) -> None:
 def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin:
     """Where a parameter of this shape is stored. UserError if a tensor is missing or has another shape or dtype."""
     entry = pretrained.weight_map[name]
-    stacked = "{}" in entry.name
-    inner = shape[1:] if stacked else shape
+    stacked, inner = entry.split(shape)
     inner = inner[::-1] if entry.transposed else inner  # as Hugging Face has it
     first, last = entry.rows or (0, inner[0])
-    tensors = [entry.name.format(i) for i in range(shape[0])] if stacked else [entry.name]
+    tensors = entry.names(shape)
     for tensor in tensors:
         if tensor not in pretrained.source.names:
             raise UserError(f"{pretrained.path}: tensor {tensor} is missing")

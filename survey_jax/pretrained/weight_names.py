@@ -3,13 +3,16 @@
 import dataclasses
 from collections.abc import Collection, Mapping
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
     """Where a checkpoint stores one of our parameters.
 
     Attributes:
-      name: the stored tensor's name, with "{}" for the layer number if our parameter is stacked over layers.
+      name: the stored tensor's name, with "{}" for the layer number if our parameter is stacked over layers, and with
+        another for the expert's number if it is stacked over experts, too.
       transposed: the tensor is stored as [out, in]; our parameter is [in, out].
       rows: (first, last + 1) of the stored tensor's rows, if several parameters are fused into one tensor; None: all.
     """
@@ -17,6 +20,15 @@ class Tensor:
     name: str
     transposed: bool = False
     rows: tuple[int, int] | None = None
+
+    def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The leading axes over which our parameter is stacked, and the rest of its shape."""
+        count = self.name.count("{}")
+        return shape[:count], shape[count:]
+
+    def names(self, shape: tuple[int, ...]) -> list[str]:
+        """The stored tensors of our parameter, in the order of its leading axes."""
+        return [self.name.format(*place) for place in np.ndindex(self.split(shape)[0])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,3 +96,17 @@ POST_NORMS = LLAMA.with_entries(
     }
 )
 GEMMA2 = POST_NORMS.with_entries({"blocks.ff_norm": layer("pre_feedforward_layernorm")})
+
+
+def experts(router: str, gate: str, up: str, down: str) -> dict[str, Tensor]:
+    """The router and the projections of each expert."""
+    paths = {"router": router, "gate": gate, "up": up, "down": down}
+    return {f"blocks.{ours}": projection(path) for ours, path in paths.items()}
+
+
+MIXTRAL = LLAMA.with_entries(
+    experts("block_sparse_moe.gate", *(f"block_sparse_moe.experts.{{}}.{name}" for name in ("w1", "w3", "w2")))
+)
+QWEN_MOE = LLAMA.with_entries(
+    experts("mlp.gate", *(f"mlp.experts.{{}}.{name}_proj" for name in ("gate", "up", "down")))
+)

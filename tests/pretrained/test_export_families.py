@@ -30,8 +30,9 @@ FAMILIES = list({config().model_type: name for name, config in reversed(CONFIGS.
 
 
 def adapted(pretrained: Pretrained) -> tuple[Any, dict[str, np.ndarray]]:
-    """Our model with random adapters on all projections, and these by name."""
-    abstract = abstract_model(pretrained.config, RANK, ("q", "k", "v", "o", "gate", "up", "down"))
+    """Our model with random adapters on all projections but experts, and these by name."""
+    shared = () if pretrained.config.experts else ("gate", "up", "down")
+    abstract = abstract_model(pretrained.config, RANK, ("q", "k", "v", "o", *shared))
     mesh = make_mesh(1, 1, -1)
     model = load_model(pretrained, abstract, mesh, frozen_dtype="float32", trainable=LoraParam, seed=0)
     graphdef, train, frozen = nnx.split(model, LoraParam, ...)

@@ -150,7 +150,7 @@ def test_only_unknown_fields_can_be_ignored(name: str) -> None:
 
 TINY_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "architecture": ({"model_type": "mixtral"}, "architecture 'mixtral' is not supported; choose one of llama, qwen2"),
+    "architecture": ({"model_type": "gpt_oss"}, "architecture 'gpt_oss' is not supported; choose one of llama, qwen2"),
     "missing": ({"vocab_size": None}, "field 'vocab_size' is missing"),
     "unknown": ({"value_gate": "sigmoid"}, "value_gate = 'sigmoid' is not supported (the field is unknown"),
     "unknown zero": ({"skip_scale": 0}, "skip_scale = 0 is not supported (the field is unknown"),
@@ -244,6 +244,20 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
             "rope_parameters.full_attention = 1 is not supported (it must be an object)",
         )
     ],
+    "mixtral": [
+        ({}, "field 'num_local_experts' is missing"),
+        ({"num_local_experts": 1}, "num_local_experts = 1 is not supported (it must be a whole number, 2 or more)"),
+        (
+            {"num_local_experts": 4, "num_experts_per_tok": 5},
+            "num_experts_per_tok = 5 is not supported (it must be a whole number, at most 4)",
+        ),
+    ],
+    "qwen3_moe": [
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step = 2 is not supported (supported: 1)"),
+        ({"mlp_only_layers": [0]}, "mlp_only_layers = [0] is not supported (supported: [])"),
+        ({"num_experts": 4}, "field 'moe_intermediate_size' is missing"),
+    ],
+    "olmoe": [({"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported (supported: )")],
     "cohere2": [
         ({"use_parallel_block": False}, "use_parallel_block = False is not supported (supported: True)"),
         ({"rotary_pct": 0.5}, "rotary_pct = 0.5 is not supported (supported: 1)"),

@@ -51,11 +51,9 @@ for mesh in ((1, 8, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)):
     split = 0
     for path, variable in nnx.to_flat_state(nnx.state(model)):
         entry, array = pretrained.weight_map[".".join(map(str, path))], variable.get_value()
-        if "{}" in entry.name:
-            layers = [tensors[entry.name.format(i)] for i in range(pretrained.config.layers)]
-            whole = np.stack([t.T if entry.transposed else t for t in layers])
-        else:
-            whole = tensors[entry.name]
+        parts = [tensors[name] for name in entry.names(array.shape)]
+        parts = [part.T if entry.transposed else part for part in parts]
+        whole = np.reshape(parts, array.shape)
         assert whole.shape == array.shape
         for shard in array.addressable_shards:
             np.testing.assert_array_equal(np.asarray(shard.data), whole[shard.index])
@@ -65,8 +63,9 @@ for mesh in ((1, 8, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)):
 """
 
 
-def test_every_part_lies_in_its_place(tmp_path: Path) -> None:
-    print(driven(["-c", EVERY_PART, str(tiny.write_model(tmp_path, "gemma3"))], devices=8))
+@pytest.mark.parametrize("family", ["gemma3", "mixtral"])
+def test_every_part_lies_in_its_place(family: str, tmp_path: Path) -> None:
+    print(driven(["-c", EVERY_PART, str(tiny.write_model(tmp_path, family))], devices=8))
 
 
 def test_memory_and_bytes() -> None:

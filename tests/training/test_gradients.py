@@ -21,7 +21,8 @@ torch = pytest.importorskip("torch")
 
 LETTERS = np.array([5, 17, 100, 42])
 LENGTH, SCALE = 24, 0.7
-FAMILIES = ["llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2"]
+ATTENTION = ("q", "k", "v", "o")
+FAMILIES = ["llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"]
 
 
 class Setup(NamedTuple):
@@ -57,7 +58,7 @@ def setup(request, tmp_path_factory) -> Setup:
 def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
     """Loss, gradients and trained parameters, those flat by path."""
     config = s.pretrained.config
-    abstract = abstract_model(config, rank, PROJECTIONS)
+    abstract = abstract_model(config, rank, projections(s))
     mesh = make_mesh(1, 1, 1)
     model = load_model(s.pretrained, abstract, mesh, frozen_dtype="float32", trainable=trainable, seed=0)
     graphdef, params, frozen = nnx.split(model, trainable, ...)
@@ -68,6 +69,11 @@ def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
     step_config = StepConfig(config, Numerics(lora_scale=SCALE if rank else 0.0))
     loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, params, frozen, batch, LETTERS, step_config)
     return float(loss), flat(grads), flat(params)
+
+
+def projections(s: Setup) -> tuple[str, ...]:
+    """Those that adapters are made for."""
+    return ATTENTION if s.pretrained.config.experts else PROJECTIONS
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:
@@ -98,8 +104,18 @@ def test_full_fine_tuning(setup: Setup) -> None:
     reference = torch_loss(setup, parameters)
     reference.backward()
 
+    def of_experts(ours: str) -> np.ndarray:
+        """transformers stacks experts, and fuses gate and up, when it loads them."""
+        c = setup.pretrained.config
+        name = "down_proj" if ours == "blocks.down" else "gate_up_proj"
+        rows = {"blocks.gate": slice(c.ff_width), "blocks.up": slice(c.ff_width, None)}.get(ours, slice(None))
+        grads = [parameters[f"model.layers.{i}.mlp.experts.{name}"].grad.numpy()[:, rows] for i in range(c.layers)]
+        return np.stack(grads).swapaxes(-1, -2)
+
     def stored(ours: str) -> np.ndarray:
         at, layers = setup.pretrained.weight_map[ours], range(setup.pretrained.config.layers)
+        if at.name.count("{}") == 2:
+            return of_experts(ours)
         grads = [parameters[at.name.format(i)].grad.numpy() for i in (layers if "{}" in at.name else [0])]
         grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
         grads = [g.T if at.transposed else g for g in grads]
@@ -114,7 +130,7 @@ def test_lora(setup: Setup) -> None:
     loss, mine, params = ours(setup, LoraParam, rank=3)
     adapters = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
     parameters = {name: p.detach().clone() for name, p in setup.torch_model.named_parameters()}
-    for projection in PROJECTIONS:
+    for projection in projections(setup):
         at = setup.pretrained.weight_map[f"blocks.{projection}"]
         for i in range(setup.pretrained.config.layers):
             name, rows = at.name.format(i), slice(*(at.rows or (None, None)))
