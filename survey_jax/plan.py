@@ -30,7 +30,7 @@ from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
 from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh
 from survey_jax.planning.architectures import read_architecture
-from survey_jax.planning.estimate import Plan, abstract_state, plan_step, run_time, verdict
+from survey_jax.planning.estimate import Plan, abstract_state, plan_step, run_hours, run_time, verdict
 from survey_jax.survey.table import MAX_OPTIONS
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
@@ -59,6 +59,8 @@ JSON = flags.DEFINE_string("json", None, "Write the same numbers to this file.")
 def main() -> None:
     config = cli.read_config(CONFIG)
     model = MODEL.value or config.model.weights
+    if not math.isfinite(PRICE.value or 0):
+        raise UserError(f"--price={PRICE.value}: must be a number")
     decoder = read_architecture(model, config.model.ignore_fields)
     mesh, chip, domain = make_devices(config)
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
@@ -82,7 +84,7 @@ def main() -> None:
         print_search(plans, best)
     print_plan(model, config, decoder, mesh, chip, best)
     if JSON.value:
-        record = [{"settings": settings(c), **to_dict(p)} for c, p in plans]
+        record = [{"settings": settings(c), **to_dict(p), **hours(c, p)} for c, p in plans]
         about = {"model": model, "mesh": dict(mesh.shape), "chip": dataclasses.asdict(chip), "best": settings(config)}
         write_json(Path(JSON.value), about | {"plans": record})
 
@@ -207,6 +209,12 @@ def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: A
             print(f"note: tensor {tensor} does not divide the {size} {what}: devices exchange parts of heads")
     print(run_time(config, made, devices, PRICE.value))
     print(verdict(made, devices, SEARCH.value))
+
+
+def hours(config: Config, made: Plan) -> dict[str, Any]:
+    """How long the run takes at best, for JSON; the price times device-hours is its cost."""
+    steps, span = run_hours(config, made)
+    return {"steps": steps, "hours": span, "price": PRICE.value}
 
 
 def to_dict(made: Plan) -> dict[str, Any]:

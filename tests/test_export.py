@@ -394,6 +394,18 @@ def test_fully_trained_fused_projections(tmp_path: Path, small_blocks) -> None:
     np.testing.assert_array_equal(fused, np.repeat([0, 1, 2], [32, 16, 16])[:, None] * np.ones((1, 32)))
 
 
+def test_fully_trained_experts(tmp_path: Path, small_blocks) -> None:
+    pretrained = open_pretrained(str(tiny.write_model(tmp_path / "base", "mixtral")))
+    gate = np.random.default_rng(0).normal(size=(3, 4, 32, 64)).astype(np.float32)
+    out = tmp_path / "out"
+    out.mkdir()
+    export.write_merged(pretrained, {"blocks.gate": gate}, 0.0, out)
+    written = load_file(out / "model.safetensors")
+    for layer, expert in np.ndindex(3, 4):
+        name = f"model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight"
+        np.testing.assert_array_equal(written[name], gate[layer, expert].T)
+
+
 def test_text_part_of_a_model_with_vision(tmp_path: Path) -> None:
     """The vision part stays as it is, though its projections have the same names."""
     text = tiny.SIZES | {"num_hidden_layers": 2, "sliding_window": 24, "vocab_size": 320}

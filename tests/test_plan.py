@@ -68,7 +68,7 @@ def test_a_plan_in_words_and_numbers(small: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for part in ("frozen parameters", "optimizer state", "sends: all-gather", "fits: ", "tokens/s", "blocks.q_lora_a"):
         assert part in done.stdout
-    assert "; one device is enough, as all hold " in done.stdout
+    assert "; one device may be enough, as all hold " in done.stdout
     plans = json.loads(output.read_text())
     (made,) = plans["plans"]
     hours = [2000 * seconds for seconds in made["seconds_at_best"]]

@@ -24,7 +24,7 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
     """
     unknown = [p for p in projections if p not in PROJECTIONS]
     if unknown or not projections:
-        raise UserError(f"lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
+        raise UserError(f"config.lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
     if of_experts := [name for name in projections if getattr(model.blocks, name).ndim > 3]:
         rest = tuple(name for name in PROJECTIONS if getattr(model.blocks, name).ndim == 3)
         raise UserError(

@@ -43,6 +43,10 @@ _ending = threading.Lock()
 _last_acts: list[Callable[[], None]] = []  # see `at_end`
 _FAILURE = "survey_jax/failure"  # its key in the store
 _BEATS = "survey_jax_beats/"  # with a process's number: the key of what it counts up as long as it lives
+_STATUSES = (  # of an error that may mean that another process is gone
+    *("ABORTED", "CANCELLED", "DATA_LOSS", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION", "INTERNAL", "UNAVAILABLE"),
+    "UNKNOWN",
+)
 _AGAIN = (
     "is gone: it was killed, or its machine is lost. What was saved is intact; run the same command again, and it goes "
     "on from there"
@@ -93,7 +97,7 @@ def _join(coordinator: str | None, processes: int | None, process: int | None) -
     try:
         jax.devices()
     except RuntimeError as error:
-        hint = "" if single else "; each machine must be able to resolve its own host name"
+        hint = "; each machine must be able to resolve its own host name" if "gloo" in str(error) else ""
         raise UserError(f"jax cannot use the devices of {socket.gethostname()}: {error}{hint}") from error
     # These replace jax's own handler, which agrees on a step by numbers that Orbax, too, reports from a thread of its
     # own, so that the step agreed on may never come.
@@ -113,9 +117,10 @@ def refuse(message: str) -> NoReturn:
     numbers = [int(words[name]) if words.get(name, "").isdecimal() else None for name in ("processes", "process")]
     try:
         _join(words.get("coordinator"), *numbers)
-    except UserError:  # it is flags like these that are bad
-        fail(message)
-    if jax.process_count() == 1:
+    except UserError:
+        if not jax.distributed.is_initialized():  # it is flags like these that are bad
+            fail(message)
+    if _jax_state.num_processes == 1:
         fail(message)
     _leave(2, message)
 
@@ -314,16 +319,21 @@ def _watch() -> None:
 
 
 def _is_status(error: BaseException) -> bool:
-    """Whether jax's runtime says so: as a JaxRuntimeError, or from the call of a compiled function as a ValueError."""
-    named = isinstance(error, ValueError) and re.match(r"[A-Z]+(_[A-Z]+)*: ", str(error))
-    return isinstance(error, jax.errors.JaxRuntimeError) or bool(named)
+    """Whether an error comes from jax's runtime.
+
+    That is a JaxRuntimeError or, from the call of a compiled function, a ValueError that begins with a status.
+    tensorstore's errors of files begin so, too, and have a code of the operating system.
+    """
+    if isinstance(error, ValueError) and "os_error_code" not in str(error):
+        return str(error).partition(":")[0] in _STATUSES
+    return isinstance(error, jax.errors.JaxRuntimeError)
 
 
 def _gone() -> list[int]:
     """The processes that show no life for a while, after the connection to one of them has broken."""
     seen = []
     try:
-        if not is_first() and not _reachable(_jax_state.coordinator_address or ""):
+        if _jax_state.process_id != 0 and not _reachable(_jax_state.coordinator_address or ""):
             return [0]  # found out at once: soon jax ends this process without a word of it
         for _ in range(2):
             assert _jax_state.client is not None
@@ -331,7 +341,7 @@ def _gone() -> list[int]:
             time.sleep(6 * _POLL)
     except jax.errors.JaxRuntimeError:  # it serves the store
         return [0]
-    keys = [f"{_BEATS}{number}" for number in range(jax.process_count())]
+    keys = [f"{_BEATS}{number}" for number in range(_jax_state.num_processes or 1)]
     return [number for number, key in enumerate(keys) if seen[0].get(key) == seen[1].get(key)]
 
 

@@ -196,14 +196,19 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: Abstr
     return products / mesh.shape["tensor"] + update
 
 
+def run_hours(config: Config, made: Plan) -> tuple[int, tuple[float, float]]:
+    """The run's steps (1,000 where it is as long as so many epochs), and how many hours they take at best, from to."""
+    steps = 1000 if config.optim.epochs else config.optim.steps
+    return steps, (steps * made.fastest / 3600, steps * made.slowest / 3600)
+
+
 def run_time(config: Config, made: Plan, devices: int, price: float | None) -> str:
-    """How long the run takes and what it costs, without its start, evaluations and checkpoints.
+    """How long the run takes and what it costs; its start, evaluations and checkpoints are not counted.
 
     Args:
       price: of a device and hour; None: unknown.
     """
-    steps = 1000 if config.optim.epochs else config.optim.steps
-    least, most = (steps * seconds / 3600 for seconds in (made.fastest, made.slowest))
+    steps, (least, most) = run_hours(config, made)
     text = f"{steps:,} steps: at best {least:,.2f} to {most:,.2f} hours"
     if devices > 1 or price is None:
         text += f", {devices * least:,.2f} to {devices * most:,.2f} device-hours"
@@ -219,4 +224,5 @@ def verdict(made: Plan, devices: int, searched: bool) -> str:
     if not made.fits:
         return f"does not fit: {text}" + ("" if searched else "; --search tries other values of remat and microbatches")
     enough = devices > 1 and least <= made.capacity * (1 - MARGIN)
-    return f"fits: {text}" + (f"; one device is enough, as all hold {least / 1e9:,.2f} GB together" if enough else "")
+    few = f"; one device may be enough, as all hold {least / 1e9:,.2f} GB together: plan it with --mesh=data:1"
+    return f"fits: {text}" + (few if enough else "")

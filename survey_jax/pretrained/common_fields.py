@@ -45,7 +45,12 @@ def build_decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderC
 
 def all_biases(f: Fields) -> tuple[str, ...]:
     """The projections that have a bias, of attention and of the feed-forward part."""
-    return (("q", "k", "v", "o") if f.flag("attention_bias", False) else ()) + mlp_biases(f)
+    return attention_biases(f) + mlp_biases(f)
+
+
+def attention_biases(f: Fields) -> tuple[str, ...]:
+    """The projections of attention that have a bias: all or none."""
+    return ("q", "k", "v", "o") if f.flag("attention_bias", False) else ()
 
 
 def mlp_biases(f: Fields) -> tuple[str, ...]:

@@ -63,6 +63,10 @@ class Fields:
             raise UserError(f"{self.where}: field {self._section + name!r} is missing")
         return value
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a field is there, perhaps as null."""
+        return name in self._values
+
     def get(self, name: str, default: Any = None) -> Any:
         """A field's value, or `default` where it is missing or null."""
         self._known.add(name)
@@ -111,13 +115,13 @@ class Fields:
 
     def window(self, absent: int | None) -> int | None:
         """The value of `sliding_window`; None if it is null, `absent` if it is missing."""
-        return self.count("sliding_window", None) if "sliding_window" in self._values else absent
+        return self.count("sliding_window", None) if "sliding_window" in self else absent
 
     def only(self, name: str, *supported: Any) -> None:
         """Raises UserError if a field is set to a value that is not `supported`."""
         value = self.get(name)
         if value is not None and value not in supported:
-            raise self.refused(name, f"supported: {', '.join(map(str, supported))}")
+            raise self.refused(name, f"supported: {', '.join(map(str, supported))}" if supported else "it must be null")
 
     def section(self, name: str) -> "Fields | None":
         """A section, or None if it is missing or null. UserError if it is not an object."""

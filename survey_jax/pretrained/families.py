@@ -12,6 +12,7 @@ from survey_jax.pretrained import text_parts
 from survey_jax.pretrained.common_fields import (
     Family,
     all_biases,
+    attention_biases,
     build_decoder,
     mlp_biases,
     plain_kinds,
@@ -101,27 +102,33 @@ def _mistral(f: Fields) -> Family:
 
 
 def _mixtral(f: Fields) -> Family:
-    """Mixtures of experts; noise on the router, and a loss that evens out its choices, are for pretraining."""
-    rope, window = rotary(f, rope_section(f)), f.window(absent=None)
-    f.ignore("router_jitter_noise")
+    """A Mistral of which each layer has several feed-forward parts."""
+    rope, window = rotary(f, rope_section(f), theta=1e6), f.window(absent=None)
+    f.ignore("router_jitter_noise")  # of pretraining
     return build_decoder(f, same_kinds(f, LayerKind(rope, window)), **_experts(f)), MIXTRAL
 
 
 def _qwen3_moe(f: Fields) -> Family:
-    head_width = f.count("head_dim", f.count("hidden_size") // f.count("num_attention_heads"))
+    """If there is a window, all layers have it."""
+    rope, window = rotary(f, rope_section(f)), f.window(absent=4096)
+    kind = LayerKind(rope, window if f.flag("use_sliding_window", False) else None)
+    f.ignore("max_window_layers")
     f.only("decoder_sparse_step", 1)
     f.only("mlp_only_layers", [])
     f.ignore("intermediate_size")  # of layers without experts
-    special = {"head_width": head_width, "qk_norm": "head", "ff_width": f.count("moe_intermediate_size")}
+    special: dict[str, Any] = {
+        "qk_norm": "head",
+        "ff_width": f.count("moe_intermediate_size"),
+        "biases": attention_biases(f),
+    }
     special["expert_shares_sum"] = f.flag("norm_topk_prob", False)
-    biases = ("q", "k", "v", "o") if f.flag("attention_bias", False) else ()
-    return build_decoder(f, _qwen_kinds(f), biases=biases, **special, **_experts(f)), QWEN_MOE
+    return build_decoder(f, same_kinds(f, kind), **special, **_experts(f)), QWEN_MOE
 
 
 def _olmoe(f: Fields) -> Family:
     f.only("clip_qkv")
-    biases = ("q", "k", "v", "o") if f.flag("attention_bias", False) else ()
-    special = {"qk_norm": "projection", "expert_shares_sum": f.flag("norm_topk_prob", False), "biases": biases}
+    special: dict[str, Any] = {"qk_norm": "projection", "biases": attention_biases(f)}
+    special["expert_shares_sum"] = f.flag("norm_topk_prob", False)
     return build_decoder(f, plain_kinds(f), **special, **_experts(f)), QWEN_MOE
 
 
@@ -143,25 +150,24 @@ def _ministral3(f: Fields) -> Family:
 
 def _cohere(f: Fields) -> Family:
     """Command R: attention and feed-forward side by side, layer norms, pairs of neighbours rotated."""
-    f.only("use_qk_norm", False)
-    return build_decoder(f, same_kinds(f, LayerKind(_cohere_rotary(f))), **_cohere_settings(f)), LLAMA
+    return build_decoder(f, same_kinds(f, LayerKind(_cohere_rotary(f, 5e5))), **_cohere_settings(f)), LLAMA
 
 
 def _cohere2(f: Fields) -> Family:
     """Command R7B, Command A: the same; layers with a window rotate, the others know no positions."""
-    rope, window = _cohere_rotary(f), f.window(absent=4096)
+    rope, window = _cohere_rotary(f, 1e4), f.window(absent=4096)
     every = f.count("sliding_window_pattern", f.count("_sliding_window_pattern", 4))
     f.only("layer_switch", every)
     f.only("order_of_interleaved_layers", "local_attn_first")
     slides = with_window(f, lambda layer: (layer + 1) % every != 0)
-    kinds = [LayerKind(rope, window) if slide else LayerKind(None) for slide in slides]
+    kinds = [LayerKind(rope, window) if slide and window else LayerKind(None) for slide in slides]
     return build_decoder(f, kinds, **_cohere_settings(f)), LLAMA
 
 
-def _cohere_rotary(f: Fields) -> Rotary:
+def _cohere_rotary(f: Fields, theta: float) -> Rotary:
     f.only("position_embedding_type", "rope_gptj")
     f.only("rotary_pct", 1)
-    return rotary(f, rope_section(f), interleaved=True)
+    return rotary(f, rope_section(f), theta, interleaved=True)
 
 
 def _cohere_settings(f: Fields) -> dict[str, Any]:
@@ -173,7 +179,7 @@ def _cohere_settings(f: Fields) -> dict[str, Any]:
         "norm_eps": f.number("layer_norm_eps", 1e-5, zero=True),
         "logit_scale": f.number("logit_scale", 0.0625),
         "tied_head": f.flag("tie_word_embeddings", True),
-        "biases": ("q", "k", "v", "o") if f.flag("attention_bias", False) else (),
+        "biases": attention_biases(f),
         "centred_norms": True,
         "parallel": True,
     }
@@ -291,8 +297,8 @@ def _gemma2(f: Fields) -> Family:
     window = f.count("sliding_window")
     f.only("sliding_window_size", window)
     kinds = windowed_kinds(f, lambda layer: (layer + 1) % 2 != 0, rope, window)
-    caps = {"attention_softcap": f.number("attn_logit_softcapping", None)}
-    caps["logit_softcap"] = f.number("final_logit_softcapping", None)
+    fields = {"attention_softcap": ("attn_logit_softcapping", 50.0), "logit_softcap": ("final_logit_softcapping", 30.0)}
+    caps = {ours: f.number(name, None if name in f else absent) for ours, (name, absent) in fields.items()}
     scale = f.number("query_pre_attn_scalar", 256) ** -0.5
     return build_decoder(f, kinds, **_gemmas(f), **caps, query_scale=scale, post_norms=True), GEMMA2
 
@@ -332,14 +338,14 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "ministral": _mistral,
     "ministral3": _ministral3,
     "mistral3": text_part(
-        {"mistral": _mistral, "ministral3": _ministral3}, text_parts.MISTRAL, "projector_hidden_act",
-        "vision_feature_layer", "multimodal_projector_bias", "spatial_merge_size",
+        {"mistral": (_mistral, text_parts.MISTRAL), "ministral3": (_ministral3, text_parts.MINISTRAL3)},
+        "projector_hidden_act", "vision_feature_layer", "multimodal_projector_bias", "spatial_merge_size",
     ),
     "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "gemma3": text_part(
-        {"gemma3_text": _gemma3}, text_parts.GEMMA3, "mm_tokens_per_image", "boi_token_index", "eoi_token_index",
+        {"gemma3_text": (_gemma3, text_parts.GEMMA3)}, "mm_tokens_per_image", "boi_token_index", "eoi_token_index",
         "boi_token_id", "eoi_token_id",
     ),
     "smollm3": _smollm3,
@@ -351,7 +357,7 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "exaone4": _exaone4,
     "exaone4_5_text": _exaone4,
     "exaone4_5": text_part(
-        {"exaone4": _exaone4, "exaone4_5_text": _exaone4}, {}, "video_token_id", "vision_start_token_id",
+        {"exaone4": (_exaone4, {}), "exaone4_5_text": (_exaone4, {})}, "video_token_id", "vision_start_token_id",
         "vision_end_token_id", "vision_token_id",
     ),
     "seed_oss": _seed_oss,

@@ -22,6 +22,15 @@ GEMMA3 = {  # transformers leaves out of a text_config what has its default valu
     "rms_norm_eps": 1e-6,
     "sliding_window": 4096,
 }
+MINISTRAL3 = {
+    "vocab_size": 131_072,
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 34,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+}
 MISTRAL = {
     "vocab_size": 32_000,
     "hidden_size": 4096,
@@ -34,25 +43,27 @@ MISTRAL = {
 
 
 def text_part(
-    families: Mapping[str, Callable[[Fields], Family]], defaults: Mapping[str, Any], *image_fields: str
+    families: Mapping[str, tuple[Callable[[Fields], Family], Mapping[str, Any]]], *image_fields: str
 ) -> Callable[[Fields], Family]:
     """A family whose checkpoints hold a vision part, too, of which only the text decoder is read.
 
     Args:
-      families: those that the text decoder may be of, by model_type; the first, where its config does not say.
-      defaults: the values of fields that its config leaves out.
+      families: model_type of the text decoder -> its family, and the values of fields that its config leaves out; where
+        it does not say, it is the first.
       image_fields: fields that concern images only.
     """
 
-    def family(f: Fields) -> Family:
+    def whole(f: Fields) -> Family:
         f.ignore("vision_config", "image_token_index", "image_token_id", *image_fields)
+        f.needed_section("text_config").only("model_type", *families)
+        family, defaults = families[f.needed_section("text_config").get("model_type", next(iter(families)))]
         text = f.needed_section("text_config", defaults)
+        text.ignore("model_type")
         text.only("is_causal", True)
-        text.only("model_type", *families)
-        config, weight_map = families[text.get("model_type", next(iter(families)))](text)
+        config, weight_map = family(text)
         text.finish()
         config = dataclasses.replace(config, tied_head=f.flag("tie_word_embeddings", config.tied_head))
         ignored = (*_OTHERS, *(f"model.{prefix}" for prefix in _OTHERS))
         return config, dataclasses.replace(weight_map, spellings=_SPELLINGS, ignored=ignored)
 
-    return family
+    return whole

@@ -20,6 +20,8 @@ BROKEN = "UNKNOWN: Gloo all-reduce failed: [external/gloo/gloo/transport/tcp/pai
         (ValueError(BROKEN), True),  # what a compiled function raises when it is called
         (ValueError("DEADLINE_EXCEEDED: Barrier timed out"), True),
         (ValueError("rows.jsonl: no such file"), False),
+        (ValueError("TODO: the question"), False),
+        (ValueError("UNKNOWN: Failed to open \"x\" [os_error_code='24']"), False),  # tensorstore, of a file
         (KeyError("UNKNOWN: x"), False),
     ],
 )

@@ -76,6 +76,38 @@ def test_what_published_configs_mean() -> None:
     assert scales == (0.0078125, 12.0, 0.22, 1 / 16)
 
 
+FEW = {name: SIZES[name] for name in SIZES if name not in ("rms_norm_eps", "tie_word_embeddings", "head_dim")}
+RMS, LAYER = {"rms_norm_eps": 1e-6}, {"layer_norm_eps": 1e-6}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
+FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it needs beside FEW
+    "llama": RMS,
+    "gemma2": RMS | {"sliding_window": 24},
+    "qwen3": RMS | {"use_sliding_window": True},
+    "mixtral": RMS | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": RMS | EXPERTS | {"moe_intermediate_size": 8},
+    "olmoe": RMS | EXPERTS,
+    "cohere": LAYER,
+    "cohere2": LAYER,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        *((family, {}) for family in FEW_FIELDS),
+        ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 7}),
+        ("mixtral", {"sliding_window": 7}),
+        ("cohere2", {"sliding_window": None}),
+        ("gemma2", {"final_logit_softcapping": None}),
+    ],
+    ids=str,
+)
+def test_fields_that_are_left_out_mean_what_transformers_takes_them_for(family: str, more: dict[str, Any]) -> None:
+    few = FEW | FEW_FIELDS[family] | more | {"model_type": family}
+    theirs = transformers.AutoConfig.for_model(**few).to_dict()
+    assert decoder_config(few, "few")[0] == decoder_config(theirs, "theirs")[0]
+
+
 WHOLE = {file.stem: file for file in (ROOT / "tests" / "data" / "published_configs").glob("*.json")}
 BY_DESIGN = {  # of WHOLE: why they are refused
     "Devstral-Small-2-24B-Instruct": "quantization_config: weights that are stored quantised are not supported",
@@ -257,7 +289,7 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"mlp_only_layers": [0]}, "mlp_only_layers = [0] is not supported (supported: [])"),
         ({"num_experts": 4}, "field 'moe_intermediate_size' is missing"),
     ],
-    "olmoe": [({"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported (supported: )")],
+    "olmoe": [({"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported (it must be null)")],
     "cohere2": [
         ({"use_parallel_block": False}, "use_parallel_block = False is not supported (supported: True)"),
         ({"rotary_pct": 0.5}, "rotary_pct = 0.5 is not supported (supported: 1)"),

@@ -31,7 +31,7 @@ class Question:
       options: the lines of its options, in their order.
       anchor: the name by which YAML knows the options, where other questions have the same; else "".
       first: it is the first of these questions.
-      asks: its label is a question, and no other column's.
+      asks: its label is a question in itself, and is the label of no other column.
     """
 
     seen: Seen
@@ -61,7 +61,7 @@ def questions(columns: Sequence[Seen], shared: Shared) -> list[Question]:
 def _is_question(label: str) -> bool:
     """Whether a label ends as questions do, and is more than a key word or two; some scripts have no spaces."""
     asks = label.rstrip("\"'”»)] ").endswith(("?", "？", "؟"))
-    return asks and (len(label.split()) > 3 or (not label.isascii() and len(label) > 8))
+    return asks and (len(label.split()) > 3 if " " in label.strip() else not label.isascii() and len(label) > 8)
 
 
 def _named(questions: Sequence[Question]) -> list[Question]:
