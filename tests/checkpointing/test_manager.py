@@ -1,5 +1,6 @@
 """A checkpoint is restored as it was saved, or not at all."""
 
+import gc
 import json
 import os
 import shutil
@@ -33,6 +34,13 @@ pytestmark = [
 ]
 
 IDENTITY = {"base model": "abc"}
+
+
+@pytest.fixture(autouse=True)
+def _what_is_left_goes_now() -> Iterator[None]:
+    """Otherwise it is collected, and complains, in some other test."""
+    yield
+    gc.collect()
 
 
 def state(step: int) -> tuple[Any, Any]:
