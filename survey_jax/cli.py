@@ -206,11 +206,14 @@ def _explain(error: BaseException) -> str:
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     head, _, trace = text.partition("Traceback (most recent call last):")  # ml_collections puts one into its message
     message = " ".join([*head.split(), *(trace.splitlines() or [""])[-1].split()]) or type(error).__name__
+    if missing := _MISSING.match(message):
+        return f"--{missing[1]} must be given: {flags.FLAGS[missing[1]].help}"
     message += _did_you_mean(message)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name in ("<module>", "get_config")]
     return f"{frames[-1].filename} line {frames[-1].lineno}: {message}" if frames else message
 
 
+_MISSING = re.compile(r"flag --(\w+)=None: Flag --\w+ must have a value other than None")  # absl's
 _MISTAKES = (  # Python's messages: a section of the settings, and what is not in it; or a module, and what is not in it
     re.compile(r"(?P<section>\w+)\.__init__\(\) got an unexpected keyword argument '(?P<name>\w+)'"),
     re.compile(r"'(?P<section>\w+)' object has no attribute '(?P<name>\w+)'"),

@@ -244,6 +244,7 @@ def test_refusals(world: Path, exporter: Binary, exported, tmp_path: Path) -> No
     refuse(exporter, world / "full" / "run", output, "trained all weights", "--format=merged", form="peft")
     refuse(exporter, run, exported["lora peft"], f"--output={exported['lora peft']}: exists already")
     refuse(exporter, run, output, "value should be one of <merged|peft>", form="onnx")
+    check_refusal(exporter(f"--workdir={run}", f"--output={output}"), "--format must be given: <merged|peft>: A whole")
     (tmp_path / "file").write_text("")
     refuse(exporter, run, tmp_path / "file" / "out", "cannot be used")
     output.mkdir()  # an empty folder is fine

@@ -80,7 +80,8 @@ FEW = {name: SIZES[name] for name in SIZES if name not in ("rms_norm_eps", "tie_
 RMS, LAYER = {"rms_norm_eps": 1e-6}, {"layer_norm_eps": 1e-6}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it needs beside FEW
-    "llama": RMS,
+    **dict.fromkeys(("llama", "qwen2", "mistral", "ministral", "gemma", "smollm3", "phi3", "olmo2", "olmo3"), RMS),
+    **dict.fromkeys(("granite", "glm4", "exaone4", "seed_oss"), RMS),
     "gemma2": RMS | {"sliding_window": 24},
     "qwen3": RMS | {"use_sliding_window": True},
     "mixtral": RMS | {"num_local_experts": 4, "num_experts_per_tok": 2},
