@@ -97,9 +97,8 @@ def _in_words(error: Exception) -> str | None:
     if isinstance(error, RecursionError):
         return f"{where or 'an input: '}is nested too deeply to be read"
     exhausted = isinstance(error, RuntimeError | ValueError) and "RESOURCE_EXHAUSTED: " in text  # as jax has it
-    if isinstance(error, MemoryError) or (
-        exhausted and "os_error_code" not in text
-    ):  # that is tensorstore's, of a file
+    exhausted = exhausted and "os_error_code" not in text  # that is tensorstore's, of a file
+    if isinstance(error, MemoryError) or exhausted:
         return f"{where}there is not enough memory ({text[:200]}); take less at once, or a machine with more of it"
     if isinstance(error, UnicodeError) and file:
         return f"{file}: cannot be read or written as text ({text})"

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from survey_jax.parallel.sharding import ROWS, gathered, partition
+from survey_jax.parallel.sharding import ROWS, gathered, gathered_spec
 
 PRODUCT = "product"  # the name by which `jax.checkpoint` saves products of activations with weights
 EXPERTS = ("gate", "up", "down")  # the projections that each expert has
@@ -46,16 +45,12 @@ def mix(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return compute(x, *weights)
-    specs = [_without_fsdp(partition(w.shape, a, mesh).spec) for w, a in zip(weights, axes, strict=True)]
+    specs = [gathered_spec(w.shape, a, mesh) for w, a in zip(weights, axes, strict=True)]
     summed = "tensor" if "tensor" in specs[-1] else None
     local = jax.shard_map(
         functools.partial(compute, summed=summed), in_specs=(ROWS, *specs), out_specs=ROWS, check_vma=False
     )
     return local(x, *weights)
-
-
-def _without_fsdp(spec: P) -> P:
-    return P(*(None if name == "fsdp" else name for name in spec))
 
 
 def _mix(x, router, gate, up, down, *, activate, used: int, sums_to_one: bool, dtype: jnp.dtype, summed=None):

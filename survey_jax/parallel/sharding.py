@@ -101,5 +101,9 @@ def gathered(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not axes:
         return x
-    spec = partition(x.shape, axes, mesh).spec
-    return jax.lax.with_sharding_constraint(x, P(*(None if name == "fsdp" else name for name in spec)))
+    return jax.lax.with_sharding_constraint(x, gathered_spec(x.shape, axes, mesh))
+
+
+def gathered_spec(shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh | AbstractMesh) -> P:
+    """How a parameter lies on the mesh once it is gathered along `fsdp`."""
+    return P(*(None if name == "fsdp" else name for name in partition(shape, axes, mesh).spec))

@@ -77,6 +77,7 @@ def two_rotaries(f: Fields, theta: float, local_theta: float, local_field: str) 
 
 
 def same_kinds(f: Fields, kind: LayerKind) -> list[LayerKind]:
+    """All layers of this kind."""
     return [kind] * f.layers()
 
 
