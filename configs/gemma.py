@@ -1,12 +1,12 @@
-"""Gemma 3 on the package's survey data, from the hub; on an accelerator.
+"""Gemma 4 on the package's survey data, from the hub; on an accelerator.
 
-    hf auth login                      # once; accept the licence on the model's page first
     python -m survey_jax.train --config=configs/gemma.py
     python -m survey_jax.eval --workdir=checkpoints/gemma
 
 Other sizes, other data, weights on disk:
 
-    --config.model.weights=google/gemma-3-270m
+    --config.model.weights=google/gemma-4-E4B
+    --config.model.weights=google/gemma-3-270m (before: `hf auth login`, and accept the licence on the model's page)
     --config.model.weights=/path/to/a/hugging/face/directory (or a .gguf file)
     --config=configs/gemma.py:survey.parquet (your own table, or several with commas between; questions of it are held
     out by seed)
@@ -30,7 +30,7 @@ def get_config(tables: str = "demo") -> Config:
       tables: with commas between; of other ones than the demo's, questions are held out, by seed.
     """
     return Config(
-        model=ModelConfig(weights="google/gemma-3-1b-pt", dtype="bfloat16", remat="dots"),
+        model=ModelConfig(weights="google/gemma-4-E2B", dtype="bfloat16", remat="dots"),
         lora=LoraConfig(rank=16, alpha=32.0),
         data=DataConfig(
             tables=tuple(tables.split(",")),

@@ -25,7 +25,7 @@ from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import write_json
 from survey_jax.config import Config, Remat
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
 from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh

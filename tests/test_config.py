@@ -33,7 +33,8 @@ from survey_jax.config import (
 )
 from survey_jax.config import settings as config_settings
 from survey_jax.inputs.prompts import TEMPLATES
-from survey_jax.model.decoder import PROJECTIONS, REMAT
+from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.decoder import REMAT
 from survey_jax.model.quantize import KINDS
 from survey_jax.survey.splits.config import SplitConfig
 from survey_jax.training.losses import LOSSES

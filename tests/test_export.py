@@ -25,7 +25,7 @@ from survey_jax.inputs.personas import someone
 from survey_jax.inputs.prompts import Prompter
 from survey_jax.inputs.task import batch_shape, read_answers
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.decoder import Numerics
+from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained import export
@@ -400,7 +400,7 @@ def test_fully_trained_experts(tmp_path: Path, small_blocks) -> None:
     gate = np.random.default_rng(0).normal(size=(3, 4, 32, 64)).astype(np.float32)
     out = tmp_path / "out"
     out.mkdir()
-    export.write_merged(pretrained, {"blocks.gate": gate}, 0.0, out)
+    export.write_merged(pretrained, {"blocks.expert_gate": gate}, 0.0, out)
     written = load_file(out / "model.safetensors")
     for layer, expert in np.ndindex(3, 4):
         name = f"model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight"

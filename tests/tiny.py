@@ -41,6 +41,21 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "tie_word_embeddings": False,
     },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gemma4": {  # three stacks of layers: with a window, without, and without keys; experts in all
+        "model_type": "gemma4_text",
+        "num_hidden_layers": 7,
+        "layer_types": ["sliding_attention", "full_attention"] * 3 + ["full_attention"],
+        "sliding_window": 24,
+        "global_head_dim": 24,
+        "num_kv_shared_layers": 1,
+        "use_double_wide_mlp": True,
+        "hidden_size_per_layer_input": 12,
+        "vocab_size_per_layer_input": 320,
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 16,
+    },
     "cohere2": {
         "model_type": "cohere2",
         "rms_norm_eps": None,  # another name for it
@@ -88,6 +103,7 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
 
     from survey_jax.model.abstract import abstract_model
     from survey_jax.pretrained.families import decoder_config
+    from survey_jax.pretrained.safetensors_files import split_name
 
     directory.mkdir(parents=True, exist_ok=True)
     hf = {field: value for field, value in (SIZES | (FAMILIES | OTHERS)[family]).items() if value is not None}
@@ -101,11 +117,13 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
         stored = names[".".join(map(str, path))]
         name, transposed = stored.name, stored.transposed
         _, shape = stored.split(variable.shape)
-        for full_name in stored.names(variable.shape):
+        for full_name in stored.places(variable.shape).values():
             scale = 0.3 if "norm" in name else 0.15
             value = rng.normal(0, scale, shape[::-1] if transposed else shape).astype(np.float32)
             parts.setdefault(full_name, {})[(stored.rows or (0, 0))[0]] = value
     tensors = {name: np.concatenate([value for _, value in sorted(rows.items())]) for name, rows in parts.items()}
+    for whole in {split_name(name)[0] for name in tensors if "[" in name}:  # of all experts
+        tensors[whole] = np.stack([tensors.pop(f"{whole}[{i}]") for i in range(config.experts)])
     save_file(tensors, directory / "model.safetensors")
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

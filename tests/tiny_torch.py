@@ -72,6 +72,23 @@ def gemma3(**settings: Any) -> Any:
     )
 
 
+def gemma4(**settings: Any) -> Any:
+    """Layers without a window have wider heads; the second of three pairs of layers is the last with keys to share."""
+    sizes = WIDE | {"pad_token_id": 0, "sliding_window": 7, "global_head_dim": 28, "layer_types": HYBRID}
+    return transformers.Gemma4TextConfig(**sizes | {"hidden_size_per_layer_input": 0} | settings)
+
+
+GEMMA4_E = {  # as E2B and E4B have it
+    "num_hidden_layers": 9,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 3,
+    "num_kv_shared_layers": 3,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 12,
+    "vocab_size_per_layer_input": 199,
+    "final_logit_softcapping": 3.0,
+}
+
+
 CONFIGS = {
     "llama": lambda: llama(tie_word_embeddings=True, **rope("default")),
     "llama3": lambda: llama(rope_parameters=LLAMA3_ROPE),
@@ -112,6 +129,14 @@ CONFIGS = {
     "qwen3_moe_shares": lambda: transformers.Qwen3MoeConfig(
         **WIDE, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24, norm_topk_prob=False
     ),
+    "qwen3_moe_dense": lambda: transformers.Qwen3MoeConfig(
+        **WIDE,
+        num_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=24,
+        mlp_only_layers=[0],
+        decoder_sparse_step=2,
+    ),
     "olmoe": lambda: transformers.OlmoeConfig(**SMALL, num_experts=5, num_experts_per_tok=2),
     "gemma": lambda: transformers.GemmaConfig(**WIDE),
     "gemma2": lambda: transformers.Gemma2Config(
@@ -120,6 +145,25 @@ CONFIGS = {
     "gemma3_text": gemma3,
     "gemma3": lambda: multimodal(
         transformers.Gemma3Config, gemma3(), transformers.SiglipVisionConfig, mm_tokens_per_image=4
+    ),
+    "gemma4_text": lambda: gemma4(attention_k_eq_v=True, num_global_key_value_heads=1),
+    "gemma4_text_experts": lambda: gemma4(
+        enable_moe_block=True, num_experts=6, top_k_experts=2, moe_intermediate_size=24, attention_k_eq_v=True
+    ),
+    "gemma4_unified_text": lambda: transformers.Gemma4UnifiedTextConfig(
+        **WIDE | {"pad_token_id": 0},
+        sliding_window=7,
+        global_head_dim=28,
+        layer_types=HYBRID,
+        attention_k_eq_v=True,
+        num_global_key_value_heads=1,
+    ),
+    "gemma4_text_shared": lambda: gemma4(**GEMMA4_E),
+    "gemma4": lambda: transformers.Gemma4Config(
+        text_config=gemma4(**GEMMA4_E),
+        vision_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        | {"num_key_value_heads": 2, "head_dim": 8, "patch_size": 4, "position_embedding_size": 16},
+        audio_config=None,
     ),
     "smollm3": lambda: transformers.SmolLM3Config(**SMALL | {"pad_token_id": 0}, no_rope_layers=[1, 0, 1, 0]),
     "smollm3_window": lambda: transformers.SmolLM3Config(
@@ -180,4 +224,7 @@ def random_model(name: str) -> Any:
     with torch.no_grad():
         for key, p in model.named_parameters():
             p.copy_(torch.randn_like(p) * (0.3 if "norm" in key else 0.15))
+        for key, b in model.named_buffers():
+            if key.endswith("layer_scalar"):
+                b.copy_(0.5 + torch.rand_like(b))
     return model

@@ -30,7 +30,7 @@ from benchmarks.speed import speed_data, speed_report
 from benchmarks.speed.speed_report import BFLOAT16, parse
 from survey_jax import cli
 from survey_jax.common.errors import UserError
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 from survey_jax.pretrained.export import write_merged, write_metadata_files
 from survey_jax.pretrained.open import open_pretrained
 

@@ -1,11 +1,10 @@
 """Floating-point operations of what a step must compute: each token that is really there, once."""
 
-import math
 from collections.abc import Sequence
 
 from benchmarks.speed.speed_data import Job, Tree
-from survey_jax.model.decoder import PROJECTIONS, DecoderConfig
-from survey_jax.model.flops import projection_widths
+from survey_jax.model.architecture import DecoderConfig
+from survey_jax.model.flops import head_channels, projection_widths, weights_used
 
 
 def tokens(trees: Sequence[Tree]) -> int:
@@ -28,12 +27,12 @@ def unique_flops(c: DecoderConfig, trees: Sequence[Tree], job: Job, options: int
     Args:
       options: letters K.
     """
-    width = projection_widths(c)
-    weights = sum(math.prod(width[name]) for name in PROJECTIONS)
-    adapters = sum(job.rank * sum(width[name]) for name in job.projections)
+    widths = projection_widths(c)
+    weights = weights_used(widths)
+    adapters = sum(n * job.rank * sum(sum(w[name]) for name in job.projections if name in w) for n, w in widths)
     answers = sum(max(1, len(branches)) for _, branches in trees)
-    per_product = 2 * tokens(trees) * c.layers
-    attention = 4 * visible_pairs(trees) * c.heads * c.head_width * c.layers
+    per_product = 2 * tokens(trees)
+    attention = 4 * visible_pairs(trees) * head_channels(c)
     head = 2 * answers * options * c.width
     forward = per_product * (weights + adapters) + attention + head
     if not job.train:

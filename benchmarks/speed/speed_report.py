@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.speed import speed_flops
 from benchmarks.speed.speed_data import Job, Round
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 GIGA = 1e9

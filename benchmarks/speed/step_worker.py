@@ -25,8 +25,8 @@ from benchmarks.speed.speed_flops import unique_flops
 from benchmarks.speed.speed_worker import memory
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.trees import BatchShape, Question, cut, pack, to_batch, tree_shape, trunk_room
-from survey_jax.model.decoder import PROJECTIONS, DecoderConfig
-from survey_jax.model.flops import projection_widths, step_flops
+from survey_jax.model.architecture import DecoderConfig
+from survey_jax.model.flops import projection_widths, step_flops, weights_used
 from survey_jax.parallel.accelerators import ACCELERATORS
 from survey_jax.planning.architectures import known_architectures, read_architecture
 from survey_jax.survey.table import Answer
@@ -163,7 +163,7 @@ def jax_side(spec: dict[str, Any], decoder: DecoderConfig) -> dict[str, Any]:
         "examples": int((host["weight"] > 0).sum()),
         "tokens": spec["rows"] * tokens,
         "flops": unique_flops(decoder, trees, JOB, OPTIONS),
-        "parameters": decoder.layers * sum(math.prod(projection_widths(decoder)[name]) for name in PROJECTIONS),
+        "parameters": weights_used(projection_widths(decoder)),
         "computed": computed.total,
         "memory": sizes.argument_size_in_bytes
         + sizes.temp_size_in_bytes

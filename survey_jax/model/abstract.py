@@ -5,7 +5,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from survey_jax.model.decoder import PROJECTIONS, Decoder, DecoderConfig
+from survey_jax.model.architecture import PROJECTIONS, DecoderConfig
+from survey_jax.model.decoder import Decoder, blocks_of
 from survey_jax.model.lora import add_gain, add_lora
 from survey_jax.model.quantize import quantize_shapes
 from survey_jax.parallel.sharding import parameter_shardings
@@ -29,7 +30,8 @@ def abstract_model(
         if prior:
             add_gain(model)
         if quantize:
-            quantize_shapes(model.blocks, PROJECTIONS, quantize)
+            for block in blocks_of(model):
+                quantize_shapes(block, [name for name in PROJECTIONS if hasattr(block, name)], quantize)
         return model
 
     return nnx.eval_shape(build)

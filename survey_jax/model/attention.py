@@ -17,26 +17,12 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
+from survey_jax.model.architecture import LayerKind
 from survey_jax.model.attention_kernels import ATTENDED, attend_cudnn, attend_splash, splash_kernel
 from survey_jax.model.attention_mask import TreeShape, and_before, in_blocks, visible, visible_blocks, visible_parts
 from survey_jax.model.rotary import Rotary, apply_rotary
 
 _NEVER = -1e30  # finite, so that queries which see nothing (padding) do not become NaN
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerKind:
-    """How a layer attends.
-
-    Attributes:
-      rotary: its rotary position embedding; None for a layer without positions (NoPE).
-      window: how many positions back a query sees, its own included; None: all.
-      growth: (b, n): a query at position p is longer by the factor 1 + b log(1 + floor(p / n)); None: it is not.
-    """
-
-    rotary: Rotary | None
-    window: int | None = None
-    growth: tuple[float, int] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -93,7 +79,7 @@ def contexts(
     masks = {window: _masks(batch, window, softcap, shape) for window in {kind.window for kind in kinds}}
     result = []
     for kind in kinds:
-        cos, sin = (kind.rotary or rotary).tables(positions, length, head_width)
+        cos, sin = (kind.rotary or rotary).tables(positions, length, kind.head_width or head_width)
         if kind.rotary is None:  # rotation by zero
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
         growth = None

@@ -13,53 +13,73 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from survey_jax.model.architecture import EXPERTS
 from survey_jax.parallel.sharding import ROWS, gathered, gathered_spec
 
+ROUTER = "router"  # the parameter that a layer with experts has
 PRODUCT = "product"  # the name by which `jax.checkpoint` saves products of activations with weights
-EXPERTS = ("gate", "up", "down")  # the projections that each expert has
+Gated = Callable[[Array, Array], Array]  # what `gate` and `up` gave -> what `down` gets
+
+
+def route(
+    x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: bool
+) -> tuple[Float[Array, "B T U"], Int[Array, "B T U"]]:
+    """For each token its experts' weights, float32, and their numbers.
+
+    Args:
+      x: what the router sees.
+      layer: has `router` [D, X], and where the family has them `router_bias` [X], and `expert_scale` [X], a factor on
+        the weight of each expert.
+      used: how many experts a token uses.
+      sums_to_one: the weights of these are divided by their sum.
+    """
+    router = getattr(layer, ROUTER)
+    weight = gathered(router[...], router.get_metadata()["axes"][1:])
+    scores = x.astype(jnp.float32) @ weight.astype(jnp.float32)
+    if (bias := getattr(layer, "router_bias", None)) is not None:
+        scores += bias[...].astype(jnp.float32)
+    share, chosen = jax.lax.top_k(jax.nn.softmax(scores, axis=-1), used)
+    if sums_to_one:
+        share /= jnp.sum(share, axis=-1, keepdims=True)
+    if (factor := getattr(layer, "expert_scale", None)) is not None:
+        share *= factor[...].astype(jnp.float32)[chosen]
+    return share, chosen
 
 
 def mix(
     x: Float[Array, "B T D"],
+    routed: tuple[Float[Array, "B T U"], Int[Array, "B T U"]],
     layer: nnx.Module,
-    activate: Callable[[Array], Array],
-    used: int,
-    sums_to_one: bool,
+    gated: Gated,
     dtype: jnp.dtype,
 ) -> Float[Array, "B T D"]:
-    """What the chosen experts make of each token, weighted by the router's probabilities.
+    """What the chosen experts make of each token, weighted.
 
     Args:
-      layer: has `router` [D, X], `gate` and `up` [X, D, F], `down` [X, F, D].
-      activate: the activation, between `gate` and `up`.
-      used: how many experts a token uses.
-      sums_to_one: the weights of these are divided by their sum.
+      routed: of `route`.
+      layer: has `expert_gate` and `expert_up` [X, D, F], `expert_down` [X, F, D].
       dtype: of the products' operands.
     """
-    variables = [getattr(layer, name) for name in ("router", *EXPERTS)]
+    variables = [getattr(layer, name) for name in EXPERTS]
     axes = [v.get_metadata()["axes"][1:] for v in variables]  # without the layer axis
     weights = [gathered(v[...], a) for v, a in zip(variables, axes, strict=True)]
-    compute = functools.partial(_mix, activate=activate, used=used, sums_to_one=sums_to_one, dtype=dtype)
+    compute = functools.partial(_mix, gated=gated, dtype=dtype)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return compute(x, *weights)
+        return compute(x, *routed, *weights)
     specs = [gathered_spec(w.shape, a, mesh) for w, a in zip(weights, axes, strict=True)]
     summed = "tensor" if "tensor" in specs[-1] else None
     local = jax.shard_map(
-        functools.partial(compute, summed=summed), in_specs=(ROWS, *specs), out_specs=ROWS, check_vma=False
+        functools.partial(compute, summed=summed), in_specs=(ROWS, ROWS, ROWS, *specs), out_specs=ROWS, check_vma=False
     )
-    return local(x, *weights)
+    return local(x, *routed, *weights)
 
 
-def _mix(x, router, gate, up, down, *, activate, used: int, sums_to_one: bool, dtype: jnp.dtype, summed=None):
+def _mix(x, share, chosen, gate, up, down, *, gated: Gated, dtype: jnp.dtype, summed: str | None = None):
     """`mix` on one device; `summed`: the mesh axis that splits the experts' width, over which results are added up."""
-    tokens = x.reshape(-1, x.shape[-1])
-    chances = jax.nn.softmax(tokens.astype(jnp.float32) @ router.astype(jnp.float32), axis=-1)
-    share, chosen = jax.lax.top_k(chances, used)
-    if sums_to_one:
-        share /= jnp.sum(share, axis=-1, keepdims=True)
+    tokens, used = x.reshape(-1, x.shape[-1]), chosen.shape[-1]
     order = jnp.argsort(chosen.reshape(-1))  # [N U], by expert
     sizes = jnp.bincount(chosen.reshape(-1), length=gate.shape[0])
 
@@ -68,7 +88,7 @@ def _mix(x, router, gate, up, down, *, activate, used: int, sums_to_one: bool, d
         return checkpoint_name(out, PRODUCT)
 
     inputs = tokens[order // used]
-    made = product(activate(product(inputs, gate)) * product(inputs, up), down)
-    made = made[jnp.argsort(order)].reshape(*chosen.shape, -1)  # [N, U, D], by token again
-    mixed = jnp.sum(made * share[..., None].astype(made.dtype), axis=1).reshape(x.shape)
+    made = product(gated(product(inputs, gate), product(inputs, up)), down)
+    made = made[jnp.argsort(order)].reshape(*chosen.shape, -1)  # [B, T, U, D], by token again
+    mixed = jnp.sum(made * share[..., None].astype(made.dtype), axis=-2)
     return mixed if summed is None else jax.lax.psum(mixed, summed)

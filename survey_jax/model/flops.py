@@ -7,8 +7,8 @@ are loops. Only matrix products are counted, as two operations for each multiply
 import dataclasses
 import math
 
+from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, stacks
 from survey_jax.model.attention_mask import TreeShape
-from survey_jax.model.decoder import PROJECTIONS, DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +59,13 @@ def step_flops(
       remat: a key of decoder.REMAT.
       tree_shape: the layout that attention relies on; None for dense attention.
     """
-    width = projection_widths(c)
+    widths = projection_widths(c)
     adapted = projections if lora_rank else ()
-    weights = sum(math.prod(width[name]) for name in PROJECTIONS)
-    adapters = sum(lora_rank * sum(width[name]) for name in adapted)
-    per_product = 2 * batch_size * seq_len * c.layers  # for one weight in each layer
+    adapters = sum(n * lora_rank * sum(sum(w[name]) for name in adapted if name in w) for n, w in widths)
+    weights = weights_used(widths)
+    per_product = 2 * batch_size * seq_len  # for one weight
     pairs = batch_size * attention_pairs(seq_len, tree_shape)
-    attention = 4 * pairs * c.heads * c.head_width * c.layers  # q k', then the weighted sum of v
+    attention = 4 * pairs * head_channels(c)  # q k', then the weighted sum of v
     head = 2 * batch_size * answers_per_seq * options * c.width
 
     forward = per_product * (weights + adapters) + attention + head
@@ -73,7 +73,10 @@ def step_flops(
     trained = per_product * (adapters if lora_rank else weights) + (0 if lora_rank else head)
     recomputed = _attention_recomputed(attention, remat, tree_shape.back_end if tree_shape else "dense")
     if remat == "full":  # all products but a layer's last, whose result no gradient needs
-        last = 0 if c.post_norms else math.prod(width["down"]) + (lora_rank * width["down"][1]) * ("down" in adapted)
+        last = 0
+        for n, w in widths if not c.post_norms else []:
+            ff, d = w.get("down", (0, 0))
+            last += n * (ff * d + (lora_rank * d) * ("down" in adapted))
         recomputed += per_product * (weights + adapters - last)
     return Flops(forward, forward + trained + attention, recomputed)
 
@@ -91,10 +94,41 @@ def _attention_recomputed(attention: int, remat: str, back_end: str) -> int:
     return attention + (again if back_end in ("cudnn", "splash") else 0)
 
 
-def projection_widths(c: DecoderConfig) -> dict[str, tuple[int, int]]:
-    """(input, output) channels of each of PROJECTIONS, those of all experts that a token uses together."""
-    d, f, q, kv = c.width, c.ff_width * max(c.experts_used, 1), c.heads * c.head_width, c.kv_heads * c.head_width
-    return {"q": (d, q), "k": (d, kv), "v": (d, kv), "o": (q, d), "gate": (d, f), "up": (d, f), "down": (f, d)}
+Widths = list[tuple[int, dict[str, tuple[int, int]]]]
+
+
+def projection_widths(c: DecoderConfig, experts: int | None = None) -> Widths:
+    """For each stack of layers how many there are, and the (input, output) channels of a layer's projections.
+
+    Args:
+      experts: how many of a layer's experts to count, as if they were one; None: those that a token uses.
+    """
+    d, result = c.width, []
+    for stack in stacks(c):
+        shape = stack.shape
+        q, kv, f = c.heads * shape.head_width, shape.kv_heads * shape.head_width, shape.ff_width
+        widths = {"q": (d, q), "o": (q, d)}
+        if shape.keys != SHARED:
+            widths |= {"k": (d, kv)} if shape.keys == AS_VALUES else {"k": (d, kv), "v": (d, kv)}
+        if f:
+            widths |= {"gate": (d, f), "up": (d, f), "down": (f, d)}
+        if shape.experts:
+            f = c.expert_width * (c.experts_used if experts is None else experts)
+            widths |= {"expert_gate": (d, f), "expert_up": (d, f), "expert_down": (f, d)}
+        if c.token_inputs:
+            widths |= {"token_gate": (d, c.token_inputs), "token_out": (c.token_inputs, d)}
+        result.append((len(stack.layers), widths))
+    return result
+
+
+def weights_used(widths: Widths) -> int:
+    """Weights of all layers' projections by which a token is multiplied."""
+    return sum(n * sum(math.prod(pair) for pair in w.values()) for n, w in widths)
+
+
+def head_channels(c: DecoderConfig) -> int:
+    """Channels of all heads of all layers."""
+    return sum(len(stack.layers) * c.heads * stack.shape.head_width for stack in stacks(c))
 
 
 def attention_pairs(seq_len: int, shape: TreeShape | None) -> int:
@@ -117,11 +151,11 @@ def step_bytes(
       batch_size: sequences of one microbatch.
       itemsize: bytes of a number.
     """
-    width = projection_widths(c)
+    widths = projection_widths(c)
     passes = 2 + (not lora_rank) + (remat == "full")  # forward, input's gradient, weight's gradient, forward again
-    stored = projection_widths(dataclasses.replace(c, experts_used=c.experts))  # all experts are read
-    weights = microbatches * sum(math.prod(stored[name]) for name in PROJECTIONS) * itemsize
-    activations = microbatches * batch_size * seq_len * sum(sum(width[name]) for name in PROJECTIONS) * itemsize
-    pairs = microbatches * batch_size * seq_len**2 * c.heads
+    weights = microbatches * weights_used(projection_widths(c, c.experts)) * itemsize  # all experts are read
+    channels = sum(n * sum(map(sum, w.values())) for n, w in widths)
+    activations = microbatches * batch_size * seq_len * channels * itemsize
+    pairs = microbatches * batch_size * seq_len**2 * c.heads * c.layers
     scores = pairs * (4 + itemsize) * 2  # float32 before the softmax, `itemsize` after it; written and read
-    return c.layers * (passes * (weights + activations) + (3 + (remat != "none")) * scores)
+    return passes * (weights + activations) + (3 + (remat != "none")) * scores

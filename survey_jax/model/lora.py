@@ -1,5 +1,6 @@
 """Low-rank adapters (Hu et al. 2021) on the stacked projections, and a gain on the logits beside a prior."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -8,7 +9,9 @@ from flax import nnx
 from jaxtyping import Array
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.decoder import PROJECTIONS, Decoder, param
+from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.block import param
+from survey_jax.model.decoder import Decoder, blocks_of
 
 GAIN, _GAIN_RATE = "logit_gain", 20.0
 
@@ -25,18 +28,21 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
     unknown = [p for p in projections if p not in PROJECTIONS]
     if unknown or not projections:
         raise UserError(f"config.lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
-    if of_experts := [name for name in projections if getattr(model.blocks, name).ndim > 3]:
-        rest = tuple(name for name in PROJECTIONS if getattr(model.blocks, name).ndim == 3)
+    blocks = blocks_of(model)
+    there = [name for name in PROJECTIONS if any(hasattr(block, name) for block in blocks)]
+    if of_experts := [name for name in projections if name not in there]:
+        rest = tuple(there)
         raise UserError(
             f"config.lora.projections: {', '.join(of_experts)} of this model are experts, which adapters are not made "
             f'for; set --config.lora.projections="{rest}"'
         )
-    for name in projections:
-        weight = getattr(model.blocks, name)
+    for block, name in itertools.product(blocks, projections):
+        if (weight := getattr(block, name, None)) is None:  # a layer may have no keys or values of its own
+            continue
         layers, fan_in, fan_out = weight.shape
         _, in_axis, out_axis = weight.get_metadata()["axes"]
-        setattr(model.blocks, f"{name}_lora_a", param((layers, fan_in, rank), ("layers", in_axis, None), LoraParam))
-        setattr(model.blocks, f"{name}_lora_b", param((layers, rank, fan_out), ("layers", None, out_axis), LoraParam))
+        setattr(block, f"{name}_lora_a", param((layers, fan_in, rank), ("layers", in_axis, None), LoraParam))
+        setattr(block, f"{name}_lora_b", param((layers, rank, fan_out), ("layers", None, out_axis), LoraParam))
 
 
 def add_gain(model: Decoder) -> None:

@@ -86,12 +86,10 @@ def quantize_shapes(block: nnx.Module, names: Sequence[str], kind: str) -> None:
     Raises:
       UserError: `kind` is nf4, and an input axis is not a whole number of blocks; or there are experts.
     """
+    if hasattr(block, "router"):
+        raise UserError(f"config.model.quantize = {kind!r}: a mixture of experts cannot be quantised; leave it empty")
     for name in names:
         weight = getattr(block, name)
-        if weight.ndim > 3:
-            raise UserError(
-                f"config.model.quantize = {kind!r}: a mixture of experts cannot be quantised; leave it empty"
-            )
         layers, fan_in, fan_out = weight.shape
         layer, in_axis, out_axis = weight.get_metadata()["axes"]
         if kind == "int8":

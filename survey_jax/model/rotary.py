@@ -58,6 +58,22 @@ class Linear(Rotary):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Proportional(Rotary):
+    """Pairs reach over the whole head, but only the first, fastest ones turn (Gemma 4, layers without a window).
+
+    Attributes:
+      turning: the fraction of pairs that turn.
+    """
+
+    factor: float = 1.0
+    turning: float = 1.0
+
+    def frequencies(self, width, length):
+        turn = np.arange(width // 2) < int(self.turning * width // 2)
+        return jnp.asarray(np.where(turn, plain(self.theta, width) / self.factor, 0), jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3(Rotary):
     """Low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1's release notes).
 

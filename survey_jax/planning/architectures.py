@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from survey_jax.common.errors import UserError, some
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.json_files import read_json

@@ -16,7 +16,7 @@ from survey_jax.common.console import redirected
 from survey_jax.config import Config
 from survey_jax.inputs.trees import BatchShape, empty_batch
 from survey_jax.model.abstract import abstract_arrays, abstract_model
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 from survey_jax.model.flops import Flops, step_bytes, step_flops
 from survey_jax.parallel.accelerators import Accelerator
 from survey_jax.parallel.sharding import ROWS

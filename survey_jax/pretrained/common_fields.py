@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from survey_jax.model.attention import LayerKind
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig, LayerKind
 from survey_jax.model.rotary import Rotary
 from survey_jax.pretrained.config_json import Fields, check_turned, rotary
 from survey_jax.pretrained.weight_names import WeightMap
 
 Family = tuple[DecoderConfig, WeightMap]
+MOST_EXPERTS = 10_000  # far above any model's
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -20,12 +20,13 @@ def build_decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderC
         f.only("hidden_act", "silu")
     head_width = special.pop("head_width", None) or f.count("head_dim", width // heads)
     kv_heads = f.count("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise f.refused("num_key_value_heads", f"it must divide num_attention_heads = {heads}")
     distinct = tuple(dict.fromkeys(kinds))
     for kind in distinct:
+        if heads % (kind.kv_heads or kv_heads):
+            field = "num_global_key_value_heads" if kind.kv_heads else "num_key_value_heads"
+            raise f.refused(field, f"it must divide num_attention_heads = {heads}")
         if kind.rotary is not None:
-            check_turned(f, kind.rotary, head_width)
+            check_turned(f, kind.rotary, kind.head_width or head_width)
     settings = {
         "vocab_size": f.count("vocab_size"),
         "width": width,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from survey_jax.common.errors import UserError, plural
-from survey_jax.model.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Yarn
+from survey_jax.model.rotary import Dynamic, Linear, Llama3, LongRope, Proportional, Rotary, Yarn
 
 # Fields that never change a logit of a given prompt: names and versions, token ids, training (initial values, dropout,
 # lengths), caches, memory layout (pretraining_tp splits matrix products), how attention is computed, and defaults for
@@ -172,7 +172,8 @@ def rotary(
     """
     rope = rope or Fields({}, f.where)
     asked = rope.number("partial_rotary_factor", f.number("partial_rotary_factor", None))
-    if share is None and asked not in (None, 1):
+    kind = rope.get("rope_type", rope.get("type", "default"))  # the names in transformers 5 and 4
+    if share is None and asked not in (None, 1) and kind != "proportional":
         raise UserError(f"{f.where}: partial_rotary_factor = {asked!r} is not supported (by this architecture)")
     common = {
         "theta": rope.number("rope_theta", f.number("rope_theta", theta)),
@@ -180,12 +181,15 @@ def rotary(
         "interleaved": interleaved,
     }
     result: Rotary
-    match kind := rope.get("rope_type", rope.get("type", "default")):  # the names in transformers 5 and 4
+    match kind:
         case "default":
             rope.ignore("factor", "attention_factor")
             result = Rotary(**common)
         case "linear":
             result = Linear(**common, factor=rope.number("factor"))
+        case "proportional":
+            factor = rope.number("factor", 1.0)
+            result = Proportional(**common | {"share": 1.0}, factor=factor, turning=asked or 1.0)
         case "dynamic":
             length = f.number("max_position_embeddings")
             result = Dynamic(**common, factor=rope.number("factor"), original_length=length)
@@ -196,7 +200,7 @@ def rotary(
         case "longrope" | "su":  # its name in Phi-3's first release
             result = _longrope(f, rope, common)
         case _:
-            known = "default, linear, dynamic, llama3, yarn, longrope, su"
+            known = "default, linear, proportional, dynamic, llama3, yarn, longrope, su"
             raise UserError(f"{f.where}: rotary scaling {kind!r} is not supported; supported: {known}")
     # A note on how the model was made, what matters to some scalings only, and what other programs read in place of
     # attention_factor, and transformers does not.

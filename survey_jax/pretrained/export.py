@@ -6,7 +6,7 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from survey_jax.model.abstract import abstract_model, variables_by_name
 from survey_jax.pretrained.families import Tensor
 from survey_jax.pretrained.gguf_files import GGUF
 from survey_jax.pretrained.open import Pretrained
-from survey_jax.pretrained.safetensors_files import SHARD_BYTES, ShardWriter
+from survey_jax.pretrained.safetensors_files import SHARD_BYTES, ShardWriter, split_name
 
 # Trained parameters by our names ("blocks.q", "blocks.q_lora_a", ...), stacked over layers, in our layouts. It is a
 # mapping, and no dict, so that it may read each parameter when it is used.
@@ -66,17 +66,17 @@ def write_merged(
         tensors[name] = (source.shape(name), np.dtype(dtype) if dtype and own.kind not in "iu" else own)
     rest = set(tensors)
     with ShardWriter(folder, tensors, shard_bytes) as writer:
-        parameters = _parameters(pretrained)
-        for parameter, stored in track(parameters, "merging", transient=True, disable=not sys.stdout.isatty()):
+        parameters, quiet = _parameters(pretrained), not sys.stdout.isatty()
+        for parameter, stored, own_shape in track(parameters, "merging", transient=True, disable=quiet):
             change = _Change(trained, parameter, stored.transposed, lora_scale)
-            for place, name in _tensors(pretrained, stored.name):
+            for place, name in _tensors(pretrained, stored, own_shape):
                 shape = source.shape(name)
                 first, last = stored.rows or (0, shape[0])
                 for rows in _blocks((last - first, *shape[1:])):
                     there = slice(first + rows.start, first + rows.stop)
                     base = source.read(name, (there,))
                     writer.write(name, change(base, place, rows), there.start)
-                rest.discard(name)
+                rest.discard(split_name(name)[0])
         for name in rest:
             for rows in _blocks(shape := source.shape(name)):
                 writer.write(name, source.read(name, (rows,)[: len(shape)]), rows.start)
@@ -127,15 +127,16 @@ def write_adapter(
       ValueError: `trained` has a parameter that the model lacks.
     """
     _check_names(pretrained, trained)
-    names, adapted = set(trained), dict[str, _Adapted]()
-    for parameter, stored in _parameters(pretrained):
+    names, adapted = set(trained), dict[tuple[str, ...], _Adapted]()
+    for parameter, stored, shape in _parameters(pretrained):
         if f"{parameter}_lora_a" in names:
             part = (trained[f"{parameter}_lora_a"], trained[f"{parameter}_lora_b"], stored.rows)
-            adapted.setdefault(stored.name, _Adapted(stored.name, [])).parts.append(part)
+            stored_as = dict(_tensors(pretrained, stored, shape))
+            adapted.setdefault(tuple(stored_as.values()), _Adapted(stored_as, [])).parts.append(part)
     modules = list(adapted.values())
     tensors: dict[str, np.ndarray] = {}
     for module in modules:
-        for (layer,), name in _tensors(pretrained, module.name):
+        for (layer,), name in module.tensors.items():
             a, b = module.adapter(layer, pretrained.source.shape(name)[0])
             prefix = f"base_model.model.{_module(name)}"
             tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a, np.dtype(dtype or "float32"))
@@ -151,7 +152,7 @@ def write_adapter(
         "lora_alpha": lora_scale * rank,
         "rank_pattern": smaller,
         "alpha_pattern": {module: lora_scale * r for module, r in smaller.items()},
-        "target_modules": _target_modules(pretrained, [module.name for module in modules]),
+        "target_modules": _target_modules(pretrained, {name for module in modules for name in module.tensors.values()}),
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
@@ -166,13 +167,18 @@ class _Adapted:
     """A module with the adapters of its projection, or of several fused projections (Phi-3's qkv_proj).
 
     Attributes:
-      name: the name of its weight, with "{}" for the layer.
+      tensors: its weight in each layer, by the place of the layer in the parameters.
       parts: for each projection A [L, i, R], B [L, R, o] and the rows of the module's output that they change; None:
         all rows.
     """
 
-    name: str
+    tensors: dict[tuple[int, ...], str]
     parts: list[tuple[np.ndarray, np.ndarray, tuple[int, int] | None]]
+
+    @property
+    def name(self) -> str:
+        """The name of its first layer's weight."""
+        return next(iter(self.tensors.values()))
 
     @property
     def rank(self) -> int:
@@ -187,11 +193,10 @@ class _Adapted:
         return np.concatenate([a[layer].T for a, _, _ in self.parts]), together
 
 
-def _target_modules(pretrained: Pretrained, patterns: Sequence[str]) -> list[str]:
+def _target_modules(pretrained: Pretrained, ours: Collection[str]) -> list[str]:
     """The modules that PEFT adapts: their last names, or full names if another module (of a vision part) shares one."""
-    ours = {name for pattern in patterns for _, name in _tensors(pretrained, pattern)}
     last = {_last_name(name) for name in ours}
-    others = {_last_name(name) for name in pretrained.source.names if name not in ours}
+    others = {part for name in pretrained.source.names if name not in ours for part in name.split(".")}
     return sorted(map(_module, ours)) if last & others else sorted(last)
 
 
@@ -242,17 +247,22 @@ def _untied(config: dict[str, Any]) -> dict[str, Any]:
     return config | inner | {name: False for name, value in config.items() if name == "tie_word_embeddings" and value}
 
 
-def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor]]:
-    """The model's parameters and where they are stored. A file may store a tied head, too; it equals the embedding."""
-    names = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
-    found = [(name, pretrained.weight_map[name]) for name in names]
-    return found + ([("embedding", pretrained.weight_map["head"])] if pretrained.config.tied_head else [])
+def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor, tuple[int, ...]]]:
+    """The model's parameters, where they are stored, and their shapes.
+
+    A file may store a tied head, too; it equals the embedding.
+    """
+    variables = variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ())))
+    found = [(name, pretrained.weight_map[name], tuple(v.shape)) for name, v in variables.items()]
+    if pretrained.config.tied_head:
+        found.append(("embedding", pretrained.weight_map["head"], tuple(variables["embedding"].shape)))
+    return found
 
 
 def _check_names(pretrained: Pretrained, trained: Trained) -> None:
     """ValueError if `trained` has a parameter that the model lacks, which would be left out."""
     bases = {name.removesuffix("_lora_a").removesuffix("_lora_b") for name in trained}
-    if unknown := bases - {name for name, _ in _parameters(pretrained)}:
+    if unknown := bases - {name for name, _, _ in _parameters(pretrained)}:
         raise ValueError(f"{sorted(unknown)}: trained, but not of this model")
 
 
@@ -263,8 +273,8 @@ def _blocks(shape: tuple[int, ...]) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _tensors(pretrained: Pretrained, pattern: str) -> list[tuple[tuple[int, ...], str]]:
-    """The tensors of a parameter that the source has: its place, (), (layer,) or (layer, expert), and its name."""
-    sizes = (pretrained.config.layers, pretrained.config.experts)[: pattern.count("{}")]
-    named = [(place, pattern.format(*place)) for place in np.ndindex(sizes)]
-    return [(place, name) for place, name in named if name in pretrained.source.names]
+def _tensors(pretrained: Pretrained, stored: Tensor, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], str]]:
+    """The tensors of a parameter that the source has: place, (), (layer,) or (layer, expert), and name."""
+    return [
+        (place, name) for place, name in stored.places(shape).items() if split_name(name)[0] in pretrained.source.names
+    ]

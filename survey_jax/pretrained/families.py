@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.attention import LayerKind
+from survey_jax.model.architecture import LayerKind, stacks
 from survey_jax.model.rotary import Rotary
 from survey_jax.pretrained import text_parts
 from survey_jax.pretrained.common_fields import (
+    MOST_EXPERTS,
     Family,
     all_biases,
     attention_biases,
@@ -23,6 +24,7 @@ from survey_jax.pretrained.common_fields import (
     with_window,
 )
 from survey_jax.pretrained.config_json import Fields, rotary
+from survey_jax.pretrained.gemma4 import GEMMA4_DEFAULTS, GEMMA4_OTHER_FIELDS, gemma4, gemma4_unified
 from survey_jax.pretrained.text_parts import text_part
 from survey_jax.pretrained.weight_names import (
     GEMMA2,
@@ -34,8 +36,6 @@ from survey_jax.pretrained.weight_names import (
     layer,
     projection,
 )
-
-_MOST_EXPERTS = 10_000  # far above any model's
 
 
 def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> Family:
@@ -71,7 +71,8 @@ def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> 
     if fields.ignored:
         name = min(fields.ignored)
         raise UserError(f"config.model.ignore_fields: {name!r} is no unknown field of {where}; leave it out")
-    return result
+    config, weight_map = result
+    return config, dataclasses.replace(weight_map, stacks={stack.name: stack.layers for stack in stacks(config)})
 
 
 def _llama(f: Fields) -> Family:
@@ -105,39 +106,43 @@ def _mixtral(f: Fields) -> Family:
     """A Mistral of which each layer has several feed-forward parts."""
     rope, window = rotary(f, rope_section(f), theta=1e6), f.window(absent=None)
     f.ignore("router_jitter_noise")  # of pretraining
-    return build_decoder(f, same_kinds(f, LayerKind(rope, window)), **_experts(f)), MIXTRAL
+    return build_decoder(f, same_kinds(f, LayerKind(rope, window)), **_experts(f, "intermediate_size")), MIXTRAL
 
 
 def _qwen3_moe(f: Fields) -> Family:
-    """If there is a window, all layers have it."""
+    """If there is a window, all layers have it. Some layers may have no experts."""
     rope, window = rotary(f, rope_section(f)), f.window(absent=4096)
     kind = LayerKind(rope, window if f.flag("use_sliding_window", False) else None)
     f.ignore("max_window_layers")
-    f.only("decoder_sparse_step", 1)
-    f.only("mlp_only_layers", [])
+    kinds, every, dense = same_kinds(f, kind), f.count("decoder_sparse_step", 1), f.get("mlp_only_layers", [])
+    if not isinstance(dense, list) or not all(n in range(len(kinds)) for n in dense):
+        raise f.refused("mlp_only_layers", f"a list of numbers from 0 to {len(kinds) - 1}")
+    for number in range(len(kinds)):
+        if number in dense or (number + 1) % every:
+            kinds[number] = dataclasses.replace(kind, experts=False, ff_width=f.count("intermediate_size"))
     f.ignore("intermediate_size")  # of layers without experts
     special: dict[str, Any] = {
         "qk_norm": "head",
-        "ff_width": f.count("moe_intermediate_size"),
         "biases": attention_biases(f),
+        "expert_shares_sum": f.flag("norm_topk_prob", False),
     }
-    special["expert_shares_sum"] = f.flag("norm_topk_prob", False)
-    return build_decoder(f, same_kinds(f, kind), **special, **_experts(f)), QWEN_MOE
+    return build_decoder(f, kinds, **special, **_experts(f, "moe_intermediate_size")), QWEN_MOE
 
 
 def _olmoe(f: Fields) -> Family:
     f.only("clip_qkv")
     special: dict[str, Any] = {"qk_norm": "projection", "biases": attention_biases(f)}
     special["expert_shares_sum"] = f.flag("norm_topk_prob", False)
-    return build_decoder(f, plain_kinds(f), **special, **_experts(f)), QWEN_MOE
+    return build_decoder(f, plain_kinds(f), **special, **_experts(f, "intermediate_size")), QWEN_MOE
 
 
-def _experts(f: Fields) -> dict[str, int]:
-    """How many experts a layer has, and how many a token uses."""
+def _experts(f: Fields, width: str) -> dict[str, int]:
+    """How many experts a layer has, how many a token uses, and how wide they are, which the field `width` says."""
     f.ignore("output_router_logits", "router_aux_loss_coef")  # of pretraining
     field = "num_local_experts" if f.get("num_experts") is None else "num_experts"
-    count = f.count(field, least=2, most=_MOST_EXPERTS)
-    return {"experts": count, "experts_used": f.count("num_experts_per_tok", most=count)}
+    count = f.count(field, least=2, most=MOST_EXPERTS)
+    sizes = {"experts": count, "expert_width": f.count(width), "ff_width": 0}
+    return sizes | {"experts_used": f.count("num_experts_per_tok", most=count)}
 
 
 def _ministral3(f: Fields) -> Family:
@@ -348,6 +353,10 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
         {"gemma3_text": (_gemma3, text_parts.GEMMA3)}, "mm_tokens_per_image", "boi_token_index", "eoi_token_index",
         "boi_token_id", "eoi_token_id",
     ),
+    "gemma4_text": gemma4,
+    "gemma4": text_part({"gemma4_text": (gemma4, GEMMA4_DEFAULTS)}, *GEMMA4_OTHER_FIELDS),
+    "gemma4_unified_text": gemma4_unified,
+    "gemma4_unified": text_part({"gemma4_unified_text": (gemma4_unified, GEMMA4_DEFAULTS)}, *GEMMA4_OTHER_FIELDS),
     "smollm3": _smollm3,
     "phi3": _phi3,
     "olmo2": _olmo2,

@@ -14,7 +14,7 @@ from survey_jax.model.decoder import Decoder
 from survey_jax.model.lora import LoraParam, initial_adapter
 from survey_jax.model.quantize import kind_of
 from survey_jax.pretrained.open import Pretrained
-from survey_jax.pretrained.safetensors_files import TensorSource
+from survey_jax.pretrained.safetensors_files import TensorSource, split_name
 
 CHUNK = 1 << 20  # numbers read and converted at a time, which is the memory that loading needs besides the arrays
 _ALIGNMENT = 64  # bytes
@@ -185,7 +185,7 @@ def load_model(
 def _check_names(pretrained: Pretrained, shapes: dict[str, tuple[int, ...]]) -> None:
     """UserError if the file has a tensor that is not used: a bias, say, would change the logits."""
     at = pretrained.weight_map
-    used = {name for parameter, shape in shapes.items() for name in at[parameter].names(shape)}
+    used = {split_name(name)[0] for parameter, shape in shapes.items() for name in at[parameter].places(shape).values()}
     used |= {at["head"].name} if pretrained.config.tied_head else set()
     unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(at.ignored)]
     unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases store it, unused
@@ -199,10 +199,13 @@ def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin
     stacked, inner = entry.split(shape)
     inner = inner[::-1] if entry.transposed else inner  # as Hugging Face has it
     first, last = entry.rows or (0, inner[0])
-    tensors = entry.names(shape)
+    tensors = list(entry.places(shape).values())
     for tensor in tensors:
-        if tensor not in pretrained.source.names:
-            raise UserError(f"{pretrained.path}: tensor {tensor} is missing")
+        whole, part = split_name(tensor)
+        if whole not in pretrained.source.names:
+            raise UserError(f"{pretrained.path}: tensor {whole} is missing")
+        if part is not None and (count := (*pretrained.source.shape(whole), 0)[0]) != stacked[-1]:
+            raise UserError(f"{pretrained.path}: tensor {whole} holds {count} experts; its config says {stacked[-1]}")
         found = pretrained.source.shape(tensor)
         if found[1:] != inner[1:] or (found[0] < last if entry.rows else found[0] != last):
             raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {inner}")

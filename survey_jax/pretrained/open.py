@@ -11,7 +11,7 @@ import numpy as np
 
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 from survey_jax.pretrained import fingerprint
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF

@@ -60,9 +60,12 @@ class ShardWriter:
             self._begin(folder / file, names)
 
     def write(self, name: str, values: np.ndarray, first_row: int = 0) -> None:
-        """Writes consecutive rows of a tensor, `first_row` and the following, converted to the tensor's dtype."""
-        shape, dtype = self._tensors[name]
-        file, offset = self._places[name]
+        """Writes consecutive rows of a tensor or of a part, `first_row` and the following, in the tensor's dtype."""
+        whole, part = split_name(name)
+        (shape, dtype), (file, offset) = self._tensors[whole], self._places[whole]
+        if part is not None:
+            shape = shape[1:]
+            offset += part * _size(shape, dtype)
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
         data = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
         file.seek(offset + first_row * row_bytes)
@@ -119,8 +122,17 @@ class _Stored:
     shape: tuple[int, ...]
 
 
+def split_name(name: str) -> tuple[str, int | None]:
+    """A tensor's name and which part of it is meant: ("experts.down_proj", 3) for "experts.down_proj[3]"; None: all."""
+    whole, _, part = name.removesuffix("]").partition("[")
+    return whole, int(part) if part else None
+
+
 class TensorSource(abc.ABC):
-    """Read access to a model's tensors by Hugging Face name, in Hugging Face's layout ([out, in])."""
+    """Read access to a model's tensors by Hugging Face name, in Hugging Face's layout ([out, in]).
+
+    Where a tensor holds those of all experts, NAME[3] is the fourth expert's.
+    """
 
     path: Path  # the folder or file, for messages
     _tensors: Mapping[str, Any]  # by name; each has a shape
@@ -135,7 +147,9 @@ class TensorSource(abc.ABC):
         """The files that hold the tensors, in the order of their names."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensors[name].shape
+        whole, part = split_name(name)
+        shape = self._tensors[whole].shape
+        return shape if part is None else shape[1:]
 
     @abc.abstractmethod
     def dtype(self, name: str) -> np.dtype: ...
@@ -181,13 +195,15 @@ class SafetensorsDirectory(TensorSource):
 
     def dtype(self, name: str) -> np.dtype:
         """The stored dtype (bfloat16 is ml_dtypes.bfloat16). UserError for dtypes such as float8 that numpy lacks."""
-        stored = self._tensors[name].dtype
+        stored = self._tensors[split_name(name)[0]].dtype
         if stored not in _DTYPES:
             raise UserError(f"{self.path}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
         return _DTYPES[stored]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The part that `index` selects, in the stored dtype."""
+        if (part := split_name(name)[1]) is not None:
+            return self.read(split_name(name)[0], (slice(part, part + 1), *index))[0]
         dtype, stored = self.dtype(name), self._tensors[name]
         if 0 in stored.shape:
             return np.empty(stored.shape, dtype)[index]  # safetensors cannot slice it

@@ -11,7 +11,11 @@ _SPELLINGS = (
     {"model": "language_model.model", "lm_head": "language_model.lm_head"},  # on the hub
     {"model": "model.language_model", "lm_head": "lm_head"},  # inside transformers
 )
-_OTHERS = ("vision_tower.", "multi_modal_projector.", "visual.", "mtp.")  # of images; predictors of several tokens
+# Of images and sound; predictors of several tokens.
+_OTHERS = (
+    "vision_tower.", "multi_modal_projector.", "visual.", "vision_embedder.", "embed_vision.", "audio_tower.",
+    "embed_audio.", "mtp.",
+)  # fmt: skip
 GEMMA3 = {  # transformers leaves out of a text_config what has its default value
     "vocab_size": 262_208,
     "hidden_size": 2304,

@@ -12,23 +12,28 @@ class Tensor:
 
     Attributes:
       name: the stored tensor's name, with "{}" for the layer number if our parameter is stacked over layers, and with
-        another for the expert's number if it is stacked over experts, too.
+        another for the expert's number if it is stacked over experts, too: "[{}]" where one tensor holds all experts.
       transposed: the tensor is stored as [out, in]; our parameter is [in, out].
       rows: (first, last + 1) of the stored tensor's rows, if several parameters are fused into one tensor; None: all.
+      layers: the numbers of the layers over which our parameter is stacked; None: all of the model's.
     """
 
     name: str
     transposed: bool = False
     rows: tuple[int, int] | None = None
+    layers: tuple[int, ...] | None = None
 
     def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The leading axes over which our parameter is stacked, and the rest of its shape."""
         count = self.name.count("{}")
         return shape[:count], shape[count:]
 
-    def names(self, shape: tuple[int, ...]) -> list[str]:
-        """The stored tensors of our parameter, in the order of its leading axes."""
-        return [self.name.format(*place) for place in np.ndindex(self.split(shape)[0])]
+    def places(self, shape: tuple[int, ...]) -> dict[tuple[int, ...], str]:
+        """The stored tensor for each place of our parameter's leading axes, in their order."""
+        return {place: self.name.format(*self._numbers(place)) for place in np.ndindex(self.split(shape)[0])}
+
+    def _numbers(self, place: tuple[int, ...]) -> tuple[int, ...]:
+        return place if self.layers is None else (self.layers[place[0]], *place[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,16 +43,21 @@ class WeightMap:
     Attributes:
       entries: the stored tensor of each parameter, by our name. Parameters that only some models of a family have
         are listed too.
+      stacks: for a model with several stacks of layers, the layers of each by its name: "blocks", "blocks_1", ...
       spellings: for a checkpoint that holds more than the text model: the possible replacements of a name's first word.
       ignored: name prefixes of that checkpoint's other tensors, which the text model does not use.
     """
 
     entries: Mapping[str, Tensor]
+    stacks: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     spellings: tuple[Mapping[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
 
     def __getitem__(self, parameter: str) -> Tensor:
-        return self.entries[parameter]
+        stack, _, name = parameter.partition(".")
+        if stack not in self.stacks:
+            return self.entries[parameter]
+        return dataclasses.replace(self.entries[f"blocks.{name}"], layers=self.stacks[stack])
 
     def with_entries(self, entries: Mapping[str, Tensor]) -> "WeightMap":
         """This map with some entries added or replaced."""
@@ -61,7 +71,7 @@ class WeightMap:
                 first, _, rest = tensor.name.partition(".")
                 entries[parameter] = dataclasses.replace(tensor, name=f"{words[first]}.{rest}")
             if entries["embedding"].name in stored:
-                return WeightMap(entries, ignored=self.ignored)
+                return dataclasses.replace(self, entries=entries, spellings=())
         return self
 
 
@@ -100,7 +110,7 @@ GEMMA2 = POST_NORMS.with_entries({"blocks.ff_norm": layer("pre_feedforward_layer
 
 def experts(router: str, gate: str, up: str, down: str) -> dict[str, Tensor]:
     """The router and the projections of each expert."""
-    paths = {"router": router, "gate": gate, "up": up, "down": down}
+    paths = {"router": router, "expert_gate": gate, "expert_up": up, "expert_down": down}
     return {f"blocks.{ours}": projection(path) for ours, path in paths.items()}
 
 

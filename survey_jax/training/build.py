@@ -15,8 +15,9 @@ from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import batch_shape
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
 from survey_jax.model.abstract import abstract_model
+from survey_jax.model.architecture import DecoderConfig, widest_head
 from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
-from survey_jax.model.decoder import DecoderConfig, Numerics
+from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh, mesh_shape
 from survey_jax.pretrained.load import load_model
@@ -53,7 +54,7 @@ def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) 
     """UserError if the configured back end cannot compute this model's attention on this device."""
     name, tokens, why = config.model.attention, config.batch.seq_len, None
     if name == "cudnn":
-        why = why_not_cudnn(decoder.head_width, decoder.attention_softcap, config.model.dtype, tokens, device)
+        why = why_not_cudnn(widest_head(decoder), decoder.attention_softcap, config.model.dtype, tokens, device)
     elif name == "splash":
         why = why_not_splash(tokens, device)
     if why:

@@ -7,7 +7,7 @@ import jax
 
 from survey_jax.common.errors import UserError
 from survey_jax.config import Config
-from survey_jax.model.decoder import DecoderConfig
+from survey_jax.model.architecture import DecoderConfig
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")  # what a container may have, in bytes or "max"
 
@@ -37,7 +37,8 @@ def check_memory(config: Config, decoder: DecoderConfig, trained: int, options: 
     b, lora = config.batch, config.lora
     sequences = f"config.batch.batch_size = {b.batch_size} sequences of seq_len = {b.seq_len}"
     step = f"config.batch.microbatches = {b.microbatches} of batch_size = {b.batch_size}"
-    rows, layer = b.microbatches * b.batch_size, 2 * decoder.width + decoder.ff_width  # numbers a token
+    widest = max(decoder.ff_width, decoder.expert_width)
+    rows, layer = b.microbatches * b.batch_size, 2 * decoder.width + widest  # numbers a token
     bytes_each = 2 if config.model.dtype == "bfloat16" and jax.default_backend() != "cpu" else 4
     least = {
         f"config.lora.rank = {lora.rank}: the trained parameters": 4 * trained,

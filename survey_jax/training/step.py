@@ -11,8 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from survey_jax.config import OptimConfig
+from survey_jax.model.architecture import DecoderConfig
 from survey_jax.model.attention_mask import TreeShape
-from survey_jax.model.decoder import FLOAT32, Batch, DecoderConfig, Numerics, hidden_states, token_logits
+from survey_jax.model.block import FLOAT32, Numerics
+from survey_jax.model.decoder import Batch, hidden_states, token_logits
 from survey_jax.model.lora import gain
 from survey_jax.training.dropout import with_dropout
 from survey_jax.training.losses import LOSSES

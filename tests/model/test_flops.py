@@ -11,8 +11,9 @@ from flax import nnx
 from survey_jax.common.errors import UserError
 from survey_jax.inputs.trees import BatchShape, empty_batch
 from survey_jax.model.abstract import abstract_model
+from survey_jax.model.architecture import PROJECTIONS
 from survey_jax.model.attention_mask import TreeShape
-from survey_jax.model.decoder import PROJECTIONS, Numerics
+from survey_jax.model.block import Numerics
 from survey_jax.model.flops import attention_pairs, step_flops
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel import accelerators
@@ -89,7 +90,7 @@ def test_splash_is_counted_by_blocks_up_to_the_diagonal() -> None:
 
 def test_layers_and_rows_multiply() -> None:
     c, _ = decoder_config(SIZES | {"num_hidden_layers": 7}, "tiny")
-    one = dataclasses.replace(c, layers=1)
+    one = dataclasses.replace(c, layers=1, layer_kinds=(0,))
     sizes = {"seq_len": 64, "answers_per_seq": 0, "options": 5, "lora_rank": 0, "projections": (), "remat": "full"}
     assert step_flops(c, batch_size=3, **sizes).total == 21 * step_flops(one, batch_size=1, **sizes).total
 

@@ -20,7 +20,8 @@ from survey_jax.inputs.batches import Batches, to_device
 from survey_jax.inputs.prompts import Prompter
 from survey_jax.inputs.task import build_task
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.decoder import PROJECTIONS, Numerics
+from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.quantize import BLOCK, NF4, dequantize, encode_int8, encode_nf4, frozen_product
 from survey_jax.parallel.sharding import make_mesh

@@ -21,9 +21,10 @@ from survey_jax.inputs.prompts import Prompt, Prompter
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
 from survey_jax.model import attention
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.attention import LayerKind
+from survey_jax.model.architecture import PROJECTIONS, LayerKind
 from survey_jax.model.attention_kernels import splash_kernel
-from survey_jax.model.decoder import PROJECTIONS, Numerics, hidden_states, token_logits
+from survey_jax.model.block import Numerics
+from survey_jax.model.decoder import hidden_states, token_logits
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.matmul import low_rank
 from survey_jax.model.rotary import Dynamic, Rotary
@@ -170,10 +171,11 @@ def test_full_fine_tuning_equals_separate_prompts(tmp_path: Path) -> None:
     assert_equal(in_trees(s, prompts, back_end="two_part"), separate(s, prompts))
 
 
-@pytest.mark.parametrize("family", ["smollm3", "olmo2", "phi3", "cohere2", "ministral3", "mixtral"])
+@pytest.mark.parametrize("family", ["smollm3", "olmo2", "phi3", "cohere2", "ministral3", "mixtral", "gemma4"])
 def test_trees_of_other_families(family: str, tmp_path: Path) -> None:
     """Layers without positions; norms over whole projections and biases; fused tensors, partial rotary, LongRoPE;
-    attention and feed-forward side by side; queries that grow with their position; experts."""
+    attention and feed-forward side by side; queries that grow with their position; experts; layers of several shapes,
+    some with the keys and values of others, and inputs of their own."""
     s = make_setup(family, tmp_path, LoraParam if family == "phi3" else nnx.Param)
     prompts = s.prompts["question_first"]
     if family == "phi3":  # some questions' prompts are all beyond the original length, other questions' all within

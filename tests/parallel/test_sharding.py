@@ -68,10 +68,17 @@ def test_devices_share_the_work(runs: tuple[Results, str]) -> None:
     assert "Involuntary full rematerialization" not in stderr
 
 
-@pytest.mark.parametrize(("family", "parts"), [("olmo2", ("q_bias", "q_norm")), ("mixtral", ("router", "gate"))])
+@pytest.mark.parametrize(
+    ("family", "parts"),
+    [
+        ("olmo2", ("q_bias", "q_norm")),
+        ("mixtral", ("router", "expert_gate")),
+        ("gemma4", ("blocks_2", "token_embedding", "expert_gate")),
+    ],
+)
 def test_other_families_on_a_mesh(family: str, parts: tuple[str, ...], tmp_path: Path) -> None:
     """Full fine-tuning. OLMo 2 with biases: normalising a whole projection sums over the mesh's tensor axis. Experts:
-    each device sorts its own tokens, and computes a part of the width of each expert."""
+    each device sorts its own tokens, and computes a part of the width of each expert. Gemma 4: three stacks."""
     model = tiny.write_model(tmp_path / "model", family)
     table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows())
     config = tiny.write_config(tmp_path, model, table, batch__batch_size="8", lora__rank="0", optim__lr="1e-4")

@@ -11,7 +11,8 @@ from flax import nnx
 from scipy.special import softmax
 
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.decoder import Numerics, hidden_states, token_logits
+from survey_jax.model.block import Numerics
+from survey_jax.model.decoder import hidden_states, token_logits
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.export import write_adapter, write_merged, write_metadata_files
@@ -27,11 +28,12 @@ LETTERS = np.arange(30, 40)
 TOKENS = np.random.default_rng(0).integers(0, SMALL["vocab_size"], (3, 30), dtype=np.int32)
 # One setting a model type; the others of it differ in nothing that weights are named or laid out by.
 FAMILIES = list({config().model_type: name for name, config in reversed(CONFIGS.items())}.values())
+FAMILIES += ["gemma4_text_shared", "gemma4_text_experts"]  # but these do
 
 
 def adapted(pretrained: Pretrained) -> tuple[Any, dict[str, np.ndarray]]:
     """Our model with random adapters on all projections but experts, and these by name."""
-    shared = () if pretrained.config.experts else ("gate", "up", "down")
+    shared = ("gate", "up", "down") if pretrained.config.ff_width else ()
     abstract = abstract_model(pretrained.config, RANK, ("q", "k", "v", "o", *shared))
     mesh = make_mesh(1, 1, -1)
     model = load_model(pretrained, abstract, mesh, frozen_dtype="float32", trainable=LoraParam, seed=0)

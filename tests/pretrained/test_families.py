@@ -17,7 +17,7 @@ from places import ROOT
 from published_models import PUBLISHED
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.attention import LayerKind
+from survey_jax.model.architecture import LayerKind
 from survey_jax.model.rotary import Linear, Llama3, LongRope, Rotary, Yarn
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.families import FAMILIES, decoder_config
@@ -87,6 +87,7 @@ FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it ne
     "mixtral": RMS | {"num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen3_moe": RMS | EXPERTS | {"moe_intermediate_size": 8},
     "olmoe": RMS | EXPERTS,
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), RMS),
     "cohere": LAYER,
     "cohere2": LAYER,
 }
@@ -100,6 +101,9 @@ FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it ne
         ("mixtral", {"sliding_window": 7}),
         ("cohere2", {"sliding_window": None}),
         ("gemma2", {"final_logit_softcapping": None}),
+        ("gemma4_text", {"attention_k_eq_v": True, "num_global_key_value_heads": 1}),
+        ("gemma4_text", {"num_kv_shared_layers": 1, "num_hidden_layers": 7, "use_double_wide_mlp": True}),
+        ("gemma4_text", {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 8}),
     ],
     ids=str,
 )
@@ -286,8 +290,8 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
         ),
     ],
     "qwen3_moe": [
-        ({"decoder_sparse_step": 2}, "decoder_sparse_step = 2 is not supported (supported: 1)"),
-        ({"mlp_only_layers": [0]}, "mlp_only_layers = [0] is not supported (supported: [])"),
+        ({"decoder_sparse_step": 0}, "decoder_sparse_step = 0 is not supported (it must be a whole number, 1 or more)"),
+        ({"mlp_only_layers": [3]}, "mlp_only_layers = [3] is not supported (a list of numbers from 0 to 2)"),
         ({"num_experts": 4}, "field 'moe_intermediate_size' is missing"),
     ],
     "olmoe": [({"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported (it must be null)")],
@@ -306,6 +310,43 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "exaone4": [({"sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supported (it must be a whole")],
     "gemma3_text": [({"sliding_window": 7, "sliding_window_pattern": 0}, "sliding_window_pattern = 0 is not supp")],
+    "gemma4_text": [
+        (
+            {"num_kv_shared_layers": 1},
+            "num_kv_shared_layers = 1 is not supported (a layer of each type must have keys a",
+        ),
+        (
+            {"num_kv_shared_layers": 3},
+            "num_kv_shared_layers = 3 is not supported (a layer of each type must have keys a",
+        ),
+        (
+            {"layer_types": ["full"] * 3},
+            "layer_types = ['full', 'full', 'full'] is not supported (3 times full_attention",
+        ),
+        (
+            {"use_bidirectional_attention": "all"},
+            "use_bidirectional_attention = 'all' is not supported (supported: vis",
+        ),
+        ({"global_head_dim": 0}, "global_head_dim = 0 is not supported (it must be a whole number, 1 or more)"),
+        ({"per_layer_config": [16]}, "per_layer_config = [16] is not supported (it must be an object)"),
+        (
+            {"per_layer_config": {"9": {"head_dim": 16}}},
+            "per_layer_config.9 = {'head_dim': 16} is not supported (the fie",
+        ),
+        (
+            {"per_layer_config": {"2": {"width": 16}}},
+            "per_layer_config.2.width = 16 is not supported (the field is unkno",
+        ),
+        (
+            {"attention_k_eq_v": True, "num_global_key_value_heads": 3},
+            "num_global_key_value_heads = 3 is not supported (it must divide num_attention_heads = 4)",
+        ),
+        ({"enable_moe_block": True}, "field 'num_experts' is missing"),
+        (
+            {"rope_parameters": {"sliding_attention": {"rope_theta": 1e4}}},
+            "field 'rope_parameters.full_attention' is missing",
+        ),
+    ],
     "granite": [({"logits_scaling": 0}, "logits_scaling = 0 is not supported (it must be a number above zero)")],
 }
 
@@ -344,8 +385,8 @@ def test_text_part_of_a_multimodal_checkpoint(model: str, tmp_path: Path) -> Non
     after = open_pretrained(str(text))
     assert after.config == before.config
     jax.tree.map(np.testing.assert_array_equal, nnx.state(load(after)), nnx.state(filled))
-    save_file(tensors | {"audio_tower.x": np.ones(2, np.float32)}, text / "model.safetensors")
-    with pytest.raises(UserError, match=r"tensor audio_tower\.x"):
+    save_file(tensors | {"other_tower.x": np.ones(2, np.float32)}, text / "model.safetensors")
+    with pytest.raises(UserError, match=r"tensor other_tower\.x"):
         load(open_pretrained(str(text)))
 
 

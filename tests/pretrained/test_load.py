@@ -51,7 +51,7 @@ for mesh in ((1, 8, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)):
     split = 0
     for path, variable in nnx.to_flat_state(nnx.state(model)):
         entry, array = pretrained.weight_map[".".join(map(str, path))], variable.get_value()
-        parts = [tensors[name] for name in entry.names(array.shape)]
+        parts = [tensors[name] for name in entry.places(array.shape).values()]
         parts = [part.T if entry.transposed else part for part in parts]
         whole = np.reshape(parts, array.shape)
         assert whole.shape == array.shape

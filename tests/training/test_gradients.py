@@ -9,11 +9,14 @@ import pytest
 from flax import nnx
 
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.decoder import PROJECTIONS, Numerics
+from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.pretrained.safetensors_files import split_name
+from survey_jax.pretrained.weight_names import Tensor
 from survey_jax.training.step import StepConfig, gradients
 from tiny_torch import SMALL, random_model
 
@@ -22,7 +25,10 @@ torch = pytest.importorskip("torch")
 LETTERS = np.array([5, 17, 100, 42])
 LENGTH, SCALE = 24, 0.7
 ATTENTION = ("q", "k", "v", "o")
-FAMILIES = ["llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"]
+FAMILIES = [
+    *("llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"),
+    *("gemma4_text_shared", "gemma4_text_experts"),
+]
 
 
 class Setup(NamedTuple):
@@ -73,7 +79,7 @@ def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
 
 def projections(s: Setup) -> tuple[str, ...]:
     """Those that adapters are made for."""
-    return ATTENTION if s.pretrained.config.experts else PROJECTIONS
+    return PROJECTIONS if s.pretrained.config.ff_width else ATTENTION
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:
@@ -98,28 +104,32 @@ def assert_close(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> 
     assert max(off.values()) < 1e-3, off
 
 
+def in_memory(at: Tensor, ours: str, width: int) -> Tensor:
+    """Where transformers has a parameter; it stacks experts, and fuses gate and up, when it loads them."""
+    if at.name.count("{}") < 2 or "[" in at.name:
+        return at
+    kind = ours.removeprefix("blocks.expert_")
+    rows = {"gate": (0, width), "up": (width, 2 * width), "down": None}[kind]
+    name = "down_proj" if kind == "down" else "gate_up_proj"
+    return Tensor(f"model.layers.{{}}.mlp.experts.{name}[{{}}]", transposed=True, rows=rows)
+
+
 def test_full_fine_tuning(setup: Setup) -> None:
     loss, mine, _ = ours(setup, nnx.Param, rank=0)
     parameters = {name: p.detach().requires_grad_() for name, p in setup.torch_model.named_parameters()}
     reference = torch_loss(setup, parameters)
     reference.backward()
 
-    def of_experts(ours: str) -> np.ndarray:
-        """transformers stacks experts, and fuses gate and up, when it loads them."""
-        c = setup.pretrained.config
-        name = "down_proj" if ours == "blocks.down" else "gate_up_proj"
-        rows = {"blocks.gate": slice(c.ff_width), "blocks.up": slice(c.ff_width, None)}.get(ours, slice(None))
-        grads = [parameters[f"model.layers.{i}.mlp.experts.{name}"].grad.numpy()[:, rows] for i in range(c.layers)]
-        return np.stack(grads).swapaxes(-1, -2)
+    def gradient(name: str) -> np.ndarray:
+        whole, part = split_name(name)
+        found = parameters[whole].grad.numpy()
+        return found if part is None else found[part]
 
     def stored(ours: str) -> np.ndarray:
-        at, layers = setup.pretrained.weight_map[ours], range(setup.pretrained.config.layers)
-        if at.name.count("{}") == 2:
-            return of_experts(ours)
-        grads = [parameters[at.name.format(i)].grad.numpy() for i in (layers if "{}" in at.name else [0])]
+        at = in_memory(setup.pretrained.weight_map[ours], ours, setup.pretrained.config.expert_width)
+        grads = [gradient(name) for name in at.places(mine[ours].shape).values()]
         grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
-        grads = [g.T if at.transposed else g for g in grads]
-        return np.stack(grads) if "{}" in at.name else grads[0]
+        return np.reshape([g.T if at.transposed else g for g in grads], mine[ours].shape)
 
     assert loss == pytest.approx(reference.item(), rel=1e-4)
     assert_close(mine, {name: stored(name) for name in mine})
@@ -130,11 +140,11 @@ def test_lora(setup: Setup) -> None:
     loss, mine, params = ours(setup, LoraParam, rank=3)
     adapters = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
     parameters = {name: p.detach().clone() for name, p in setup.torch_model.named_parameters()}
-    for projection in projections(setup):
-        at = setup.pretrained.weight_map[f"blocks.{projection}"]
-        for i in range(setup.pretrained.config.layers):
-            name, rows = at.name.format(i), slice(*(at.rows or (None, None)))
-            a, b = (adapters[f"blocks.{projection}_lora_{x}"][i] for x in "ab")
+    for projection in {name.rpartition("_lora_")[0] for name in adapters}:
+        at = setup.pretrained.weight_map[projection]
+        for (i,), name in at.places(params[f"{projection}_lora_a"].shape[:1]).items():
+            rows = slice(*(at.rows or (None, None)))
+            a, b = (adapters[f"{projection}_lora_{x}"][i] for x in "ab")
             update = torch.zeros_like(parameters[name])
             update[rows] = SCALE * (a @ b).T
             parameters[name] = parameters[name] + update

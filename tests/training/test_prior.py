@@ -11,7 +11,7 @@ from made_prompts import make_prompt
 from survey_jax.inputs.prompts import with_prior
 from survey_jax.inputs.trees import BatchShape, cut, group_questions, pack, to_batch
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.decoder import Numerics
+from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model

@@ -1,0 +1,277 @@
+"""The layers of the decoder: their parameters, and what one layer computes.
+
+Letters in shapes: B sequences of a batch, T tokens of a sequence, D model width, H query heads, K key/value heads, E
+head width, F feed-forward width, L layers of a stack, P width of a layer's token inputs, R adapter rank.
+
+A layer's parameters are attributes of `Block`, found by name: projection "q" has its weight in `q`, and where the model
+has them a bias in `q_bias`, adapters in `q_lora_a` and `q_lora_b` (lora.py), and scales in `q_scale` (quantize.py).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, LayerShape, Stack
+from survey_jax.model.attention import Context
+from survey_jax.model.experts import PRODUCT, ROUTER, Gated, mix, route
+from survey_jax.model.matmul import low_rank
+from survey_jax.model.quantize import project
+
+KeysValues = tuple[Float[Array, "B T K E"], Float[Array, "B T K E"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Numerics:
+    """The precision in which a decoder is computed, and its adapters' scale.
+
+    Attributes:
+      dtype: the dtype of the operands of matrix products with weights.
+      activations: the dtype of all other activations; norms and softmax are always float32.
+      lora_scale: the factor on what adapters add (alpha / rank).
+    """
+
+    dtype: str = "float32"
+    activations: str = "float32"
+    lora_scale: float = 0.0
+
+
+FLOAT32 = Numerics()
+
+
+def param(shape: tuple[int, ...], axes: tuple[str | None, ...], kind: type[nnx.Variable] = nnx.Param) -> Any:
+    """A zero parameter with logical axis names, which parallel/sharding.py maps to the mesh."""
+    return kind(jnp.zeros(shape, jnp.float32), axes=axes)
+
+
+class Fixed(nnx.Variable):
+    """A stored number that no training changes."""
+
+
+class Block(nnx.Module):
+    """The L layers of a stack: every parameter has a leading layer axis, over which the decoder scans."""
+
+    def __init__(self, c: DecoderConfig, stack: Stack):
+        shape, n, d = stack.shape, len(stack.layers), c.width
+        f, e, keys = shape.ff_width, shape.head_width, shape.kv_heads * shape.head_width
+        self.q = param((n, d, c.heads * e), ("layers", "embed", "heads"))
+        if shape.keys != SHARED:
+            self.k = param((n, d, keys), ("layers", "embed", "kv_heads"))
+        if shape.keys not in (SHARED, AS_VALUES):
+            self.v = param((n, d, keys), ("layers", "embed", "kv_heads"))
+        self.o = param((n, c.heads * e, d), ("layers", "heads", "embed"))
+        if f:
+            self.gate = param((n, d, f), ("layers", "embed", "ff"))
+            self.up = param((n, d, f), ("layers", "embed", "ff"))
+            self.down = param((n, f, d), ("layers", "ff", "embed"))
+        if shape.experts:
+            self._add_experts(c, n, shape.experts)
+        for name in c.biases:
+            if (weight := getattr(self, name, None)) is not None:
+                axis = weight.get_metadata()["axes"][-1]
+                setattr(self, f"{name}_bias", param((n, weight.shape[-1]), ("layers", axis)))
+        if c.pre_norms:
+            self.attention_norm = param((n, d), ("layers", None))
+            if not c.parallel:
+                self.ff_norm = param((n, d), ("layers", None))
+        if c.post_norms:
+            self.attention_post_norm = param((n, d), ("layers", None))
+            self.ff_post_norm = param((n, d), ("layers", None))
+        if c.qk_norm:
+            whole = c.qk_norm == "projection"
+            self.q_norm = param((n, c.heads * e if whole else e), ("layers", None))
+            if shape.keys != SHARED:
+                self.k_norm = param((n, keys if whole else e), ("layers", None))
+        if c.token_inputs:
+            self.token_gate = param((n, d, c.token_inputs), ("layers", "embed", None))
+            self.token_out = param((n, c.token_inputs, d), ("layers", None, "embed"))
+            self.token_norm = param((n, d), ("layers", None))
+        if c.layer_scalars:
+            self.scalar = param((n, 1), ("layers", None), Fixed)
+
+    def _add_experts(self, c: DecoderConfig, n: int, x: int) -> None:
+        d, f = c.width, c.expert_width
+        self.router = param((n, d, x), ("layers", "embed", None))
+        self.expert_gate = param((n, x, d, f), ("layers", "experts", "embed", "ff"))
+        self.expert_up = param((n, x, d, f), ("layers", "experts", "embed", "ff"))
+        self.expert_down = param((n, x, f, d), ("layers", "experts", "ff", "embed"))
+        if c.expert_norms:
+            self.router_norm = param((n, d), ("layers", None))
+            self.expert_scale = param((n, x), ("layers", None))
+            self.experts_norm = param((n, d), ("layers", None))
+            self.experts_post_norm = param((n, d), ("layers", None))
+            self.beside_post_norm = param((n, d), ("layers", None))
+
+
+def linear(x: Float[Array, "B T i"], layer: Block, name: str, numerics: Numerics) -> Float[Array, "B T o"]:
+    """x W, plus the projection's bias and low-rank update (x A) B * scale (Hu et al. 2021, eq. 3) if it has them."""
+    y = checkpoint_name(project(x, layer, name, jnp.dtype(numerics.dtype)), PRODUCT)
+    if (bias := getattr(layer, f"{name}_bias", None)) is not None:
+        y += bias[...].astype(x.dtype)
+    if (a := getattr(layer, f"{name}_lora_a", None)) is not None:
+        b = getattr(layer, f"{name}_lora_b")
+        y += low_rank(low_rank(x, a[...].astype(x.dtype)), b[...].astype(x.dtype)) * numerics.lora_scale
+    return y
+
+
+def rms_norm(x: Float[Array, "... d"], weight: nnx.Param, c: DecoderConfig) -> Float[Array, "... d"]:
+    """Root-mean-square normalisation (Zhang & Sennrich 2019), computed in float32 and returned in x's dtype.
+
+    With `centred_norms` it is layer normalisation (Ba et al. 2016), which is the same of x less its mean.
+    """
+    scale = weight[...].astype(jnp.float32) + c.norm_offset
+    if not c.centred_norms:
+        return _rms_norm(x, scale, c.norm_eps)
+    y = x.astype(jnp.float32)
+    return _rms_norm(y - jnp.mean(y, axis=-1, keepdims=True), scale, c.norm_eps).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rms_norm(x: Float[Array, "... d"], scale: Float[Array, " d"], eps: float) -> Float[Array, "... d"]:
+    """`rms_norm`, its gradient written by hand: on CPUs XLA is slow at autodiff's sum of products, fast at einsum's."""
+    y = x.astype(jnp.float32)
+    return (y * _inverse_norm(y, eps) * scale).astype(x.dtype)
+
+
+def _rms_norm_backward(eps: float, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, scale = saved
+    y, g = x.astype(jnp.float32), g.astype(jnp.float32)
+    inverse = _inverse_norm(y, eps)
+    scaled = g * scale
+    along = jnp.einsum("...d,...d->...", scaled, y)[..., None] * jnp.square(inverse) / x.shape[-1]
+    d_x = inverse * (scaled - y * along)
+    return d_x.astype(x.dtype), jnp.sum(g * y * inverse, axis=range(x.ndim - 1))
+
+
+def _inverse_norm(y: Float[Array, "... d"], eps: float) -> Float[Array, "... 1"]:
+    return jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + eps)
+
+
+_rms_norm.defvjp(lambda x, scale, eps: (_rms_norm(x, scale, eps), (x, scale)), _rms_norm_backward)
+
+
+def normed(layer: Block, name: str, x: Float[Array, "... d"], c: DecoderConfig) -> Float[Array, "... d"]:
+    """x normalised by the layer's norm of this name; x itself if the family has no such norm."""
+    weight = getattr(layer, name, None)
+    return x if weight is None else rms_norm(x, weight, c)
+
+
+def in_heads(
+    layer: Block, name: str, x: Float[Array, "B T D"], shape: LayerShape, c: DecoderConfig, numerics: Numerics
+) -> Float[Array, "B T count E"]:
+    """A projection split into heads; whole projections are normalised before."""
+    y = linear(x, layer, name, numerics)
+    if c.qk_norm == "projection":
+        y = normed(layer, f"{name}_norm", y, c)
+    return y.reshape(*x.shape[:2], -1, shape.head_width)
+
+
+def keys_and_values(
+    layer: Block, x: Float[Array, "B T D"], context: Context, shape: LayerShape, c: DecoderConfig, numerics
+) -> KeysValues:
+    """A layer's own keys, rotated, and values: [B, T, K, E] each."""
+    k = in_heads(layer, "k", x, shape, c, numerics)
+    v = k if shape.keys == AS_VALUES else in_heads(layer, "v", x, shape, c, numerics)
+    k = normed(layer, "k_norm", k, c) if c.qk_norm == "head" else k
+    if c.value_norm:
+        v = _rms_norm(v, jnp.ones(shape.head_width), c.norm_eps)
+    return context.rotate(k), v
+
+
+def attend(
+    layer: Block,
+    x: Float[Array, "B T D"],
+    keys_values: KeysValues,
+    context: Context,
+    shape: LayerShape,
+    c: DecoderConfig,
+    numerics: Numerics,
+) -> Float[Array, "B T D"]:
+    """Self-attention over answer trees."""
+    q = in_heads(layer, "q", x, shape, c, numerics)
+    q = normed(layer, "q_norm", q, c) if c.qk_norm == "head" else q
+    q = context.grown(context.rotate(q)) * jnp.asarray(c.query_scale, q.dtype)
+    out = context.attend(q, *keys_values)
+    return linear(out.reshape(*x.shape[:2], -1), layer, "o", numerics)
+
+
+def activation(c: DecoderConfig) -> Callable[[Array], Array]:
+    """The function between the two halves of a feed-forward part."""
+    return jax.nn.silu if c.activation == "silu" else functools.partial(jax.nn.gelu, approximate=True)
+
+
+def gated(c: DecoderConfig) -> Gated:
+    """What a feed-forward part makes of the results of `gate` and `up` (Shazeer 2020)."""
+    activate = activation(c)
+    return lambda gate, up: activate(gate) * up
+
+
+def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics) -> Float[Array, "B T D"]:
+    """The part that every token uses, or the experts that are chosen for it, or both; with the norms around them."""
+    h = normed(layer, "ff_norm", x, c)
+    if not hasattr(layer, ROUTER):
+        y = shared_part(layer, h, c, numerics)
+    elif not c.expert_norms:
+        y = chosen_part(layer, h, h, c, numerics)
+    else:
+        scale = layer.router_norm[...].astype(jnp.float32) * c.width**-0.5
+        seen = _rms_norm(x, scale, c.norm_eps)
+        chosen = chosen_part(layer, seen, normed(layer, "experts_norm", x, c), c, numerics)
+        y = normed(layer, "beside_post_norm", shared_part(layer, h, c, numerics), c)
+        y += normed(layer, "experts_post_norm", chosen, c)
+    return normed(layer, "ff_post_norm", y, c)
+
+
+def shared_part(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics) -> Float[Array, "B T D"]:
+    """The feed-forward part that every token uses."""
+    made = gated(c)(linear(x, layer, "gate", numerics), linear(x, layer, "up", numerics))
+    return linear(made, layer, "down", numerics)
+
+
+def chosen_part(
+    layer: Block, seen: Float[Array, "B T D"], x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics
+) -> Float[Array, "B T D"]:
+    """The experts that a token uses; the router goes by what it has `seen`."""
+    routed = route(seen, layer, c.experts_used, c.expert_shares_sum)
+    return mix(x, routed, layer, gated(c), jnp.dtype(numerics.dtype))
+
+
+def block(
+    layer: Block,
+    x: Float[Array, "B T D"],
+    given: KeysValues | None,
+    told: Float[Array, "B T P"] | None,
+    context: Context,
+    shape: LayerShape,
+    c: DecoderConfig,
+    numerics: Numerics,
+) -> tuple[Float[Array, "B T D"], KeysValues]:
+    """One layer: attention and feed-forward, each added to its input, with the norms that the family has.
+
+    Args:
+      given: keys and values of an earlier layer, where this one shares them.
+      told: what the layer is told about each token, where the family does that.
+
+    Returns:
+      The layer's result, and the keys and values that it attended to.
+    """
+    scale = jnp.asarray(c.residual_scale, x.dtype)
+    h = normed(layer, "attention_norm", x, c)
+    used = keys_and_values(layer, h, context, shape, c, numerics) if given is None else given
+    y = attend(layer, h, used, context, shape, c, numerics)
+    if c.parallel:
+        return x + (y + shared_part(layer, h, c, numerics)) * scale, used
+    x = x + normed(layer, "attention_post_norm", y, c) * scale
+    x = x + feed_forward(layer, x, c, numerics) * scale
+    if told is not None:
+        gate = activation(c)(linear(x, layer, "token_gate", numerics))
+        x = x + normed(layer, "token_norm", linear(gate * told, layer, "token_out", numerics), c)
+    if c.layer_scalars:
+        x = x * layer.scalar[...].astype(x.dtype)
+    return x, used
