@@ -254,6 +254,117 @@ COHERE2 = COHERE | {
     "use_parallel_embedding": True,
 }
 
+GEMMA4_TEXT = {
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "attention_k_eq_v": False,
+    "bos_token_id": 2,
+    "dtype": "bfloat16",
+    "enable_moe_block": False,
+    "eos_token_id": 1,
+    "expert_intermediate_size": None,
+    "final_logit_softcapping": 30.0,
+    "global_head_dim": 512,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size_per_layer_input": 0,
+    "initializer_range": 0.02,
+    "model_type": "gemma4_text",
+    "moe_intermediate_size": None,
+    "num_experts": None,
+    "num_global_key_value_heads": None,
+    "num_kv_shared_layers": 0,
+    "pad_token_id": 0,
+    "rms_norm_eps": 1e-06,
+    "rope_parameters": {
+        "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1000000.0, "rope_type": "proportional"},
+        "sliding_attention": {"rope_theta": 10000.0, "rope_type": "default"},
+    },
+    "tie_word_embeddings": True,
+    "top_k_experts": None,
+    "use_cache": True,
+    "use_double_wide_mlp": False,
+    "vocab_size_per_layer_input": 262144,
+}
+
+
+def gemma4(window: int, every: int = 6, model_type: str = "gemma4", **text: Any) -> dict[str, Any]:
+    """A whole file, its text part as published."""
+    layers = range(text["num_hidden_layers"])
+    types = ["full_attention" if (n + 1) % every == 0 else "sliding_attention" for n in layers]
+    small = window == 512
+    more = {"sliding_window": window, "layer_types": types, "max_position_embeddings": 131072 if small else 262144}
+    return {
+        "architectures": ["Gemma4ForConditionalGeneration"],
+        "audio_config": {"model_type": "gemma4_audio"} if small else None,
+        "audio_token_id": 258881,
+        "boa_token_id": 256000,
+        "boi_token_id": 255999,
+        "dtype": "bfloat16",
+        "eoa_token_id": 258883,
+        "eoa_token_index": 258883,
+        "eoi_token_id": 258882,
+        "eos_token_id": [1, 106],
+        "image_token_id": 258880,
+        "initializer_range": 0.02,
+        "model_type": model_type,
+        "text_config": GEMMA4_TEXT
+        | {"model_type": f"{model_type}_text", "use_bidirectional_attention": None if small else "vision"}
+        | more
+        | text,
+        "tie_word_embeddings": True,
+        "transformers_version": "5.5.0.dev0",
+        "video_token_id": 258884,
+        "vision_config": {"model_type": "gemma4_vision"},
+        "vision_soft_tokens_per_image": 280,
+    }
+
+
+TOLD = {"hidden_size_per_layer_input": 256}
+SAME_KV = {"attention_k_eq_v": True}
+GPT_OSS = {
+    "architectures": ["GptOssForCausalLM"],
+    "attention_bias": True,
+    "attention_dropout": 0.0,
+    "eos_token_id": 200002,
+    "experts_per_token": 4,
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "initial_context_length": 4096,
+    "initializer_range": 0.02,
+    "max_position_embeddings": 131072,
+    "model_type": "gpt_oss",
+    "num_experts_per_tok": 4,
+    "output_router_logits": False,
+    "pad_token_id": 199999,
+    "quantization_config": {
+        "modules_to_not_convert": [
+            "model.layers.*.self_attn",
+            "model.layers.*.mlp.router",
+            "model.embed_tokens",
+            "lm_head",
+        ],
+        "quant_method": "mxfp4",
+    },
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "factor": 32.0,
+        "original_max_position_embeddings": 4096,
+        "rope_type": "yarn",
+        "truncate": False,
+    },
+    "rope_theta": 150000,
+    "router_aux_loss_coef": 0.9,
+    "sliding_window": 128,
+    "swiglu_limit": 7.0,
+    "tie_word_embeddings": False,
+    "transformers_version": "4.55.0.dev0",
+    "use_cache": True,
+}
+
+
 PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     "vicuna-7b-v1.5": (
         LLAMA
@@ -340,4 +451,53 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
         COHERE2 | sizes(4096, 14336, 32, 32, 8, 256000) | {"logit_scale": 0.25},
         8_028_033_024,
     ),
+    "gpt-oss-20b": (
+        GPT_OSS
+        | sizes(2880, 2880, 24, 64, 8, 201088)
+        | {"num_local_experts": 32, "layer_types": ["sliding_attention", "full_attention"] * 12},
+        20_914_757_184,
+    ),
+    "gpt-oss-120b": (
+        GPT_OSS
+        | sizes(2880, 2880, 36, 64, 8, 201088)
+        | {"num_local_experts": 128, "layer_types": ["sliding_attention", "full_attention"] * 18},
+        116_829_156_672,
+    ),
 }
+# The text decoders' own numbers are ours: the models' cards round theirs, and count encoders of images and sound.
+GEMMA4: dict[str, tuple[dict[str, Any], int]] = {
+    "gemma-4-E2B": (
+        gemma4(
+            512, 5, **sizes(1536, 6144, 35, 8, 1, 262144), **TOLD, num_kv_shared_layers=20, use_double_wide_mlp=True
+        ),
+        4_628_569_379,
+    ),
+    "gemma-4-E4B": (
+        gemma4(512, **sizes(2560, 10240, 42, 8, 2, 262144), **TOLD, num_kv_shared_layers=18),
+        7_463_013_418,
+    ),
+    "gemma-4-12B": (
+        gemma4(
+            1024, 6, "gemma4_unified", **sizes(3840, 15360, 48, 16, 8, 262144), **SAME_KV, num_global_key_value_heads=1
+        ),
+        11_907_350_320,
+    ),
+    "gemma-4-31B": (
+        gemma4(1024, **sizes(5376, 21504, 60, 32, 16, 262144), **SAME_KV, num_global_key_value_heads=4),
+        30_697_345_340,
+    ),
+    "gemma-4-26B-A4B": (
+        gemma4(
+            1024,
+            **sizes(2816, 2112, 30, 16, 8, 262144),
+            **SAME_KV,
+            num_global_key_value_heads=2,
+            enable_moe_block=True,
+            num_experts=128,
+            top_k_experts=8,
+            moe_intermediate_size=704,
+        ),
+        25_233_141_790,
+    ),
+}
+PUBLISHED |= GEMMA4

@@ -56,6 +56,15 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "top_k_experts": 2,
         "moe_intermediate_size": 16,
     },
+    "gpt_oss": {  # prompts go beyond the length before scaling
+        "model_type": "gpt_oss",
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 24,
+        "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32, "truncate": False},
+        "rope_theta": 1e4,
+        "tie_word_embeddings": False,
+    },
     "cohere2": {
         "model_type": "cohere2",
         "rms_norm_eps": None,  # another name for it
@@ -124,6 +133,8 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     tensors = {name: np.concatenate([value for _, value in sorted(rows.items())]) for name, rows in parts.items()}
     for whole in {split_name(name)[0] for name in tensors if "[" in name}:  # of all experts
         tensors[whole] = np.stack([tensors.pop(f"{whole}[{i}]") for i in range(config.experts)])
+    if config.expert_biases:
+        tensors = _as_gpt_oss_stores(tensors)
     save_file(tensors, directory / "model.safetensors")
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -132,6 +143,19 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
     return directory
+
+
+def _as_gpt_oss_stores(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Experts' gate and up by turns in one tensor, and all as [in, out]."""
+    result = {name: value for name, value in tensors.items() if ".experts." not in name}
+    for prefix in {name.rpartition(".experts.")[0] for name in tensors if ".experts." in name}:
+        for bias in ("", "_bias"):
+            gate, up, down = (tensors[f"{prefix}.experts.{name}{bias}"] for name in ("gate", "up", "down"))
+            both = np.stack([gate, up], axis=2).reshape(len(gate), -1, *gate.shape[2:])
+            for name, value in {"gate_up": both, "down": down}.items():
+                turned = value if bias else np.ascontiguousarray(value.swapaxes(1, 2))
+                result[f"{prefix}.experts.{name}_proj{bias}"] = turned
+    return result
 
 
 def rows(

@@ -138,6 +138,13 @@ CONFIGS = {
         decoder_sparse_step=2,
     ),
     "olmoe": lambda: transformers.OlmoeConfig(**SMALL, num_experts=5, num_experts_per_tok=2),
+    "gpt_oss": lambda: transformers.GptOssConfig(
+        **WIDE,
+        num_local_experts=6,
+        num_experts_per_tok=2,
+        sliding_window=7,
+        rope_parameters=YARN | {"truncate": False, "rope_theta": 150000.0},
+    ),
     "gemma": lambda: transformers.GemmaConfig(**WIDE),
     "gemma2": lambda: transformers.Gemma2Config(
         **WIDE, sliding_window=7, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, query_pre_attn_scalar=32

@@ -57,7 +57,7 @@ class DecoderConfig:
     tied_head: bool
     kinds: tuple[LayerKind, ...]  # the kinds of layer that the model has
     layer_kinds: tuple[int, ...]  # for each layer, an index into `kinds`
-    activation: str = "silu"  # | "gelu_tanh"
+    activation: str = "silu"  # | "gelu_tanh" | "clamped_swiglu"
     biases: tuple[str, ...] = ()  # which of PROJECTIONS have one
     norm_offset: float = 0.0  # Gemma multiplies by (1 + weight)
     qk_norm: str | None = None  # normalise queries and keys: each "head", or the whole "projection" at once
@@ -75,6 +75,8 @@ class DecoderConfig:
     logit_scale: float = 1.0
     attention_softcap: float | None = None
     logit_softcap: float | None = None
+    sinks: bool = False  # each head attends to a stored score, too, that has no value
+    expert_biases: bool = False  # router and experts have biases
     value_norm: bool = False  # normalise the values of each head, without a weight
     layer_scalars: bool = False  # a stored number multiplies each layer's result
     token_inputs: int = 0  # width of what each layer is told about each token (per-layer embeddings); 0: nothing

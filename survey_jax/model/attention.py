@@ -55,13 +55,19 @@ class Context:
         """Queries, longer at late positions, so that attention stays sharp over long prompts."""
         return q if self.growth is None else q * self.growth[..., None, None].astype(q.dtype)
 
-    def attend(self, q: Float[Array, "B T H E"], k: Float[Array, "B T K E"], v: Float[Array, "B T K E"]):
-        """Attention output [B, T, H, E]. The queries must be scaled already."""
+    def attend(
+        self,
+        q: Float[Array, "B T H E"],
+        k: Float[Array, "B T K E"],
+        v: Float[Array, "B T K E"],
+        sinks: Float[Array, " H"] | None = None,
+    ) -> Float[Array, "B T H E"]:
+        """What queries find. They must be scaled already; `sinks` are for `dense` and `two_part`."""
         if self.back_end == "cudnn":
             return attend_cudnn(q, k, v, self.masks[0])
         if self.back_end == "splash":
             return attend_splash(q, k, v, self.masks[0])
-        return attend(q, k, v, self.masks, self.softcap)
+        return attend(q, k, v, self.masks, self.softcap, sinks)
 
 
 def contexts(
@@ -126,16 +132,21 @@ def attend(
     v: Float[Array, "B T K E"],
     masks: tuple[Array, ...],
     softcap: float | None = None,
+    sinks: Float[Array, " H"] | None = None,
 ) -> Float[Array, "B T H E"]:
     """Softmax attention with grouped queries, for the dense and the two-part back end.
 
     Args:
       q: scaled queries.
       masks: (`visible`,) or `visible_parts`.
+      sinks: for each head a score that takes part in its softmax and has no value (Xiao et al. 2024).
     """
     grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[3])
     q, k, v = jnp.transpose(grouped, (0, 2, 1, 3, 4)), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
-    out = _attend(q, k, v, masks, softcap)
+    out, lse = _attend(q, k, v, masks, softcap)
+    if sinks is not None:
+        own = sinks.astype(jnp.float32).reshape(q.shape[1], 1, q.shape[3])
+        out *= jax.nn.sigmoid(lse - own)[..., None].astype(out.dtype)  # the sink's share is taken off
     return jnp.swapaxes(out, 1, 2).reshape(*out.shape[:1], out.shape[2], -1, out.shape[-1])
 
 
@@ -146,8 +157,8 @@ def _attend(
     v: Float[Array, "B K T E"],
     masks: tuple[Array, ...],
     softcap: float | None,
-) -> Float[Array, "B K T G E"]:
-    """`attend` with the G queries of each key/value head grouped.
+) -> tuple[Float[Array, "B K T G E"], Float[Array, "B K T G"]]:
+    """`attend` without sinks, the G queries of each key/value head grouped; and the logarithms of the softmax's sums.
 
     The gradient is written by hand, after FlashAttention's (Dao et al. 2022, appendix B): scores are recomputed
     instead of stored, and of each product's operands only the narrow one is ever transposed.
@@ -164,13 +175,14 @@ def _forward(q, k, v, masks, softcap):
     mixed = (_product("...qgs,...se->...qge", w, vs) for w, ((_, _, vs), _) in zip(weights, parts, strict=True))
     out = sum(m.reshape(q.shape) for m in mixed) / total[..., None]
     out, lse = (checkpoint_name(x, ATTENDED) for x in (out.astype(q.dtype), largest + jnp.log(total)))
-    return out, (q, k, v, masks, out, lse)
+    return (out, lse), (q, k, v, masks, out, lse)
 
 
-def _backward(softcap, saved, g):
+def _backward(softcap, saved, gradients):
+    g, g_lse = gradients
     q, k, v, masks, out, lse = saved
     _, join = jax.vjp(lambda q, k, v: [part for part, _ in _parts(q, k, v, masks)], q, k, v)
-    through = jnp.einsum("...e,...e->...", g, out, preferred_element_type=jnp.float32)
+    through = jnp.einsum("...e,...e->...", g, out, preferred_element_type=jnp.float32) - g_lse
     grads = []
     for (qs, ks, vs), mask in _parts(q, k, v, masks):
         rows = (*qs.shape[:-1], 1)

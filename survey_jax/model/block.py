@@ -88,6 +88,8 @@ class Block(nnx.Module):
             self.q_norm = param((n, c.heads * e if whole else e), ("layers", None))
             if shape.keys != SHARED:
                 self.k_norm = param((n, keys if whole else e), ("layers", None))
+        if c.sinks:
+            self.sinks = param((n, c.heads), ("layers", None))
         if c.token_inputs:
             self.token_gate = param((n, d, c.token_inputs), ("layers", "embed", None))
             self.token_out = param((n, c.token_inputs, d), ("layers", None, "embed"))
@@ -101,6 +103,11 @@ class Block(nnx.Module):
         self.expert_gate = param((n, x, d, f), ("layers", "experts", "embed", "ff"))
         self.expert_up = param((n, x, d, f), ("layers", "experts", "embed", "ff"))
         self.expert_down = param((n, x, f, d), ("layers", "experts", "ff", "embed"))
+        if c.expert_biases:
+            self.router_bias = param((n, x), ("layers", None))
+            self.expert_gate_bias = param((n, x, f), ("layers", "experts", "ff"))
+            self.expert_up_bias = param((n, x, f), ("layers", "experts", "ff"))
+            self.expert_down_bias = param((n, x, d), ("layers", "experts", "embed"))
         if c.expert_norms:
             self.router_norm = param((n, d), ("layers", None))
             self.expert_scale = param((n, x), ("layers", None))
@@ -197,7 +204,7 @@ def attend(
     q = in_heads(layer, "q", x, shape, c, numerics)
     q = normed(layer, "q_norm", q, c) if c.qk_norm == "head" else q
     q = context.grown(context.rotate(q)) * jnp.asarray(c.query_scale, q.dtype)
-    out = context.attend(q, *keys_values)
+    out = context.attend(q, *keys_values, layer.sinks[...] if c.sinks else None)
     return linear(out.reshape(*x.shape[:2], -1), layer, "o", numerics)
 
 
@@ -208,8 +215,16 @@ def activation(c: DecoderConfig) -> Callable[[Array], Array]:
 
 def gated(c: DecoderConfig) -> Gated:
     """What a feed-forward part makes of the results of `gate` and `up` (Shazeer 2020)."""
+    if c.activation == "clamped_swiglu":
+        return clamped_swiglu
     activate = activation(c)
     return lambda gate, up: activate(gate) * up
+
+
+def clamped_swiglu(gate: Float[Array, "... F"], up: Float[Array, "... F"]) -> Float[Array, "... F"]:
+    """gpt-oss's (arXiv 2508.10925, section 2.2): gate and up are limited, and up is moved by one."""
+    gate, up = jnp.minimum(gate, 7.0), jnp.clip(up, -7.0, 7.0)
+    return gate * jax.nn.sigmoid(1.702 * gate) * (up + 1)
 
 
 def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics) -> Float[Array, "B T D"]:

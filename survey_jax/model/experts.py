@@ -59,36 +59,53 @@ def mix(
 
     Args:
       routed: of `route`.
-      layer: has `expert_gate` and `expert_up` [X, D, F], `expert_down` [X, F, D].
+      layer: has `expert_gate` and `expert_up` [X, D, F], `expert_down` [X, F, D], and where the family has them their
+        biases: `expert_gate_bias` and `expert_up_bias` [X, F], `expert_down_bias` [X, D].
       dtype: of the products' operands.
     """
-    variables = [getattr(layer, name) for name in EXPERTS]
+    biases = ("expert_gate_bias", "expert_up_bias") if hasattr(layer, "expert_gate_bias") else ()
+    variables = [getattr(layer, name) for name in (*EXPERTS, *biases)]
     axes = [v.get_metadata()["axes"][1:] for v in variables]  # without the layer axis
     weights = [gathered(v[...], a) for v, a in zip(variables, axes, strict=True)]
     compute = functools.partial(_mix, gated=gated, dtype=dtype)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return compute(x, *routed, *weights)
+        return compute(x, *routed, *weights) + _down_bias(x, routed, layer)
     specs = [gathered_spec(w.shape, a, mesh) for w, a in zip(weights, axes, strict=True)]
-    summed = "tensor" if "tensor" in specs[-1] else None
+    summed = "tensor" if "tensor" in specs[2] else None
     local = jax.shard_map(
         functools.partial(compute, summed=summed), in_specs=(ROWS, ROWS, ROWS, *specs), out_specs=ROWS, check_vma=False
     )
-    return local(x, *routed, *weights)
+    return local(x, *routed, *weights) + _down_bias(x, routed, layer)
 
 
-def _mix(x, share, chosen, gate, up, down, *, gated: Gated, dtype: jnp.dtype, summed: str | None = None):
+def _down_bias(
+    x: Float[Array, "B T D"], routed: tuple[Float[Array, "B T U"], Int[Array, "B T U"]], layer: nnx.Module
+) -> Float[Array, "B T D"] | float:
+    """The biases of the experts' results, weighted; 0 where there are none."""
+    if (bias := getattr(layer, "expert_down_bias", None)) is None:
+        return 0.0
+    share, chosen = routed
+    weights = gathered(bias[...], bias.get_metadata()["axes"][1:]).astype(jnp.float32)
+    by_expert = jnp.einsum("btu,btux->btx", share, jax.nn.one_hot(chosen, len(weights)))
+    return (by_expert @ weights).astype(x.dtype)
+
+
+def _mix(
+    x, share, chosen, gate, up, down, gate_bias=None, up_bias=None, *, gated: Gated, dtype: jnp.dtype, summed=None
+) -> Float[Array, "B T D"]:
     """`mix` on one device; `summed`: the mesh axis that splits the experts' width, over which results are added up."""
     tokens, used = x.reshape(-1, x.shape[-1]), chosen.shape[-1]
     order = jnp.argsort(chosen.reshape(-1))  # [N U], by expert
     sizes = jnp.bincount(chosen.reshape(-1), length=gate.shape[0])
 
-    def product(y: Float[Array, "NU i"], w: Float[Array, "X i o"]) -> Float[Array, "NU o"]:
+    def product(y: Float[Array, "NU i"], w: Float[Array, "X i o"], bias: Array | None = None) -> Float[Array, "NU o"]:
         out = jax.lax.ragged_dot(y.astype(dtype), w.astype(dtype), sizes, preferred_element_type=x.dtype)
-        return checkpoint_name(out, PRODUCT)
+        out = checkpoint_name(out, PRODUCT)
+        return out if bias is None else out + bias.astype(out.dtype)[chosen.reshape(-1)[order]]
 
     inputs = tokens[order // used]
-    made = product(gated(product(inputs, gate), product(inputs, up)), down)
+    made = product(gated(product(inputs, gate, gate_bias), product(inputs, up, up_bias)), down)
     made = made[jnp.argsort(order)].reshape(*chosen.shape, -1)  # [B, T, U, D], by token again
     mixed = jnp.sum(made * share[..., None].astype(made.dtype), axis=-2)
     return mixed if summed is None else jax.lax.psum(mixed, summed)

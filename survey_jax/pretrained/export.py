@@ -16,6 +16,7 @@ from flax import nnx
 from rich.progress import track
 from safetensors.numpy import save
 
+from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model, variables_by_name
 from survey_jax.pretrained.families import Tensor
 from survey_jax.pretrained.gguf_files import GGUF
@@ -55,7 +56,7 @@ def write_merged(
       The names of the weight files.
 
     Raises:
-      UserError: the disk has too little free space.
+      UserError: the disk has too little free space; or a trained parameter is stored such that it cannot be written.
       ValueError: `trained` has a parameter that the model lacks.
     """
     _check_names(pretrained, trained)
@@ -67,9 +68,23 @@ def write_merged(
     rest = set(tensors)
     with ShardWriter(folder, tensors, shard_bytes) as writer:
         parameters, quiet = _parameters(pretrained), not sys.stdout.isatty()
+        changed = {
+            tensor
+            for parameter, stored, own_shape in parameters
+            if parameter in trained or f"{parameter}_lora_a" in trained
+            for _, name in _tensors(pretrained, stored, own_shape)
+            for tensor in source.stored(name)
+        }
         for parameter, stored, own_shape in track(parameters, "merging", transient=True, disable=quiet):
             change = _Change(trained, parameter, stored.transposed, lora_scale)
             for place, name in _tensors(pretrained, stored, own_shape):
+                if changed.isdisjoint(source.stored(name)):
+                    continue
+                if source.stored(name) != [split_name(name)[0]]:
+                    raise UserError(
+                        f"{parameter}: is stored with others in one tensor, {source.stored(name)[0]}, which is not "
+                        "written; train adapters instead (config.lora.rank)"
+                    )
                 shape = source.shape(name)
                 first, last = stored.rows or (0, shape[0])
                 for rows in _blocks((last - first, *shape[1:])):
@@ -275,6 +290,5 @@ def _blocks(shape: tuple[int, ...]) -> list[slice]:
 
 def _tensors(pretrained: Pretrained, stored: Tensor, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], str]]:
     """The tensors of a parameter that the source has: place, (), (layer,) or (layer, expert), and name."""
-    return [
-        (place, name) for place, name in stored.places(shape).items() if split_name(name)[0] in pretrained.source.names
-    ]
+    source = pretrained.source
+    return [(place, name) for place, name in stored.places(shape).items() if source.names >= {*source.stored(name)}]

@@ -25,6 +25,7 @@ from survey_jax.pretrained.common_fields import (
 )
 from survey_jax.pretrained.config_json import Fields, rotary
 from survey_jax.pretrained.gemma4 import GEMMA4_DEFAULTS, GEMMA4_OTHER_FIELDS, gemma4, gemma4_unified
+from survey_jax.pretrained.gpt_oss import gpt_oss
 from survey_jax.pretrained.text_parts import text_part
 from survey_jax.pretrained.weight_names import (
     GEMMA2,
@@ -58,7 +59,7 @@ def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> 
     family = hf.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise UserError(f"{where}: architecture {family!r} is not supported; choose one of {', '.join(FAMILIES)}")
-    if hf.get("quantization_config"):
+    if (stored := hf.get("quantization_config")) and not (family == "gpt_oss" and _is_mxfp4(stored)):
         raise UserError(f"{where}: quantization_config: weights that are stored quantised are not supported; use the "
                         "model's bfloat16 weights, or a GGUF file")  # fmt: skip
     fields = Fields(hf, where, ignored=set(ignore_fields))
@@ -73,6 +74,10 @@ def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> 
         raise UserError(f"config.model.ignore_fields: {name!r} is no unknown field of {where}; leave it out")
     config, weight_map = result
     return config, dataclasses.replace(weight_map, stacks={stack.name: stack.layers for stack in stacks(config)})
+
+
+def _is_mxfp4(stored: Any) -> bool:
+    return isinstance(stored, Mapping) and stored.get("quant_method") == "mxfp4"
 
 
 def _llama(f: Fields) -> Family:
@@ -374,6 +379,7 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "mixtral": _mixtral,
     "qwen3_moe": _qwen3_moe,
     "olmoe": _olmoe,
+    "gpt_oss": gpt_oss,
     "cohere": _cohere,
     "cohere2": _cohere2,
 }  # fmt: skip

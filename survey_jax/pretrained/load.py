@@ -185,7 +185,8 @@ def load_model(
 def _check_names(pretrained: Pretrained, shapes: dict[str, tuple[int, ...]]) -> None:
     """UserError if the file has a tensor that is not used: a bias, say, would change the logits."""
     at = pretrained.weight_map
-    used = {split_name(name)[0] for parameter, shape in shapes.items() for name in at[parameter].places(shape).values()}
+    named = {name for parameter, shape in shapes.items() for name in at[parameter].places(shape).values()}
+    used = {tensor for name in named for tensor in pretrained.source.stored(name)}
     used |= {at["head"].name} if pretrained.config.tied_head else set()
     unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(at.ignored)]
     unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases store it, unused
@@ -201,10 +202,10 @@ def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin
     first, last = entry.rows or (0, inner[0])
     tensors = list(entry.places(shape).values())
     for tensor in tensors:
-        whole, part = split_name(tensor)
-        if whole not in pretrained.source.names:
-            raise UserError(f"{pretrained.path}: tensor {whole} is missing")
-        if part is not None and (count := (*pretrained.source.shape(whole), 0)[0]) != stacked[-1]:
+        if absent := [name for name in pretrained.source.stored(tensor) if name not in pretrained.source.names]:
+            raise UserError(f"{pretrained.path}: tensor {absent[0]} is missing")
+        whole = pretrained.source.stored(tensor)[0]
+        if split_name(tensor)[1] is not None and (count := (*pretrained.source.shape(whole), 0)[0]) != stacked[-1]:
             raise UserError(f"{pretrained.path}: tensor {whole} holds {count} experts; its config says {stacked[-1]}")
         found = pretrained.source.shape(tensor)
         if found[1:] != inner[1:] or (found[0] < last if entry.rows else found[0] != last):

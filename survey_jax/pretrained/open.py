@@ -15,6 +15,7 @@ from survey_jax.model.architecture import DecoderConfig
 from survey_jax.pretrained import fingerprint
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.gguf_files import GGUF
+from survey_jax.pretrained.gpt_oss import GptOssDirectory
 from survey_jax.pretrained.json_files import read_json
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, TensorSource
 from survey_jax.pretrained.weight_names import WeightMap
@@ -124,8 +125,9 @@ def open_pretrained(weights: str, revision: str = "main", ignore_fields: Collect
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: has no config.json; expected a Hugging Face model directory")
-    config, weight_map = decoder_config(read_json(file), str(file), ignore_fields)
-    source = SafetensorsDirectory(path)
+    hf = read_json(file)
+    config, weight_map = decoder_config(hf, str(file), ignore_fields)
+    source = GptOssDirectory(path) if hf["model_type"] == "gpt_oss" else SafetensorsDirectory(path)
     weight_map = weight_map.found_in(source.names)
     embedding, head = weight_map["embedding"].name, weight_map["head"].name
     if config.tied_head and {embedding, head} <= source.names and not _same(source, embedding, head):

@@ -20,7 +20,15 @@ from survey_jax.common.errors import UserError
 from survey_jax.pretrained.json_files import parse_json, read_json
 
 SHARD_BYTES = 5 * 10**9  # the most that a file holds, unless a single tensor is larger
-_CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32"}
+_CODES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+}
 
 
 class ShardWriter:
@@ -140,6 +148,10 @@ class TensorSource(abc.ABC):
     @property
     def names(self) -> AbstractSet[str]:
         return self._tensors.keys()
+
+    def stored(self, name: str) -> list[str]:
+        """The tensors of the file that a name means."""
+        return [split_name(name)[0]]
 
     @property
     @abc.abstractmethod

@@ -57,6 +57,8 @@ def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) 
         why = why_not_cudnn(widest_head(decoder), decoder.attention_softcap, config.model.dtype, tokens, device)
     elif name == "splash":
         why = why_not_splash(tokens, device)
+    if name in ("cudnn", "splash") and decoder.sinks:
+        why = "has no sinks, as this model's attention has"
     if why:
         raise UserError(f"config.model.attention = {name!r}: it {why}; choose two_part, which works everywhere")
 

@@ -88,6 +88,7 @@ FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it ne
     "qwen3_moe": RMS | EXPERTS | {"moe_intermediate_size": 8},
     "olmoe": RMS | EXPERTS,
     **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), RMS),
+    "gpt_oss": RMS | {"num_local_experts": 8},
     "cohere": LAYER,
     "cohere2": LAYER,
 }
@@ -187,7 +188,10 @@ def test_only_unknown_fields_can_be_ignored(name: str) -> None:
 
 TINY_ROPE = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "architecture": ({"model_type": "gpt_oss"}, "architecture 'gpt_oss' is not supported; choose one of llama, qwen2"),
+    "architecture": (
+        {"model_type": "deepseek_v3"},
+        "architecture 'deepseek_v3' is not supported; choose one of llama, qwen2",
+    ),
     "missing": ({"vocab_size": None}, "field 'vocab_size' is missing"),
     "unknown": ({"value_gate": "sigmoid"}, "value_gate = 'sigmoid' is not supported (the field is unknown"),
     "unknown zero": ({"skip_scale": 0}, "skip_scale = 0 is not supported (the field is unknown"),
@@ -345,6 +349,15 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
         (
             {"rope_parameters": {"sliding_attention": {"rope_theta": 1e4}}},
             "field 'rope_parameters.full_attention' is missing",
+        ),
+    ],
+    "gpt_oss": [
+        ({}, "field 'num_local_experts' is missing"),
+        ({"num_local_experts": 4, "swiglu_limit": 8.0}, "swiglu_limit = 8.0 is not supported (supported: 7.0)"),
+        ({"num_local_experts": 3, "num_experts_per_tok": 4}, "num_experts_per_tok = 4 is not supported (it must be"),
+        (
+            {"num_local_experts": 4, "quantization_config": {"quant_method": "fp8"}},
+            "quantization_config: weights that are",
         ),
     ],
     "granite": [({"logits_scaling": 0}, "logits_scaling = 0 is not supported (it must be a number above zero)")],

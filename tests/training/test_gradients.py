@@ -27,7 +27,7 @@ LENGTH, SCALE = 24, 0.7
 ATTENTION = ("q", "k", "v", "o")
 FAMILIES = [
     *("llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"),
-    *("gemma4_text_shared", "gemma4_text_experts"),
+    *("gemma4_text_shared", "gemma4_text_experts", "gpt_oss"),
 ]
 
 
@@ -125,7 +125,17 @@ def test_full_fine_tuning(setup: Setup) -> None:
         found = parameters[whole].grad.numpy()
         return found if part is None else found[part]
 
+    def of_gpt_oss(ours: str) -> np.ndarray:
+        """Experts [in, out], gate and up by turns."""
+        kind, _, bias = ours.removeprefix("blocks.expert_").partition("_")
+        name = ("down_proj" if kind == "down" else "gate_up_proj") + "_bias" * bool(bias)
+        layers = range(setup.pretrained.config.layers)
+        grads = [parameters[f"model.layers.{i}.mlp.experts.{name}"].grad.numpy() for i in layers]
+        return np.stack(grads)[..., {"gate": slice(0, None, 2), "up": slice(1, None, 2)}.get(kind, slice(None))]
+
     def stored(ours: str) -> np.ndarray:
+        if setup.pretrained.config.expert_biases and "expert_" in ours:
+            return of_gpt_oss(ours)
         at = in_memory(setup.pretrained.weight_map[ours], ours, setup.pretrained.config.expert_width)
         grads = [gradient(name) for name in at.places(mine[ours].shape).values()]
         grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
