@@ -365,6 +365,59 @@ GPT_OSS = {
 }
 
 
+QWEN35_TEXT = {
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "attn_output_gate": True,
+    "bos_token_id": None,
+    "eos_token_id": 248044,
+    "full_attention_interval": 4,
+    "head_dim": 256,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_value_head_dim": 128,
+    "mamba_ssm_dtype": "float32",
+    "max_position_embeddings": 262144,
+    "mlp_only_layers": [],
+    "model_type": "qwen3_5_text",
+    "mtp_num_hidden_layers": 1,
+    "mtp_use_dedicated_embeddings": False,
+    "pad_token_id": None,
+    "partial_rotary_factor": 0.25,
+    "rms_norm_eps": 1e-06,
+    "rope_parameters": {
+        "mrope_interleaved": True,
+        "mrope_section": [11, 11, 10],
+        "partial_rotary_factor": 0.25,
+        "rope_theta": 10000000,
+        "rope_type": "default",
+    },
+    "tie_word_embeddings": False,
+    "use_cache": True,
+}
+
+
+def qwen35(values: int, **text: Any) -> dict[str, Any]:
+    """A whole file; `values`: heads of values of a layer that remembers."""
+    types = (["linear_attention"] * 3 + ["full_attention"]) * (text["num_hidden_layers"] // 4)
+    return {
+        "architectures": ["Qwen3_5ForConditionalGeneration"],
+        "eos_token_id": 248046,
+        "image_token_id": 248056,
+        "model_type": "qwen3_5",
+        "pad_token_id": 248044,
+        "text_config": QWEN35_TEXT | {"linear_num_value_heads": values, "layer_types": types} | text,
+        "tie_word_embeddings": text.get("tie_word_embeddings", False),
+        "video_token_id": 248057,
+        "vision_config": {"model_type": "qwen3_5", "depth": 27, "hidden_size": 1152},
+        "vision_end_token_id": 248054,
+        "vision_start_token_id": 248053,
+    }
+
+
 PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     "vicuna-7b-v1.5": (
         LLAMA
@@ -464,7 +517,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
         116_829_156_672,
     ),
 }
-# The text decoders' own numbers are ours: the models' cards round theirs, and count encoders of images and sound.
+# Of these the text decoders' own numbers are ours: the models' cards round theirs, and count encoders, too.
 GEMMA4: dict[str, tuple[dict[str, Any], int]] = {
     "gemma-4-E2B": (
         gemma4(
@@ -500,4 +553,9 @@ GEMMA4: dict[str, tuple[dict[str, Any], int]] = {
         25_233_141_790,
     ),
 }
-PUBLISHED |= GEMMA4
+QWEN35: dict[str, tuple[dict[str, Any], int]] = {
+    "Qwen3.5-2B": (qwen35(16, **sizes(2048, 6144, 24, 8, 2, 248320), tie_word_embeddings=True), 1_881_825_088),
+    "Qwen3.5-9B": (qwen35(32, **sizes(4096, 12288, 32, 16, 4, 248320)), 8_953_803_264),
+    "Qwen3.5-27B": (qwen35(48, **sizes(5120, 17408, 64, 24, 4, 248320)), 26_895_998_464),
+}
+PUBLISHED |= GEMMA4 | QWEN35

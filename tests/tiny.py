@@ -65,6 +65,15 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "rope_theta": 1e4,
         "tie_word_embeddings": False,
     },
+    "qwen3_5": {  # two of three layers remember
+        "model_type": "qwen3_5_text",
+        "num_hidden_layers": 6,
+        "full_attention_interval": 3,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 8,
+    },
     "cohere2": {
         "model_type": "cohere2",
         "rms_norm_eps": None,  # another name for it

@@ -72,6 +72,15 @@ def gemma3(**settings: Any) -> Any:
     )
 
 
+def qwen35(config: Any = transformers.Qwen3_5TextConfig, **settings: Any) -> Any:
+    """Every second layer remembers; twice as many heads of values as of keys."""
+    heads = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    widths = {"linear_key_head_dim": 12, "linear_value_head_dim": 8, "linear_conv_kernel_dim": 3}
+    return config(
+        **WIDE | heads | widths | {"head_dim": 24, "layer_types": ["linear_attention", "full_attention"] * 2} | settings
+    )
+
+
 def gemma4(**settings: Any) -> Any:
     """Layers without a window have wider heads; the second of three pairs of layers is the last with keys to share."""
     sizes = WIDE | {"pad_token_id": 0, "sliding_window": 7, "global_head_dim": 28, "layer_types": HYBRID}
@@ -136,6 +145,18 @@ CONFIGS = {
         moe_intermediate_size=24,
         mlp_only_layers=[0],
         decoder_sparse_step=2,
+    ),
+    "qwen3_5_text": lambda: qwen35(),
+    "qwen3_5": lambda: transformers.Qwen3_5Config(
+        text_config=qwen35(layer_types=None),  # three of four
+        vision_config={"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 48},
+    ),
+    "qwen3_5_moe_text": lambda: qwen35(
+        transformers.Qwen3_5MoeTextConfig,
+        num_experts=6,
+        num_experts_per_tok=2,
+        moe_intermediate_size=16,
+        shared_expert_intermediate_size=20,
     ),
     "olmoe": lambda: transformers.OlmoeConfig(**SMALL, num_experts=5, num_experts_per_tok=2),
     "gpt_oss": lambda: transformers.GptOssConfig(

@@ -12,6 +12,28 @@ OWN, AS_VALUES, SHARED = "own", "as_values", "shared"
 
 
 @dataclasses.dataclass(frozen=True)
+class DeltaNet:
+    """Sizes of a layer that remembers (delta_net.py) in place of attending.
+
+    Attributes:
+      key_heads, value_heads: the first divides the second; each head of values has a memory.
+      key_width, value_width: of a head.
+      kernel: over how many tokens the short convolution reaches.
+    """
+
+    key_heads: int
+    value_heads: int
+    key_width: int
+    value_width: int
+    kernel: int
+
+    @property
+    def channels(self) -> int:
+        """Of queries, keys and values together."""
+        return 2 * self.key_heads * self.key_width + self.value_heads * self.value_width
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerKind:
     """How a layer attends, and in which sizes it differs from the model's other layers.
 
@@ -24,6 +46,7 @@ class LayerKind:
         and rotated, are its values, too. SHARED: it has neither, and attends to those of the last layer before with the
         same rotary embedding and window.
       experts: whether it has those that the model has.
+      delta: it remembers instead of attending; the fields of attention do not matter then.
     """
 
     rotary: Rotary | None
@@ -34,6 +57,7 @@ class LayerKind:
     ff_width: int | None = None
     keys: str = OWN
     experts: bool = True
+    delta: DeltaNet | None = None
 
     @property
     def attends_like(self) -> str:
@@ -67,6 +91,7 @@ class DecoderConfig:
     experts_used: int = 0
     expert_width: int = 0
     expert_shares_sum: bool = True  # the weights of those that a token uses sum to 1
+    shared_gate: bool = False  # experts beside the other part, which a number from 0 to 1 multiplies (Qwen)
     expert_norms: bool = False  # experts beside the other part: both and the router have norms and scales (Gemma 4)
     centred_norms: bool = False  # norms take out the mean first (LayerNorm without a bias)
     parallel: bool = False  # attention and feed-forward have the same input, normalised once
@@ -75,6 +100,7 @@ class DecoderConfig:
     logit_scale: float = 1.0
     attention_softcap: float | None = None
     logit_softcap: float | None = None
+    gated_attention: bool = False  # what a head finds is multiplied by a sigmoid; `q` makes query and gate of each head
     sinks: bool = False  # each head attends to a stored score, too, that has no value
     expert_biases: bool = False  # router and experts have biases
     value_norm: bool = False  # normalise the values of each head, without a weight
@@ -86,7 +112,7 @@ class DecoderConfig:
         """The sizes of a kind's layers."""
         heads = (kind.head_width or self.head_width, kind.kv_heads or self.kv_heads)
         ff_width = self.ff_width if kind.ff_width is None else kind.ff_width
-        return LayerShape(*heads, ff_width, kind.keys, self.experts if kind.experts else 0)
+        return LayerShape(*heads, ff_width, kind.keys, self.experts if kind.experts else 0, kind.delta)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +124,7 @@ class LayerShape:
     ff_width: int
     keys: str
     experts: int
+    delta: DeltaNet | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +169,8 @@ def stacks(c: DecoderConfig) -> tuple[Stack, ...]:
 
 
 def widest_head(c: DecoderConfig) -> int:
-    """The width of the widest heads of any layer."""
-    return max(stack.shape.head_width for stack in stacks(c))
+    """The width of the widest heads of any layer that attends."""
+    return max([stack.shape.head_width for stack in stacks(c) if not stack.shape.delta], default=0)
 
 
 @dataclasses.dataclass(frozen=True)

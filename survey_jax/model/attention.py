@@ -108,7 +108,7 @@ def _masks(
     return visible_parts(batch, window, shape)
 
 
-def select(kinds: tuple[Context, ...], index: Int[Array, ""]) -> Context:
+def select(kinds: tuple[Any, ...], index: Int[Array, ""]) -> Any:
     """kinds[index] for an index that is only known inside the compiled loop over layers."""
 
     def one(*leaves: Array) -> Array:

@@ -16,13 +16,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, LayerShape, Stack
+from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, DeltaNet, LayerShape, Stack
 from survey_jax.model.attention import Context
+from survey_jax.model.delta_net import Paths, remember
 from survey_jax.model.experts import PRODUCT, ROUTER, Gated, mix, route
 from survey_jax.model.matmul import low_rank
 from survey_jax.model.quantize import project
+from survey_jax.parallel.sharding import ROWS
 
 KeysValues = tuple[Float[Array, "B T K E"], Float[Array, "B T K E"]]
 
@@ -60,12 +63,15 @@ class Block(nnx.Module):
     def __init__(self, c: DecoderConfig, stack: Stack):
         shape, n, d = stack.shape, len(stack.layers), c.width
         f, e, keys = shape.ff_width, shape.head_width, shape.kv_heads * shape.head_width
-        self.q = param((n, d, c.heads * e), ("layers", "embed", "heads"))
-        if shape.keys != SHARED:
+        if shape.delta:
+            self._add_delta_net(d, n, shape.delta)
+        else:
+            self.q = param((n, d, c.heads * e * (1 + c.gated_attention)), ("layers", "embed", "heads"))
+            self.o = param((n, c.heads * e, d), ("layers", "heads", "embed"))
+        if not shape.delta and shape.keys != SHARED:
             self.k = param((n, d, keys), ("layers", "embed", "kv_heads"))
-        if shape.keys not in (SHARED, AS_VALUES):
+        if not shape.delta and shape.keys not in (SHARED, AS_VALUES):
             self.v = param((n, d, keys), ("layers", "embed", "kv_heads"))
-        self.o = param((n, c.heads * e, d), ("layers", "heads", "embed"))
         if f:
             self.gate = param((n, d, f), ("layers", "embed", "ff"))
             self.up = param((n, d, f), ("layers", "embed", "ff"))
@@ -83,12 +89,12 @@ class Block(nnx.Module):
         if c.post_norms:
             self.attention_post_norm = param((n, d), ("layers", None))
             self.ff_post_norm = param((n, d), ("layers", None))
-        if c.qk_norm:
+        if c.qk_norm and not shape.delta:
             whole = c.qk_norm == "projection"
             self.q_norm = param((n, c.heads * e if whole else e), ("layers", None))
             if shape.keys != SHARED:
                 self.k_norm = param((n, keys if whole else e), ("layers", None))
-        if c.sinks:
+        if c.sinks and not shape.delta:
             self.sinks = param((n, c.heads), ("layers", None))
         if c.token_inputs:
             self.token_gate = param((n, d, c.token_inputs), ("layers", "embed", None))
@@ -97,12 +103,26 @@ class Block(nnx.Module):
         if c.layer_scalars:
             self.scalar = param((n, 1), ("layers", None), Fixed)
 
+    def _add_delta_net(self, d: int, n: int, delta: DeltaNet) -> None:
+        heads, values = delta.value_heads, delta.value_heads * delta.value_width
+        self.delta_qkv = param((n, d, delta.channels), ("layers", "embed", None))
+        self.delta_gate = param((n, d, values), ("layers", "embed", None))
+        self.delta_beta = param((n, d, heads), ("layers", "embed", None))
+        self.delta_decay = param((n, d, heads), ("layers", "embed", None))
+        self.delta_out = param((n, values, d), ("layers", None, "embed"))
+        self.delta_convolution = param((n, delta.channels, 1, delta.kernel), ("layers", None, None, None))
+        self.delta_norm = param((n, delta.value_width), ("layers", None))
+        self.delta_log_rate = param((n, heads), ("layers", None))
+        self.delta_shift = param((n, heads), ("layers", None))
+
     def _add_experts(self, c: DecoderConfig, n: int, x: int) -> None:
         d, f = c.width, c.expert_width
         self.router = param((n, d, x), ("layers", "embed", None))
         self.expert_gate = param((n, x, d, f), ("layers", "experts", "embed", "ff"))
         self.expert_up = param((n, x, d, f), ("layers", "experts", "embed", "ff"))
         self.expert_down = param((n, x, f, d), ("layers", "experts", "ff", "embed"))
+        if c.shared_gate:
+            self.shared_gate = param((n, d, 1), ("layers", "embed", None))
         if c.expert_biases:
             self.router_bias = param((n, x), ("layers", None))
             self.expert_gate_bias = param((n, x, f), ("layers", "experts", "ff"))
@@ -202,10 +222,33 @@ def attend(
 ) -> Float[Array, "B T D"]:
     """Self-attention over answer trees."""
     q = in_heads(layer, "q", x, shape, c, numerics)
+    if c.gated_attention:
+        q, gate = q[:, :, ::2], q[:, :, 1::2]
     q = normed(layer, "q_norm", q, c) if c.qk_norm == "head" else q
     q = context.grown(context.rotate(q)) * jnp.asarray(c.query_scale, q.dtype)
     out = context.attend(q, *keys_values, layer.sinks[...] if c.sinks else None)
+    if c.gated_attention:
+        out *= jax.nn.sigmoid(gate)
     return linear(out.reshape(*x.shape[:2], -1), layer, "o", numerics)
+
+
+def recall(
+    layer: Block, x: Float[Array, "B T D"], way: Paths, delta: DeltaNet, c: DecoderConfig, numerics: Numerics
+) -> Float[Array, "B T D"]:
+    """A gated delta network (delta_net.py) in place of attention."""
+    rate = -jnp.exp(layer.delta_log_rate[...].astype(jnp.float32))
+    shift = layer.delta_shift[...].astype(jnp.float32)
+    log_decay = rate * jax.nn.softplus(linear(x, layer, "delta_decay", numerics).astype(jnp.float32) + shift)
+    beta = jax.nn.sigmoid(linear(x, layer, "delta_beta", numerics).astype(jnp.float32))
+    mixed, weight = linear(x, layer, "delta_qkv", numerics), layer.delta_convolution[...][:, 0]
+    compute = functools.partial(remember, shape=delta)
+    if not jax.sharding.get_abstract_mesh().empty:  # each device has whole rows
+        specs = (ROWS, PartitionSpec(), ROWS, ROWS, ROWS)
+        compute = jax.shard_map(compute, in_specs=specs, out_specs=ROWS, check_vma=False)
+    read = compute(mixed, weight, log_decay, beta, way)
+    read = _rms_norm(read, layer.delta_norm[...].astype(jnp.float32), c.norm_eps).reshape(*x.shape[:2], -1)
+    gate = jax.nn.silu(linear(x, layer, "delta_gate", numerics).astype(jnp.float32))
+    return linear((read * gate).astype(x.dtype), layer, "delta_out", numerics)
 
 
 def activation(c: DecoderConfig) -> Callable[[Array], Array]:
@@ -232,6 +275,9 @@ def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numer
     h = normed(layer, "ff_norm", x, c)
     if not hasattr(layer, ROUTER):
         y = shared_part(layer, h, c, numerics)
+    elif c.shared_gate:
+        share = jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics))
+        y = chosen_part(layer, h, h, c, numerics) + shared_part(layer, h, c, numerics) * share
     elif not c.expert_norms:
         y = chosen_part(layer, h, h, c, numerics)
     else:
@@ -262,11 +308,11 @@ def block(
     x: Float[Array, "B T D"],
     given: KeysValues | None,
     told: Float[Array, "B T P"] | None,
-    context: Context,
+    context: Context | Paths,
     shape: LayerShape,
     c: DecoderConfig,
     numerics: Numerics,
-) -> tuple[Float[Array, "B T D"], KeysValues]:
+) -> tuple[Float[Array, "B T D"], KeysValues | None]:
     """One layer: attention and feed-forward, each added to its input, with the norms that the family has.
 
     Args:
@@ -274,12 +320,18 @@ def block(
       told: what the layer is told about each token, where the family does that.
 
     Returns:
-      The layer's result, and the keys and values that it attended to.
+      The layer's result, and the keys and values that it attended to, if it did.
     """
     scale = jnp.asarray(c.residual_scale, x.dtype)
     h = normed(layer, "attention_norm", x, c)
-    used = keys_and_values(layer, h, context, shape, c, numerics) if given is None else given
-    y = attend(layer, h, used, context, shape, c, numerics)
+    used = given
+    if shape.delta is not None:
+        assert isinstance(context, Paths)
+        y = recall(layer, h, context, shape.delta, c, numerics)
+    else:
+        assert isinstance(context, Context)
+        used = keys_and_values(layer, h, context, shape, c, numerics) if given is None else given
+        y = attend(layer, h, used, context, shape, c, numerics)
     if c.parallel:
         return x + (y + shared_part(layer, h, c, numerics)) * scale, used
     x = x + normed(layer, "attention_post_norm", y, c) * scale

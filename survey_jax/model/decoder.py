@@ -12,10 +12,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from survey_jax.model import attention
-from survey_jax.model.architecture import SHARED, DecoderConfig, Stack, segments, stacks
+from survey_jax.model.architecture import SHARED, DecoderConfig, LayerKind, Stack, segments, stacks
 from survey_jax.model.attention_kernels import ATTENDED
 from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.block import FLOAT32, Block, KeysValues, Numerics, block, param, rms_norm
+from survey_jax.model.delta_net import paths
 from survey_jax.model.experts import PRODUCT
 from survey_jax.model.layer_scan import over_layers
 from survey_jax.model.matmul import product
@@ -83,8 +84,11 @@ def hidden_states(
     x = look_up(model.embedding[...], batch["tokens"]).astype(numerics.activations)
     x *= jnp.asarray(c.embed_scale, x.dtype)
     told = token_inputs(model, x, batch["tokens"], c, numerics) if c.token_inputs else None
-    contexts = attention.contexts(batch, c.kinds, c.head_width, c.attention_softcap, tree_shape)
-    of_kind = dict(zip(c.kinds, contexts, strict=True))
+    attending = [kind for kind in c.kinds if kind.delta is None]
+    contexts = attention.contexts(batch, attending, c.head_width, c.attention_softcap, tree_shape)
+    of_kind: dict[LayerKind, Any] = dict(zip(attending, contexts, strict=True))
+    if len(attending) < len(c.kinds):
+        of_kind |= dict.fromkeys((kind for kind in c.kinds if kind.delta), paths(batch, tree_shape))
     stacked = {
         stack.name: (
             getattr(model, stack.name),

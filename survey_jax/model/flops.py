@@ -107,8 +107,13 @@ def projection_widths(c: DecoderConfig, experts: int | None = None) -> Widths:
     for stack in stacks(c):
         shape = stack.shape
         q, kv, f = c.heads * shape.head_width, shape.kv_heads * shape.head_width, shape.ff_width
-        widths = {"q": (d, q), "o": (q, d)}
-        if shape.keys != SHARED:
+        if delta := shape.delta:
+            values = delta.value_heads * delta.value_width
+            widths = {"delta_qkv": (d, delta.channels), "delta_gate": (d, values), "delta_out": (values, d)}
+            widths |= {"delta_beta": (d, delta.value_heads), "delta_decay": (d, delta.value_heads)}
+        else:
+            widths = {"q": (d, q * (1 + c.gated_attention)), "o": (q, d)}
+        if not delta and shape.keys != SHARED:
             widths |= {"k": (d, kv)} if shape.keys == AS_VALUES else {"k": (d, kv), "v": (d, kv)}
         if f:
             widths |= {"gate": (d, f), "up": (d, f), "down": (f, d)}
@@ -127,8 +132,19 @@ def weights_used(widths: Widths) -> int:
 
 
 def head_channels(c: DecoderConfig) -> int:
-    """Channels of all heads of all layers."""
-    return sum(len(stack.layers) * c.heads * stack.shape.head_width for stack in stacks(c))
+    """Channels of all heads of all layers.
+
+    A memory (delta_net.py) counts as so many as cost the same: for each pair of tokens it has two products of keys, a
+    step of the triangular system and a weighted sum of values.
+    """
+    result = 0
+    for stack in stacks(c):
+        delta = stack.shape.delta
+        each = c.heads * stack.shape.head_width
+        if delta:
+            each = delta.value_heads * (4 * delta.key_width + 3 * delta.value_width) // 4
+        result += len(stack.layers) * each
+    return result
 
 
 def attention_pairs(seq_len: int, shape: TreeShape | None) -> int:

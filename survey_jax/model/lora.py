@@ -13,6 +13,8 @@ from survey_jax.model.architecture import PROJECTIONS
 from survey_jax.model.block import param
 from survey_jax.model.decoder import Decoder, blocks_of
 
+# The projections of layers that remember instead of attending, by those that do the same in attention.
+_REMEMBERING = {"q": "delta_qkv", "k": "delta_qkv", "v": "delta_qkv", "o": "delta_out"}
 GAIN, _GAIN_RATE = "logit_gain", 20.0
 
 
@@ -37,7 +39,9 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
             f'for; set --config.lora.projections="{rest}"'
         )
     for block, name in itertools.product(blocks, projections):
-        if (weight := getattr(block, name, None)) is None:  # a layer may have no keys or values of its own
+        name = name if hasattr(block, name) else _REMEMBERING.get(name, name)
+        # A layer may have no keys or values of its own; one that remembers has its projections in one.
+        if (weight := getattr(block, name, None)) is None or hasattr(block, f"{name}_lora_a"):
             continue
         layers, fan_in, fan_out = weight.shape
         _, in_axis, out_axis = weight.get_metadata()["axes"]

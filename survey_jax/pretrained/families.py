@@ -26,6 +26,7 @@ from survey_jax.pretrained.common_fields import (
 from survey_jax.pretrained.config_json import Fields, rotary
 from survey_jax.pretrained.gemma4 import GEMMA4_DEFAULTS, GEMMA4_OTHER_FIELDS, gemma4, gemma4_unified
 from survey_jax.pretrained.gpt_oss import gpt_oss
+from survey_jax.pretrained.qwen35 import QWEN35_DEFAULTS, QWEN35_MOE_DEFAULTS, QWEN35_OTHER_FIELDS, qwen35, qwen35_moe
 from survey_jax.pretrained.text_parts import text_part
 from survey_jax.pretrained.weight_names import (
     GEMMA2,
@@ -376,8 +377,12 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     ),
     "seed_oss": _seed_oss,
     "cwm": _cwm,
+    "qwen3_5_moe_text": qwen35_moe,
+    "qwen3_5_moe": text_part({"qwen3_5_moe_text": (qwen35_moe, QWEN35_MOE_DEFAULTS)}, *QWEN35_OTHER_FIELDS),
     "mixtral": _mixtral,
     "qwen3_moe": _qwen3_moe,
+    "qwen3_5_text": qwen35,
+    "qwen3_5": text_part({"qwen3_5_text": (qwen35, QWEN35_DEFAULTS)}, *QWEN35_OTHER_FIELDS),
     "olmoe": _olmoe,
     "gpt_oss": gpt_oss,
     "cohere": _cohere,

@@ -8,7 +8,7 @@ from survey_jax.model.architecture import AS_VALUES, OWN, SHARED, LayerKind
 from survey_jax.model.rotary import Proportional, Rotary
 from survey_jax.pretrained.common_fields import MOST_EXPERTS, Family, attention_biases, build_decoder, with_window
 from survey_jax.pretrained.config_json import Fields, rotary
-from survey_jax.pretrained.weight_names import GEMMA2, Tensor, layer, projection
+from survey_jax.pretrained.weight_names import GEMMA2, Tensor, layer, projection, stacked_experts
 
 GEMMA4_DEFAULTS = {  # transformers leaves out of a text_config what has its default value
     "vocab_size": 262_144,
@@ -35,7 +35,6 @@ _WEIGHTS = GEMMA2.with_entries(
         "blocks.router": projection("router.proj"),
         "blocks.router_norm": Tensor("model.layers.{}.router.scale"),
         "blocks.expert_scale": Tensor("model.layers.{}.router.per_expert_scale"),
-        "blocks.expert_down": Tensor("model.layers.{}.experts.down_proj[{}]", transposed=True),
         "blocks.experts_norm": layer("pre_feedforward_layernorm_2"),
         "blocks.experts_post_norm": layer("post_feedforward_layernorm_2"),
         "blocks.beside_post_norm": layer("post_feedforward_layernorm_1"),
@@ -77,12 +76,7 @@ def _gemma4(f: Fields, told: int, window: int) -> Family:
         token_inputs_vocab=f.count("vocab_size_per_layer_input", 262_144) * bool(told),
         **experts,
     )
-    width = config.expert_width
-    fused = {
-        f"blocks.expert_{name}": Tensor("model.layers.{}.experts.gate_up_proj[{}]", transposed=True, rows=rows)
-        for name, rows in {"gate": (0, width), "up": (width, 2 * width)}.items()
-    }
-    return config, _WEIGHTS.with_entries(fused)
+    return config, _WEIGHTS.with_entries(stacked_experts("experts", config.expert_width))
 
 
 def _experts(f: Fields) -> dict[str, Any]:

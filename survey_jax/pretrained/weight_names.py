@@ -45,12 +45,14 @@ class WeightMap:
         are listed too.
       stacks: for a model with several stacks of layers, the layers of each by its name: "blocks", "blocks_1", ...
       spellings: for a checkpoint that holds more than the text model: the possible replacements of a name's first word.
+      otherwise: entries of files that store some parameters in another way.
       ignored: name prefixes of that checkpoint's other tensors, which the text model does not use.
     """
 
     entries: Mapping[str, Tensor]
     stacks: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     spellings: tuple[Mapping[str, str], ...] = ()
+    otherwise: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
 
     def __getitem__(self, parameter: str) -> Tensor:
@@ -65,6 +67,10 @@ class WeightMap:
 
     def found_in(self, stored: Collection[str]) -> "WeightMap":
         """This map in the spelling of a checkpoint whose tensors have the names `stored`."""
+        if self.otherwise:
+            other = dataclasses.replace(self.with_entries(self.otherwise), otherwise={}).found_in(stored)
+            named = {name for ours in self.otherwise for name in other[ours].places((1, 1)).values()}
+            return other if named <= set(stored) else dataclasses.replace(self, otherwise={}).found_in(stored)
         for words in self.spellings:
             entries = {}
             for parameter, tensor in self.entries.items():
@@ -120,3 +126,18 @@ MIXTRAL = LLAMA.with_entries(
 QWEN_MOE = LLAMA.with_entries(
     experts("mlp.gate", *(f"mlp.experts.{{}}.{name}_proj" for name in ("gate", "up", "down")))
 )
+
+
+def stacked_experts(path: str, width: int) -> dict[str, Tensor]:
+    """The projections of experts that are stored in two tensors a layer, `gate_up_proj` and `down_proj`.
+
+    Args:
+      path: of both within a layer.
+      width: of an expert; gate has the first rows, up as many more.
+    """
+    fused, down = (f"model.layers.{{}}.{path}.{name}_proj[{{}}]" for name in ("gate_up", "down"))
+    return {
+        "blocks.expert_gate": Tensor(fused, transposed=True, rows=(0, width)),
+        "blocks.expert_up": Tensor(fused, transposed=True, rows=(width, 2 * width)),
+        "blocks.expert_down": Tensor(down, transposed=True),
+    }

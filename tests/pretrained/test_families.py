@@ -88,6 +88,7 @@ FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it ne
     "qwen3_moe": RMS | EXPERTS | {"moe_intermediate_size": 8},
     "olmoe": RMS | EXPERTS,
     **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), RMS),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), RMS),
     "gpt_oss": RMS | {"num_local_experts": 8},
     "cohere": LAYER,
     "cohere2": LAYER,
@@ -350,6 +351,21 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
             {"rope_parameters": {"sliding_attention": {"rope_theta": 1e4}}},
             "field 'rope_parameters.full_attention' is missing",
         ),
+    ],
+    "qwen3_5_text": [
+        (
+            {"layer_types": ["full_attention"]},
+            "layer_types = ['full_attention'] is not supported (3 times full_attention",
+        ),
+        (
+            {"linear_num_value_heads": 24},
+            "linear_num_value_heads = 24 is not supported (linear_num_key_heads = 16 mus",
+        ),
+        (
+            {"linear_conv_kernel_dim": 0},
+            "linear_conv_kernel_dim = 0 is not supported (it must be a whole number, 1 or mo",
+        ),
+        ({"attn_output_gate": False}, "attn_output_gate = False is not supported (supported: True)"),
     ],
     "gpt_oss": [
         ({}, "field 'num_local_experts' is missing"),
