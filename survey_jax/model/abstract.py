@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from survey_jax.model.architecture import PROJECTIONS, DecoderConfig
+from survey_jax.model.architecture import PROJECTIONS, REMEMBERING, DecoderConfig
 from survey_jax.model.decoder import Decoder, blocks_of
 from survey_jax.model.lora import add_gain, add_lora
 from survey_jax.model.quantize import quantize_shapes
@@ -31,7 +31,8 @@ def abstract_model(
             add_gain(model)
         if quantize:
             for block in blocks_of(model):
-                quantize_shapes(block, [name for name in PROJECTIONS if hasattr(block, name)], quantize)
+                there = [name for name in (*PROJECTIONS, *REMEMBERING) if hasattr(block, name)]
+                quantize_shapes(block, there, quantize)
         return model
 
     return nnx.eval_shape(build)

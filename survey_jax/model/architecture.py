@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from survey_jax.model.rotary import Rotary
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+REMEMBERING = ("delta_qkv", "delta_gate", "delta_out")  # those of a layer that remembers instead of attending
 EXPERTS = ("expert_gate", "expert_up", "expert_down")  # the projections that each expert has
 OWN, AS_VALUES, SHARED = "own", "as_values", "shared"
 

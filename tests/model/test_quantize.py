@@ -144,6 +144,23 @@ def test_loaded_codes(wide: Path, kind: str, monkeypatch: pytest.MonkeyPatch) ->
         np.testing.assert_array_equal(getattr(model.blocks, part)[...], getattr(plain.blocks, part)[...])
 
 
+def test_every_stack_is_quantised(tmp_path: Path) -> None:
+    """Of six layers the third and the sixth attend, the others remember."""
+    directory = tiny.write_model(tmp_path, "qwen3_5")
+    model, source = loaded(directory, "int8", make_mesh(1, 1, 1)), open_pretrained(str(directory)).source
+    remembering = {"delta_qkv": "in_proj_qkv", "delta_gate": "in_proj_z", "delta_out": "out_proj"}
+    stored = {
+        "blocks": ((0, 1, 3, 4), {ours: f"linear_attn.{theirs}" for ours, theirs in remembering.items()}),
+        "blocks_1": ((2, 5), {p: f"self_attn.{p}_proj" for p in "qkvo"}),
+    }
+    for stack, (layers, names) in stored.items():
+        for name, place in (names | {"down": "mlp.down_proj"}).items():
+            for number, layer in enumerate(layers):
+                codes, scale = ours(encode_int8(source.read(f"model.layers.{layer}.{place}.weight")))
+                np.testing.assert_array_equal(getattr(getattr(model, stack), name)[number], codes)
+                np.testing.assert_array_equal(getattr(getattr(model, stack), f"{name}_scale")[number], scale)
+
+
 EIGHT_DEVICES = """
 import sys
 import numpy as np
