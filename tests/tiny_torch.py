@@ -87,9 +87,9 @@ def gemma4(**settings: Any) -> Any:
     return transformers.Gemma4TextConfig(**sizes | {"hidden_size_per_layer_input": 0} | settings)
 
 
-GEMMA4_E = {  # as E2B and E4B have it
-    "num_hidden_layers": 9,
-    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 3,
+GEMMA4_E = {  # as E2B and E4B have it; transformers numbers ten layers and more with two digits
+    "num_hidden_layers": 12,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 4,
     "num_kv_shared_layers": 3,
     "use_double_wide_mlp": True,
     "hidden_size_per_layer_input": 12,

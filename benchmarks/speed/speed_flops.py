@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.speed.speed_data import Job, Tree
 from survey_jax.model.architecture import DecoderConfig
-from survey_jax.model.flops import head_channels, projection_widths, weights_used
+from survey_jax.model.flops import adapted_channels, head_channels, projection_widths, weights_used
 
 
 def tokens(trees: Sequence[Tree]) -> int:
@@ -29,7 +29,7 @@ def unique_flops(c: DecoderConfig, trees: Sequence[Tree], job: Job, options: int
     """
     widths = projection_widths(c)
     weights = weights_used(widths)
-    adapters = sum(n * job.rank * sum(sum(w[name]) for name in job.projections if name in w) for n, w in widths)
+    adapters = job.rank * adapted_channels(widths, job.projections)
     answers = sum(max(1, len(branches)) for _, branches in trees)
     per_product = 2 * tokens(trees)
     attention = 4 * visible_pairs(trees) * head_channels(c)

@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from survey_jax.model.architecture import PROJECTIONS, REMEMBERING, DecoderConfig
+from survey_jax.model.block import Exact
 from survey_jax.model.decoder import Decoder, blocks_of
 from survey_jax.model.lora import add_gain, add_lora
 from survey_jax.model.quantize import quantize_shapes
@@ -54,7 +55,7 @@ def abstract_arrays(
         name, sharding = parameter_name(path), variable.get_value()
         quantised = f"{name}_scale" in variables or name.endswith("_scale")
         kept = variables[name].dtype if quantised else frozen_dtype
-        dtype = "float32" if isinstance(variable, trainable) and not quantised else kept
+        dtype = "float32" if isinstance(variable, (trainable, Exact)) and not quantised else kept
         return variable.replace(jax.ShapeDtypeStruct(variables[name].shape, dtype, sharding=sharding))
 
     return nnx.from_flat_state([(path, one(path, variable)) for path, variable in nnx.to_flat_state(shardings)])

@@ -8,6 +8,8 @@ from survey_jax.model.rotary import Rotary
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 REMEMBERING = ("delta_qkv", "delta_gate", "delta_out")  # those of a layer that remembers instead of attending
+# What stands in such a layer for the projections of attention.
+IN_MEMORY = {"q": "delta_qkv", "k": "delta_qkv", "v": "delta_qkv", "o": "delta_out"}
 EXPERTS = ("expert_gate", "expert_up", "expert_down")  # the projections that each expert has
 OWN, AS_VALUES, SHARED = "own", "as_values", "shared"
 
@@ -30,7 +32,7 @@ class DeltaNet:
 
     @property
     def channels(self) -> int:
-        """Of queries, keys and values together."""
+        """How many queries, keys and values have together."""
         return 2 * self.key_heads * self.key_width + self.value_heads * self.value_width
 
 

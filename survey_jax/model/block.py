@@ -57,6 +57,10 @@ class Fixed(nnx.Variable):
     """A stored number that no training changes."""
 
 
+class Exact(nnx.Param):
+    """A parameter that is float32 whatever the model's dtype: its rounding would be multiplied over a whole path."""
+
+
 class Block(nnx.Module):
     """The L layers of a stack: every parameter has a leading layer axis, over which the decoder scans."""
 
@@ -111,9 +115,9 @@ class Block(nnx.Module):
         self.delta_decay = param((n, d, heads), ("layers", "embed", None))
         self.delta_out = param((n, values, d), ("layers", None, "embed"))
         self.delta_convolution = param((n, delta.channels, 1, delta.kernel), ("layers", None, None, None))
-        self.delta_norm = param((n, delta.value_width), ("layers", None))
-        self.delta_log_rate = param((n, heads), ("layers", None))
-        self.delta_shift = param((n, heads), ("layers", None))
+        self.delta_norm = param((n, delta.value_width), ("layers", None), Exact)
+        self.delta_log_rate = param((n, heads), ("layers", None), Exact)
+        self.delta_shift = param((n, heads), ("layers", None), Exact)
 
     def _add_experts(self, c: DecoderConfig, n: int, x: int) -> None:
         d, f = c.width, c.expert_width
@@ -130,7 +134,7 @@ class Block(nnx.Module):
             self.expert_down_bias = param((n, x, d), ("layers", "experts", "embed"))
         if c.expert_norms:
             self.router_norm = param((n, d), ("layers", None))
-            self.expert_scale = param((n, x), ("layers", None))
+            self.expert_factor = param((n, x), ("layers", None))
             self.experts_norm = param((n, d), ("layers", None))
             self.experts_post_norm = param((n, d), ("layers", None))
             self.beside_post_norm = param((n, d), ("layers", None))

@@ -3,7 +3,7 @@
 No token is dropped: tokens are sorted by expert and multiplied group by group (`jax.lax.ragged_dot`), on the device
 that holds their row. So a token's result does not depend on what else is in the batch, nor on the mesh.
 
-Letters in shapes, beside those of decoder.py: X experts, U experts that a token uses, N tokens.
+Letters in shapes, beside those of block.py: X experts, U experts that a token uses, N tokens.
 """
 
 import functools
@@ -30,7 +30,7 @@ def route(
 
     Args:
       x: what the router sees.
-      layer: has `router` [D, X], and where the family has them `router_bias` [X], and `expert_scale` [X], a factor on
+      layer: has `router` [D, X], and where the family has them `router_bias` [X], and `expert_factor` [X], a factor on
         the weight of each expert.
       used: how many experts a token uses.
       sums_to_one: the weights of these are divided by their sum.
@@ -43,7 +43,7 @@ def route(
     share, chosen = jax.lax.top_k(jax.nn.softmax(scores, axis=-1), used)
     if sums_to_one:
         share /= jnp.sum(share, axis=-1, keepdims=True)
-    if (factor := getattr(layer, "expert_scale", None)) is not None:
+    if (factor := getattr(layer, "expert_factor", None)) is not None:
         share *= factor[...].astype(jnp.float32)[chosen]
     return share, chosen
 

@@ -6,8 +6,9 @@ are loops. Only matrix products are counted, as two operations for each multiply
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
-from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, stacks
+from survey_jax.model.architecture import AS_VALUES, IN_MEMORY, SHARED, DecoderConfig, stacks
 from survey_jax.model.attention_mask import TreeShape
 
 
@@ -61,7 +62,7 @@ def step_flops(
     """
     widths = projection_widths(c)
     adapted = projections if lora_rank else ()
-    adapters = sum(n * lora_rank * sum(sum(w[name]) for name in adapted if name in w) for n, w in widths)
+    adapters = lora_rank * adapted_channels(widths, adapted)
     weights = weights_used(widths)
     per_product = 2 * batch_size * seq_len  # for one weight
     pairs = batch_size * attention_pairs(seq_len, tree_shape)
@@ -126,6 +127,15 @@ def projection_widths(c: DecoderConfig, experts: int | None = None) -> Widths:
     return result
 
 
+def adapted_channels(widths: Widths, projections: Sequence[str]) -> int:
+    """Input and output channels of all projections with adapters, together."""
+    result = 0
+    for n, w in widths:
+        names = {name if name in w else IN_MEMORY.get(name, name) for name in projections}
+        result += n * sum(sum(w[name]) for name in names if name in w)
+    return result
+
+
 def weights_used(widths: Widths) -> int:
     """Weights of all layers' projections by which a token is multiplied."""
     return sum(n * sum(math.prod(pair) for pair in w.values()) for n, w in widths)
@@ -135,14 +145,14 @@ def head_channels(c: DecoderConfig) -> int:
     """Channels of all heads of all layers.
 
     A memory (delta_net.py) counts as so many as cost the same: for each pair of tokens it has two products of keys, a
-    step of the triangular system and a weighted sum of values.
+    row of the triangular system and a weighted sum of values.
     """
     result = 0
     for stack in stacks(c):
         delta = stack.shape.delta
         each = c.heads * stack.shape.head_width
         if delta:
-            each = delta.value_heads * (4 * delta.key_width + 3 * delta.value_width) // 4
+            each = delta.value_heads * (delta.key_width + delta.value_width)
         result += len(stack.layers) * each
     return result
 
@@ -172,6 +182,7 @@ def step_bytes(
     weights = microbatches * weights_used(projection_widths(c, c.experts)) * itemsize  # all experts are read
     channels = sum(n * sum(map(sum, w.values())) for n, w in widths)
     activations = microbatches * batch_size * seq_len * channels * itemsize
-    pairs = microbatches * batch_size * seq_len**2 * c.heads * c.layers
+    attending = sum(len(stack.layers) for stack in stacks(c) if not stack.shape.delta)
+    pairs = microbatches * batch_size * seq_len**2 * c.heads * attending
     scores = pairs * (4 + itemsize) * 2  # float32 before the softmax, `itemsize` after it; written and read
     return passes * (weights + activations) + (3 + (remat != "none")) * scores

@@ -9,12 +9,10 @@ from flax import nnx
 from jaxtyping import Array
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.architecture import IN_MEMORY, PROJECTIONS
 from survey_jax.model.block import param
 from survey_jax.model.decoder import Decoder, blocks_of
 
-# The projections of layers that remember instead of attending, by those that do the same in attention.
-_REMEMBERING = {"q": "delta_qkv", "k": "delta_qkv", "v": "delta_qkv", "o": "delta_out"}
 GAIN, _GAIN_RATE = "logit_gain", 20.0
 
 
@@ -31,7 +29,7 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
     if unknown or not projections:
         raise UserError(f"config.lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
     blocks = blocks_of(model)
-    there = [name for name in PROJECTIONS if any(hasattr(block, name) for block in blocks)]
+    there = [p for p in PROJECTIONS if any(hasattr(block, x) for block in blocks for x in (p, IN_MEMORY.get(p, p)))]
     if of_experts := [name for name in projections if name not in there]:
         rest = tuple(there)
         raise UserError(
@@ -39,7 +37,7 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
             f'for; set --config.lora.projections="{rest}"'
         )
     for block, name in itertools.product(blocks, projections):
-        name = name if hasattr(block, name) else _REMEMBERING.get(name, name)
+        name = name if hasattr(block, name) else IN_MEMORY.get(name, name)
         # A layer may have no keys or values of its own; one that remembers has its projections in one.
         if (weight := getattr(block, name, None)) is None or hasattr(block, f"{name}_lora_a"):
             continue

@@ -23,7 +23,8 @@ def build_decoder(f: Fields, kinds: list[LayerKind], **special: Any) -> DecoderC
     distinct = tuple(dict.fromkeys(kinds))
     for kind in distinct:
         if heads % (kind.kv_heads or kv_heads):
-            field = "num_global_key_value_heads" if kind.kv_heads else "num_key_value_heads"
+            own = [name for name in ("num_global_key_value_heads", "per_layer_config") if kind.kv_heads and name in f]
+            field = (*own, "num_key_value_heads")[0]
             raise f.refused(field, f"it must divide num_attention_heads = {heads}")
         if kind.rotary is not None:
             check_turned(f, kind.rotary, kind.head_width or head_width)

@@ -73,6 +73,10 @@ class Fields:
         value = self._values.get(name)
         return default if value is None else value
 
+    def by_number(self) -> dict[int, str]:
+        """The fields' names that are numbers, "05" say, by their number."""
+        return {int(name): name for name in self._values if name.isascii() and name.isdecimal()}
+
     def ignore(self, *names: str) -> None:
         """Accepts fields that may hold any value, because nothing here depends on them."""
         self._known.update(names)

@@ -20,6 +20,7 @@ from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model, variables_by_name
 from survey_jax.pretrained.families import Tensor
 from survey_jax.pretrained.gguf_files import GGUF
+from survey_jax.pretrained.load import unwritable
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.pretrained.safetensors_files import SHARD_BYTES, ShardWriter, split_name
 
@@ -61,6 +62,8 @@ def write_merged(
     """
     _check_names(pretrained, trained)
     source = pretrained.source
+    if lost := [name for name in unwritable(pretrained) if name in trained]:
+        raise UserError(f"{lost[0]} was trained, and is stored in parts of a tensor that cannot be written back")
     tensors = {}
     for name in source.names:
         own = source.dtype(name)
@@ -80,11 +83,6 @@ def write_merged(
             for place, name in _tensors(pretrained, stored, own_shape):
                 if changed.isdisjoint(source.stored(name)):
                     continue
-                if source.stored(name) != [split_name(name)[0]]:
-                    raise UserError(
-                        f"{parameter}: is stored with others in one tensor, {source.stored(name)[0]}, which is not "
-                        "written; train adapters instead (config.lora.rank)"
-                    )
                 shape = source.shape(name)
                 first, last = stored.rows or (0, shape[0])
                 for rows in _blocks((last - first, *shape[1:])):

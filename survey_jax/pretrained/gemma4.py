@@ -34,7 +34,7 @@ _WEIGHTS = GEMMA2.with_entries(
         "blocks.scalar": Tensor("model.layers.{}.layer_scalar"),
         "blocks.router": projection("router.proj"),
         "blocks.router_norm": Tensor("model.layers.{}.router.scale"),
-        "blocks.expert_scale": Tensor("model.layers.{}.router.per_expert_scale"),
+        "blocks.expert_factor": Tensor("model.layers.{}.router.per_expert_scale"),
         "blocks.experts_norm": layer("pre_feedforward_layernorm_2"),
         "blocks.experts_post_norm": layer("post_feedforward_layernorm_2"),
         "blocks.beside_post_norm": layer("post_feedforward_layernorm_1"),
@@ -49,7 +49,8 @@ def gemma4(f: Fields) -> Family:
 
 def gemma4_unified(f: Fields) -> Family:
     """The text decoder of Gemma 4 12B: without experts and inputs for each layer."""
-    f.ignore("hidden_size_per_layer_input", "vocab_size_per_layer_input", "enable_moe_block")
+    f.ignore("hidden_size_per_layer_input", "vocab_size_per_layer_input")
+    f.only("enable_moe_block", False)
     return _gemma4(f, 0, 1024)
 
 
@@ -58,6 +59,9 @@ def _gemma4(f: Fields, told: int, window: int) -> Family:
     f.only("hidden_activation", "gelu_pytorch_tanh")
     f.only("use_bidirectional_attention", "vision")  # among the tokens of an image
     experts = _experts(f)
+    known, told_of = f.count("vocab_size"), f.count("vocab_size_per_layer_input", 262_144)
+    if told and told_of < known:
+        raise f.refused("vocab_size_per_layer_input", f"it must be at least vocab_size = {known}")
     config = build_decoder(
         f,
         _kinds(f, window),
@@ -73,7 +77,7 @@ def _gemma4(f: Fields, told: int, window: int) -> Family:
         embed_scale=math.sqrt(f.count("hidden_size")),
         logit_softcap=f.number("final_logit_softcapping", None),
         token_inputs=told,
-        token_inputs_vocab=f.count("vocab_size_per_layer_input", 262_144) * bool(told),
+        token_inputs_vocab=told_of if told else 0,
         **experts,
     )
     return config, _WEIGHTS.with_entries(stacked_experts("experts", config.expert_width))
@@ -121,7 +125,8 @@ def _head_sizes(f: Fields, slides: list[bool]) -> list[tuple[int | None, int | N
     """
     if (by_layer := f.section("per_layer_config")) is not None:
         f.ignore("global_head_dim", "num_global_key_value_heads")
-        sections = [by_layer.section(str(number)) or Fields({}, f.where) for number in range(len(slides))]
+        named = by_layer.by_number()
+        sections = [by_layer.section(named.get(n, str(n))) or Fields({}, f.where) for n in range(len(slides))]
         sizes = [(s.count("head_dim", None), s.count("num_key_value_heads", None)) for s in sections]
         for section in (*sections, by_layer):
             section.finish()

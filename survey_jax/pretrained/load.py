@@ -10,6 +10,7 @@ from flax import nnx
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_arrays, abstract_model, parameter_name, variables_by_name
+from survey_jax.model.architecture import SHARED, stacks
 from survey_jax.model.decoder import Decoder
 from survey_jax.model.lora import LoraParam, initial_adapter
 from survey_jax.model.quantize import kind_of
@@ -182,12 +183,26 @@ def load_model(
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
+def unwritable(pretrained: Pretrained) -> list[str]:
+    """Parameters that are computed from what is stored, so that an export cannot write them if they are trained."""
+    source, result = pretrained.source, []
+    for name, variable in variables_by_name(nnx.state(abstract_model(pretrained.config, 0, ()))).items():
+        stored = pretrained.weight_map[name].places(tuple(variable.shape)).values()
+        if any(source.stored(tensor) != [split_name(tensor)[0]] for tensor in stored):
+            result.append(name)
+    return result
+
+
 def _check_names(pretrained: Pretrained, shapes: dict[str, tuple[int, ...]]) -> None:
     """UserError if the file has a tensor that is not used: a bias, say, would change the logits."""
     at = pretrained.weight_map
     named = {name for parameter, shape in shapes.items() for name in at[parameter].places(shape).values()}
     used = {tensor for name in named for tensor in pretrained.source.stored(name)}
     used |= {at["head"].name} if pretrained.config.tied_head else set()
+    for stack in stacks(pretrained.config):
+        if stack.shape.keys == SHARED:  # Gemma 4's own files have keys and values of these layers, too, which none uses
+            unused = [at.entries[f"blocks.{name}"].name for name in ("k", "v", "k_norm", "k_bias", "v_bias")]
+            used |= {name.format(layer) for name in unused for layer in stack.layers}
     unknown = [n for n in pretrained.source.names if n not in used and not n.startswith(at.ignored)]
     unknown = [n for n in unknown if not n.endswith("rotary_emb.inv_freq")]  # older releases store it, unused
     if unknown:

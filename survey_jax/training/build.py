@@ -20,7 +20,7 @@ from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
 from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh, mesh_shape
-from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.load import load_model, unwritable
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.training.memory import check_memory
 from survey_jax.training.step import StepConfig
@@ -109,6 +109,9 @@ def outline_model(config: Config, pretrained: Pretrained, options: int) -> tuple
     kind = trainable(config)
     trained = sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.state(abstract, kind)))
     check_memory(config, decoder, trained, options)
+    if not lora.rank and (lost := unwritable(pretrained)):
+        say(f"note: {lost[0]} and {len(lost) - 1} more are stored such that survey_jax.export cannot write them; train "
+            "adapters if you need the model elsewhere (config.lora.rank)")  # fmt: skip
     return mesh, abstract
 
 

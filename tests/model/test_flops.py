@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+import tiny
 from survey_jax.common.errors import UserError
 from survey_jax.inputs.trees import BatchShape, empty_batch
 from survey_jax.model.abstract import abstract_model
@@ -86,6 +87,17 @@ def test_two_part_attention_and_evaluation() -> None:
 def test_splash_is_counted_by_blocks_up_to_the_diagonal() -> None:
     blocks = sum(128 * 128 for query in range(4) for key in range(4) if key <= query)
     assert attention_pairs(512, TreeShape(512, 128, "splash")) == blocks
+
+
+@pytest.mark.parametrize("family", ["gemma4", "gpt_oss", "qwen3_5"])
+@pytest.mark.parametrize("projections", [("q", "v"), ("q", "k", "v", "o")])
+def test_every_adapter_is_counted(family: str, projections: tuple[str, ...]) -> None:
+    """One operation for each of its parameters and each token in the forward pass, times two."""
+    c, _ = decoder_config(tiny.SIZES | tiny.OTHERS[family], "tiny")
+    sizes = {"batch_size": 1, "seq_len": 1, "answers_per_seq": 0, "options": 5, "remat": "none"}
+    forward = [step_flops(c, **sizes, lora_rank=rank, projections=projections).forward for rank in (0, 4)]
+    adapters = nnx.state(abstract_model(c, 4, projections), LoraParam)
+    assert forward[1] - forward[0] == 2 * sum(x.size for x in jax.tree.leaves(adapters))
 
 
 def test_layers_and_rows_multiply() -> None:

@@ -18,6 +18,7 @@ from published_models import PUBLISHED
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model
 from survey_jax.model.architecture import LayerKind
+from survey_jax.model.lora import LoraParam
 from survey_jax.model.rotary import Linear, Llama3, LongRope, Rotary, Yarn
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.families import FAMILIES, decoder_config
@@ -333,6 +334,10 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
             "use_bidirectional_attention = 'all' is not supported (supported: vis",
         ),
         ({"global_head_dim": 0}, "global_head_dim = 0 is not supported (it must be a whole number, 1 or more)"),
+        (
+            {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 100},
+            "vocab_size_per_layer_input = 100 is not supported (it must be at least vocab_size = 320)",
+        ),
         ({"per_layer_config": [16]}, "per_layer_config = [16] is not supported (it must be an object)"),
         (
             {"per_layer_config": {"9": {"head_dim": 16}}},
@@ -417,6 +422,29 @@ def test_text_part_of_a_multimodal_checkpoint(model: str, tmp_path: Path) -> Non
     save_file(tensors | {"other_tower.x": np.ones(2, np.float32)}, text / "model.safetensors")
     with pytest.raises(UserError, match=r"tensor other_tower\.x"):
         load(open_pretrained(str(text)))
+
+
+def test_keys_that_no_layer_uses(tmp_path: Path) -> None:
+    """Gemma 4's own files have keys and values of the layers, too, that share those of others."""
+    directory = write_model(tmp_path, "gemma4")
+    before, file = load(open_pretrained(str(directory))), directory / "model.safetensors"
+    tensors, shared = load_file(file), "model.layers.6.self_attn."
+    assert not any(name.startswith((f"{shared}k", f"{shared}v")) for name in tensors)
+    unused = {f"{shared}{name}.weight": np.ones((4, 4), np.float32) for name in ("k_proj", "v_proj", "k_norm")}
+    save_file(tensors | unused, file)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(load(open_pretrained(str(directory)))), nnx.state(before))
+    save_file(tensors | {f"{shared}r_proj.weight": np.ones((4, 4), np.float32)}, file)
+    with pytest.raises(UserError, match=r"tensor model\.layers\.6\.self_attn\.r_proj\.weight"):
+        load(open_pretrained(str(directory)))
+
+
+def test_what_stays_float32(tmp_path: Path) -> None:
+    """Rates of decay do, whose rounding would be multiplied over a whole path."""
+    pretrained = open_pretrained(str(write_model(tmp_path, "qwen3_5")))
+    abstract, mesh = abstract_model(pretrained.config, 2, ("q",)), make_mesh(1, 1, -1)
+    model = load_model(pretrained, abstract, mesh, frozen_dtype="bfloat16", trainable=LoraParam, seed=0)
+    kept = {name for name, x in vars(model.blocks).items() if isinstance(x, nnx.Variable) and x.dtype == np.float32}
+    assert kept == {"delta_norm", "delta_log_rate", "delta_shift", "delta_qkv_lora_a", "delta_qkv_lora_b"}
 
 
 def load(pretrained: Any) -> Any:

@@ -122,7 +122,7 @@ def test_adapters_merged_into_a_base_in_4_bits_leave_its_experts_as_they_are(
 
 def test_trained_experts_cannot_be_exported(folders: tuple[Path, Path], tmp_path: Path) -> None:
     gate = np.zeros((LAYERS, X, D, F), np.float32)
-    with pytest.raises(UserError, match=r"blocks\.expert_gate: .* stored with others in one tensor"):
+    with pytest.raises(UserError, match=r"blocks\.expert_gate was trained, and is stored in parts of a tensor"):
         export.write_merged(open_pretrained(str(folders[1])), {"blocks.expert_gate": gate}, 0.0, tmp_path)
 
 
