@@ -11,6 +11,8 @@ import dataclasses
 import math
 import os
 import typing
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind,
 from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh
 from survey_jax.planning.architectures import read_architecture
 from survey_jax.planning.estimate import Plan, abstract_state, plan_step, run_hours, run_time, verdict
-from survey_jax.survey.table import MAX_OPTIONS
+from survey_jax.survey.table import DEMO, MAX_OPTIONS, read_table
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # libtpu asks no cloud about this machine
 
@@ -45,6 +47,11 @@ DEVICES = flags.DEFINE_integer(
 CHIP = flags.DEFINE_string("chip", None, f"One of {', '.join(a.name for a in ACCELERATORS)}; default: h100.")
 TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice, such as v5e:2x4; the TPU compiler is used.")
 SLICES = flags.DEFINE_integer("slices", 1, "Number of such slices.", lower_bound=1)
+DATA = flags.DEFINE_list(
+    "data",
+    None,
+    "Tables to train on, with commas between, or demo: how many steps optim.epochs are at least.",
+)
 OPTIONS = flags.DEFINE_integer(
     "options", 10, "The largest number of options of a question in your data.", 2, MAX_OPTIONS
 )
@@ -62,6 +69,7 @@ def main() -> None:
     if not math.isfinite(PRICE.value or 0):
         raise UserError(f"--price={PRICE.value}: must be a number")
     decoder = read_architecture(model, config.model.ignore_fields)
+    answers = answers_an_epoch(config, DATA.value) if DATA.value else None
     mesh, chip, domain = make_devices(config)
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
     if not candidates:
@@ -82,11 +90,19 @@ def main() -> None:
     config, best = min(fitting or plans, key=lambda pair: pair[1].slowest if fitting else pair[1].total)
     if SEARCH.value:
         print_search(plans, best)
-    print_plan(model, config, decoder, mesh, chip, best)
+    print_plan(model, config, decoder, mesh, chip, best, answers)
     if JSON.value:
-        record = [{"settings": settings(c), **to_dict(p), **hours(c, p)} for c, p in plans]
+        record = [{"settings": settings(c), **to_dict(p), **hours(c, p, answers)} for c, p in plans]
         about = {"model": model, "mesh": dict(mesh.shape), "chip": dataclasses.asdict(chip), "best": settings(config)}
         write_json(Path(JSON.value), about | {"plans": record})
+
+
+def answers_an_epoch(config: Config, tables: Sequence[str]) -> int:
+    """How many answers of tables an epoch trains on if none is held out: with `batch.answers_per_question` not all."""
+    most, of_question = config.batch.answers_per_question, Counter[Any]()
+    for table in tables:
+        of_question.update(answer.question_key for answer in read_table(DEMO if table == "demo" else table))
+    return sum(min(count, most or count) for count in of_question.values())
 
 
 def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
@@ -169,8 +185,10 @@ def print_search(plans: list[tuple[Config, Plan]], best: Plan) -> None:
     Console(width=160).print(table)
 
 
-def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: Accelerator, made: Plan) -> None:
-    """Prints a plan as a table, and its consequences in a sentence each."""
+def print_plan(
+    model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: Accelerator, made: Plan, answers: int | None
+) -> None:
+    """Prints a plan as a table, and its consequences in a sentence each; `answers`: see `answers_an_epoch`."""
     b, devices = config.batch, mesh.size
     how = f"LoRA of rank {config.lora.rank}" if config.lora.rank else "full fine-tuning"
     say(f"{model}, {how}, on {devices} x {chip.name} ({', '.join(f'{k} {v}' for k, v in mesh.shape.items())})")
@@ -207,13 +225,13 @@ def print_plan(model: str, config: Config, c: DecoderConfig, mesh: Mesh, chip: A
         if size % mesh.shape["tensor"]:
             tensor = mesh.shape["tensor"]
             print(f"note: tensor {tensor} does not divide the {size} {what}: devices exchange parts of heads")
-    print(run_time(config, made, devices, PRICE.value))
+    print(run_time(config, made, devices, PRICE.value, answers))
     print(verdict(made, devices, SEARCH.value))
 
 
-def hours(config: Config, made: Plan) -> dict[str, Any]:
+def hours(config: Config, made: Plan, answers: int | None) -> dict[str, Any]:
     """How long the run takes at best, for JSON; the price times device-hours is its cost."""
-    steps, span = run_hours(config, made)
+    steps, span = run_hours(config, made, answers)
     return {"steps": steps, "hours": span, "price": PRICE.value}
 
 

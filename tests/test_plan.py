@@ -12,6 +12,7 @@ import jax
 import pytest
 from flax import nnx
 
+import tiny
 from places import ROOT
 from published_models import PUBLISHED
 from survey_jax.common.errors import UserError
@@ -83,6 +84,16 @@ def test_a_plan_in_words_and_numbers(small: Path, tmp_path: Path) -> None:
     assert made["warnings"] == 0
 
 
+def test_epochs_of_a_table(small: Path, tmp_path: Path) -> None:
+    """Eight groups answer each of 12 questions; with at most five answers to a question an epoch it has 60 of 96."""
+    table = tiny.write_rows(tmp_path / "rows.jsonl", tiny.rows())
+    flags = ("--mesh=data:1", f"--data={table}", "--config.optim.epochs=10", "--config.batch.answers_per_question=5")
+    done = run("survey_jax.plan", f"--model={small}", *flags, "--config.batch.answers_per_seq=8", *BATCH)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "an epoch, at least" in line]
+    assert line.startswith("60 answers an epoch, at least ")
+
+
 def test_what_to_do_where_it_does_not_fit() -> None:
     nothing = Traffic({}, {})
     made = Plan({"all": 95}, 100, Flops(1.0, 1.0, 0.0), nothing, {"compute": 1.0}, 0, 3.0)
@@ -106,6 +117,13 @@ def test_the_run_in_hours() -> None:
         "1,000 steps: at best 0.83 to 1.25 hours, 0.83 to 1.25 device-hours; `train --dry_run` says how many steps an "
         "epoch has"
     )
+    slots = config.batch.microbatches * config.batch.batch_size * config.batch.answers_per_seq
+    answers = 600 * slots - 1
+    assert run_time(of_epochs, made, 1, None, answers) == (
+        f"{answers:,} answers an epoch, at least 1,200 steps: at best 1.00 to 1.50 hours, 1.00 to 1.50 device-hours; "
+        "`train --dry_run` says how many steps an epoch has"
+    )
+    assert run_time(of_steps, made, 1, 2.0, answers) == run_time(of_steps, made, 1, 2.0)
 
 
 def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a training step needs on devices that are not at hand: the real step, compiled without data or weights."""
 
 import dataclasses
+import math
 import os
 import tempfile
 import time
@@ -196,20 +197,30 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: Abstr
     return products / mesh.shape["tensor"] + update
 
 
-def run_hours(config: Config, made: Plan) -> tuple[int, tuple[float, float]]:
-    """The run's steps (1,000 where it is as long as so many epochs), and how many hours they take at best, from to."""
-    steps = 1000 if config.optim.epochs else config.optim.steps
+def run_hours(config: Config, made: Plan, answers: int | None = None) -> tuple[int, tuple[float, float]]:
+    """The run's steps, and how many hours they take at best, from to.
+
+    A run that is as long as so many epochs has at least the steps that its answers fill if every slot of every row is
+    used; without `answers`, those of an epoch, 1,000 stand for them.
+    """
+    steps = config.optim.steps
+    if config.optim.epochs:
+        b = config.batch
+        slots = b.microbatches * b.batch_size * b.answers_per_seq
+        steps = 1000 if answers is None else math.ceil(config.optim.epochs * math.ceil(answers / slots))
     return steps, (steps * made.fastest / 3600, steps * made.slowest / 3600)
 
 
-def run_time(config: Config, made: Plan, devices: int, price: float | None) -> str:
+def run_time(config: Config, made: Plan, devices: int, price: float | None, answers: int | None = None) -> str:
     """How long the run takes and what it costs; its start, evaluations and checkpoints are not counted.
 
     Args:
       price: of a device and hour; None: unknown.
+      answers: of the training data, to one epoch; None: unknown.
     """
-    steps, (least, most) = run_hours(config, made)
-    text = f"{steps:,} steps: at best {least:,.2f} to {most:,.2f} hours"
+    steps, (least, most) = run_hours(config, made, answers)
+    bound = f"{answers:,} answers an epoch, at least " if config.optim.epochs and answers is not None else ""
+    text = f"{bound}{steps:,} steps: at best {least:,.2f} to {most:,.2f} hours"
     if devices > 1 or price is None:
         text += f", {devices * least:,.2f} to {devices * most:,.2f} device-hours"
     if price is not None:
