@@ -16,7 +16,7 @@ from survey_jax.pretrained.common_fields import (
     windowed_kinds,
 )
 from survey_jax.pretrained.config_json import Fields, rotary
-from survey_jax.pretrained.safetensors_files import SafetensorsDirectory
+from survey_jax.pretrained.safetensors_files import DTYPES, SafetensorsDirectory
 from survey_jax.pretrained.weight_names import LLAMA, Tensor, projection
 
 _EXPERTS = "model.layers.{}.mlp.experts."
@@ -91,6 +91,8 @@ def _part(name: str) -> _Part | None:
 
 class GptOssDirectory(SafetensorsDirectory):
     """A directory whose experts can be read one by one: "...experts.gate[3]" [out, in], "...experts.gate_bias[3]"."""
+
+    dtypes = DTYPES  # U8, too: codes of 4 bits
 
     def stored(self, name: str) -> list[str]:
         if (part := _part(name)) is None:

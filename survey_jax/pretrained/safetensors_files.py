@@ -118,7 +118,7 @@ def _size(shape: tuple[int, ...], dtype: np.dtype) -> int:
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-_DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
+DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +182,8 @@ class SafetensorsDirectory(TensorSource):
         that the index lists for it, a tensor in two shards.
     """
 
+    dtypes = {code: dtype for code, dtype in DTYPES.items() if code != "U8"}  # noqa: RUF012
+
     def __init__(self, directory: Path | str):
         self.path = Path(directory)
         if not self.path.is_dir():
@@ -208,9 +210,9 @@ class SafetensorsDirectory(TensorSource):
     def dtype(self, name: str) -> np.dtype:
         """The stored dtype (bfloat16 is ml_dtypes.bfloat16). UserError for dtypes such as float8 that numpy lacks."""
         stored = self._tensors[split_name(name)[0]].dtype
-        if stored not in _DTYPES:
-            raise UserError(f"{self.path}: tensor {name} has type {stored}; supported: {', '.join(_DTYPES)}")
-        return _DTYPES[stored]
+        if stored not in self.dtypes:
+            raise UserError(f"{self.path}: tensor {name} has type {stored}; supported: {', '.join(self.dtypes)}")
+        return self.dtypes[stored]
 
     def read(self, name: str, index: tuple[slice, ...] = ()) -> np.ndarray:
         """The part that `index` selects, in the stored dtype."""
