@@ -122,7 +122,8 @@ def projection_widths(c: DecoderConfig, experts: int | None = None) -> Widths:
             f = c.expert_width * (c.experts_used if experts is None else experts)
             widths |= {"expert_gate": (d, f), "expert_up": (d, f), "expert_down": (f, d)}
         if c.token_inputs:
-            widths |= {"token_gate": (d, c.token_inputs), "token_out": (c.token_inputs, d)}
+            told = c.token_inputs  # of `token_projection` each layer has so many columns
+            widths |= {"token_projection": (d, told), "token_gate": (d, told), "token_out": (told, d)}
         result.append((len(stack.layers), widths))
     return result
 

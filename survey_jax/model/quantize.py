@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from survey_jax.common.errors import UserError
+from survey_jax.model.experts import ROUTER
 from survey_jax.model.matmul import dot, product
 from survey_jax.parallel.sharding import gathered
 
@@ -86,7 +87,7 @@ def quantize_shapes(block: nnx.Module, names: Sequence[str], kind: str) -> None:
     Raises:
       UserError: `kind` is nf4, and an input axis is not a whole number of blocks; or there are experts.
     """
-    if hasattr(block, "router"):
+    if hasattr(block, ROUTER):
         raise UserError(f"config.model.quantize = {kind!r}: a mixture of experts cannot be quantised; leave it empty")
     for name in names:
         weight = getattr(block, name)

@@ -14,7 +14,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from places import ROOT
-from published_models import PUBLISHED
+from published_models import COUNTED_HERE, PUBLISHED
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model
 from survey_jax.model.architecture import LayerKind
@@ -32,6 +32,18 @@ def test_published_configs_load_with_their_parameters(name: str) -> None:
     hf, parameters = PUBLISHED[name]
     config, _ = decoder_config(hf, name)
     assert sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ())))) == parameters
+
+
+@pytest.mark.parametrize("name", COUNTED_HERE)
+def test_as_many_parameters_as_transformers_has(name: str) -> None:
+    """Of models whose published numbers are rounded: the text decoder that transformers builds, without memory."""
+    torch = pytest.importorskip("torch")
+    hf, parameters = PUBLISHED[name]
+    config = transformers.AutoConfig.for_model(**hf["text_config"])
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    scalars = sum(b.numel() for name, b in model.named_buffers() if name.endswith("layer_scalar"))
+    assert sum(p.numel() for p in model.parameters()) + scalars == parameters
 
 
 def read(name: str, **changes: Any) -> Any:
