@@ -431,7 +431,10 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "Llama-3.1-8B": (LLAMA_31 | sizes(4096, 14336, 32, 32, 8, 128256), 8_030_261_248),
     "Llama-3.2-1B": (
-        LLAMA_31 | sizes(2048, 8192, 16, 32, 8, 128256) | {"head_dim": 64, "tie_word_embeddings": True},
+        LLAMA_31
+        | sizes(2048, 8192, 16, 32, 8, 128256)
+        | {"head_dim": 64, "tie_word_embeddings": True}
+        | {"rope_scaling": LLAMA_31["rope_scaling"] | {"factor": 32.0}},
         1_235_814_400,
     ),
     "Llama-3.3-70B": (LLAMA_31 | sizes(8192, 28672, 80, 64, 8, 128256), 70_553_706_496),
@@ -560,3 +563,29 @@ QWEN35: dict[str, tuple[dict[str, Any], int]] = {
 }
 COUNTED_HERE = GEMMA4 | QWEN35
 PUBLISHED |= COUNTED_HERE
+
+# How many parameters the text decoders of whole files have (tests/data/published_configs), beside those named above.
+WHOLE_PARAMETERS: dict[str, int] = {
+    # As published: on the model's page, or the bytes of its weights by two.
+    "Meta-Llama-3.1-405B": 405_853_388_800,
+    "Qwen3-0.6B": 596_049_920,
+    "Qwen3-4B-Instruct-2507": 4_022_468_096,
+    "Qwen3-Coder-480B-A35B-Instruct": 480_154_875_392,
+    "gemma-2-2b-it": 2_614_341_888,
+    "gemma-3-27b-it": 27_432_406_640 - 423_060_336,  # less vision_tower and multi_modal_projector
+    "tiny-aya-global": 6_698_455_040 // 2,  # total_size of its model.safetensors.index.json
+    **{f"gemma-4-{size}-it": GEMMA4[f"gemma-4-{size}"][1] for size in ("E2B", "31B")},
+    "gemma-4-E4B-it-transformers-5.12": GEMMA4["gemma-4-E4B"][1],
+    # Whose pages round them: of the decoders that transformers builds.
+    **(
+        COUNTED_WHOLE := {
+            "Qwen3.5-0.8B": 752_393_024,
+            "Qwen3.5-0.8B-unsloth": 752_393_024,
+            "Qwen3.5-35B-A3B": 34_660_610_688,
+            "Qwen3.5-122B-A10B": 122_111_526_912,
+            "Qwen3.5-397B-A17B": 396_346_350_336,
+            "EXAONE-4.5-33B": 32_527_504_384,
+            "Ministral-3-8B-Instruct-2512": 8_489_553_920,
+        }
+    ),
+}

@@ -18,7 +18,7 @@ _HARMLESS = """
     activation architectures attn_implementation auto_map cache_implementation custom_pipelines dtype finetuning_task
     id2label internal_version is_decoder is_llama_config label2id max_position_embeddings model_type name_or_path
     problem_type return_dict task_specific_params tokenizer_class torch_dtype transformers.js_config
-    transformers_version unsloth_fixed unsloth_version use_cache use_flash_attn use_flash_attention_2
+    transformers_version unsloth_fixed unsloth_fixed_mtp unsloth_version use_cache use_flash_attn use_flash_attention_2
 
     bos_token bos_token_id decoder_start_token_id eos_token eos_token_id mask_token_id pad_token pad_token_id
     sep_token_id tokenizer_model_max_length tokenizer_padding_side unk_token unk_token_id
@@ -80,6 +80,11 @@ class Fields:
     def ignore(self, *names: str) -> None:
         """Accepts fields that may hold any value, because nothing here depends on them."""
         self._known.update(names)
+
+    def ignore_copies(self, section: str) -> None:
+        """Accepts fields that repeat what a section, which is there, says. The section itself says what is read."""
+        there = self._values[section]
+        self.ignore(*(name for name, value in self._values.items() if name in there and there[name] == value))
 
     def count(self, name: str, default: Any = _NEEDED, least: int = 1, most: int = _MOST) -> Any:
         """An integer from `least` to `most`, or `default` if missing or null. UserError if it is anything else."""

@@ -127,6 +127,8 @@ def _qwen3_moe(f: Fields) -> Family:
         if number in dense or (number + 1) % every:
             kinds[number] = dataclasses.replace(kind, experts=False, ff_width=f.count("intermediate_size"))
     f.ignore("intermediate_size")  # of layers without experts
+    for field, value in (("use_qk_norm", True), ("qkv_bias", False), ("shared_expert_intermediate_size", 0)):
+        f.only(field, value)  # written by Qwen3-Coder, read by no one
     special: dict[str, Any] = {
         "qk_norm": "head",
         "biases": attention_biases(f),
@@ -284,6 +286,7 @@ def _exaone4(f: Fields) -> Family:
     elif window is not None:
         every = f.count("sliding_window_pattern", 4)
     slides = with_window(f, lambda layer: window is not None and (layer + 1) % every != 0)
+    f.ignore("num_nextn_predict_layers", "mtp_loss_scaling_factor", "mtp_share_layers")  # of predictors (mtp)
     kinds = [LayerKind(rope if slide or window is None else None, window if slide else None) for slide in slides]
     return build_decoder(f, kinds, qk_norm="head", pre_norms=False, post_norms=True), POST_NORMS
 
@@ -362,7 +365,9 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "gemma4_text": gemma4,
     "gemma4": text_part({"gemma4_text": (gemma4, GEMMA4_DEFAULTS)}, *GEMMA4_OTHER_FIELDS),
     "gemma4_unified_text": gemma4_unified,
-    "gemma4_unified": text_part({"gemma4_unified_text": (gemma4_unified, GEMMA4_DEFAULTS)}, *GEMMA4_OTHER_FIELDS),
+    "gemma4_unified": text_part(
+        {"gemma4_unified_text": (gemma4_unified, GEMMA4_DEFAULTS)}, "hidden_act", *GEMMA4_OTHER_FIELDS,
+    ),
     "smollm3": _smollm3,
     "phi3": _phi3,
     "olmo2": _olmo2,

@@ -59,7 +59,7 @@ def _gemma4(f: Fields, told: int, window: int) -> Family:
     f.only("hidden_activation", "gelu_pytorch_tanh")
     f.only("use_bidirectional_attention", "vision")  # among the tokens of an image
     experts = _experts(f)
-    known, told_of = f.count("vocab_size"), f.count("vocab_size_per_layer_input", 262_144)
+    known, told_of = f.count("vocab_size"), f.count("vocab_size_per_layer_input", 262_144, least=0)
     if told and told_of < known:
         raise f.refused("vocab_size_per_layer_input", f"it must be at least vocab_size = {known}")
     config = build_decoder(

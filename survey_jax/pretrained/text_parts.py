@@ -60,6 +60,7 @@ def text_part(
     def whole(f: Fields) -> Family:
         f.ignore("vision_config", "image_token_index", "image_token_id", *image_fields)
         f.needed_section("text_config").only("model_type", *families)
+        f.ignore_copies("text_config")
         family, defaults = families[f.needed_section("text_config").get("model_type", next(iter(families)))]
         text = f.needed_section("text_config", defaults)
         text.ignore("model_type")

@@ -14,10 +14,10 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from places import ROOT
-from published_models import COUNTED_HERE, PUBLISHED
+from published_models import COUNTED_HERE, COUNTED_WHOLE, PUBLISHED, WHOLE_PARAMETERS
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.architecture import LayerKind
+from survey_jax.model.architecture import DecoderConfig, LayerKind
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.rotary import Linear, Llama3, LongRope, Rotary, Yarn
 from survey_jax.parallel.sharding import make_mesh
@@ -26,22 +26,33 @@ from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
 from tiny import SIZES, write_model
 
+WHOLE = {file.stem: file for file in (ROOT / "tests" / "data" / "published_configs").glob("*.json")}
+
+
+def whole(name: str) -> dict[str, Any]:
+    return json.loads(WHOLE[name].read_text(encoding="utf-8"))
+
+
+def counted(config: DecoderConfig) -> int:
+    """The parameters of a model, none of which is made."""
+    return sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ()))))
+
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configs_load_with_their_parameters(name: str) -> None:
     hf, parameters = PUBLISHED[name]
-    config, _ = decoder_config(hf, name)
-    assert sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ())))) == parameters
+    assert counted(decoder_config(hf, name)[0]) == parameters
 
 
-@pytest.mark.parametrize("name", COUNTED_HERE)
+@pytest.mark.parametrize("name", [*COUNTED_HERE, *COUNTED_WHOLE])
 def test_as_many_parameters_as_transformers_has(name: str) -> None:
     """Of models whose published numbers are rounded: the text decoder that transformers builds, without memory."""
     torch = pytest.importorskip("torch")
-    hf, parameters = PUBLISHED[name]
-    config = transformers.AutoConfig.for_model(**hf["text_config"])
+    hf, parameters = (whole(name), COUNTED_WHOLE[name]) if name in COUNTED_WHOLE else PUBLISHED[name]
+    text = transformers.AutoConfig.for_model(**hf).text_config
+    text.tie_word_embeddings = hf["tie_word_embeddings"]
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
+        model = transformers.AutoModelForCausalLM.from_config(text)
     scalars = sum(b.numel() for name, b in model.named_buffers() if name.endswith("layer_scalar"))
     assert sum(p.numel() for p in model.parameters()) + scalars == parameters
 
@@ -128,20 +139,17 @@ def test_fields_that_are_left_out_mean_what_transformers_takes_them_for(family: 
     assert decoder_config(few, "few")[0] == decoder_config(theirs, "theirs")[0]
 
 
-WHOLE = {file.stem: file for file in (ROOT / "tests" / "data" / "published_configs").glob("*.json")}
 BY_DESIGN = {  # of WHOLE: why they are refused
     "Devstral-Small-2-24B-Instruct": "quantization_config: weights that are stored quantised are not supported",
     "Llama-2-7b-as-trained-on-Neuron": "move_model_to_device = True is not supported (the field is unknown",
+    "gemma-4-12B-it-qat-w4a16": "quantization_config: weights that are stored quantised are not supported",
 }
-
-
-def whole(name: str) -> dict[str, Any]:
-    return json.loads(WHOLE[name].read_text(encoding="utf-8"))
+EXACTLY = {name: parameters for name, (_, parameters) in PUBLISHED.items() if name in WHOLE} | WHOLE_PARAMETERS
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
 def test_whole_published_configs_load_or_are_refused_by_design(name: str) -> None:
-    """Loaded as transformers reads them, with about as many parameters as the name says."""
+    """Loaded as transformers reads them, with as many parameters as were published, or about as the name says."""
     if name in BY_DESIGN:
         with pytest.raises(UserError, match=re.escape(BY_DESIGN[name])):
             decoder_config(whole(name), name)
@@ -149,17 +157,35 @@ def test_whole_published_configs_load_or_are_refused_by_design(name: str) -> Non
     config, _ = decoder_config(whole(name), name)
     theirs = transformers.AutoConfig.for_model(**whole(name)).to_dict()
     assert config == decoder_config(theirs, name)[0]
-    parameters = sum(p.size for p in jax.tree.leaves(nnx.state(abstract_model(config, 0, ()))))
-    for size, unit in re.findall(r"-(\d+(?:\.\d+)?)([bBM])\b", name):
+    parameters = counted(config)
+    assert EXACTLY.get(name, parameters) == parameters
+    for size, unit in [] if name in EXACTLY else re.findall(r"-(\d+(?:\.\d+)?)([bBM])\b", name):
         assert 0.75 < parameters / (float(size) * (1e6 if unit == "M" else 1e9)) < 1.3
 
 
 def test_every_family_of_which_a_whole_config_was_found_is_among_them() -> None:
-    assert len(WHOLE) >= 40
+    assert len(WHOLE) >= 70
     assert {whole(name)["model_type"] for name in WHOLE} >= {
         *("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2", "olmo3", "granite"),
-        "exaone4",
+        *("gemma3", "gemma4", "gemma4_unified", "qwen3_5", "qwen3_5_moe", "qwen3_moe", "mixtral", "gpt_oss", "smollm3"),
+        *("exaone4", "exaone4_5", "mistral3", "cohere", "cohere2"),
     }
+
+
+ALSO_WHOLE = {name: file for name in PUBLISHED for file in (name, f"{name}-it", f"{name}-Instruct") if file in WHOLE}
+
+
+@pytest.mark.parametrize("name", sorted(ALSO_WHOLE.keys() - {"Phi-4-mini-instruct"}))  # abridged, its divisors too
+def test_abridged_configs_say_what_the_whole_ones_say(name: str) -> None:
+    assert decoder_config(PUBLISHED[name][0], name)[0] == decoder_config(whole(ALSO_WHOLE[name]), name)[0]
+
+
+def test_a_quantised_release_describes_the_model_that_it_was_made_of() -> None:
+    """Its file repeats sizes outside of its text part, and has a vocabulary of 0 for inputs that no layer has."""
+    hf = whole("gemma-4-12B-it-qat-w4a16")
+    assert (hf["hidden_size"], hf["text_config"]["vocab_size_per_layer_input"]) == (3840, 0)
+    del hf["quantization_config"]
+    assert decoder_config(hf, "config.json")[0] == read("gemma-4-12B")
 
 
 def test_a_field_that_nobody_knows_is_accepted_on_request_alone() -> None:
@@ -228,6 +254,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "two-way text part": (
         {"model_type": "mistral3", "text_config": SIZES | {"is_causal": False}},
         "text_config.is_causal = False is not supported (supported: True)",
+    ),
+    "no copy": (
+        {"model_type": "mistral3", "text_config": SIZES | {"hidden_size": 48}},  # not SIZES's, beside it
+        "hidden_size = 32 is not supported (the field is unknown",
+    ),
+    "copy of an unknown": (
+        {"model_type": "mistral3", "value_gate": 2, "text_config": SIZES | {"value_gate": 2}},
+        "text_config.value_gate = 2 is not supported (the field is unknown",
     ),
     "text part": (
         {"model_type": "mistral3", "text_config": SIZES | {"model_type": "mistral4"}},
@@ -311,6 +345,8 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"decoder_sparse_step": 0}, "decoder_sparse_step = 0 is not supported (it must be a whole number, 1 or more)"),
         ({"mlp_only_layers": [3]}, "mlp_only_layers = [3] is not supported (a list of numbers from 0 to 2)"),
         ({"num_experts": 4}, "field 'moe_intermediate_size' is missing"),
+        ({"use_qk_norm": False}, "use_qk_norm = False is not supported (supported: True)"),
+        ({"shared_expert_intermediate_size": 8}, "shared_expert_intermediate_size = 8 is not supported (supported: 0)"),
     ],
     "olmoe": [({"clip_qkv": 8.0}, "clip_qkv = 8.0 is not supported (it must be null)")],
     "cohere2": [
@@ -349,6 +385,10 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
         (
             {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 100},
             "vocab_size_per_layer_input = 100 is not supported (it must be at least vocab_size = 320)",
+        ),
+        (
+            {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 0},
+            "vocab_size_per_layer_input = 0 is not supported (it must be at least vocab_size = 320)",
         ),
         ({"per_layer_config": [16]}, "per_layer_config = [16] is not supported (it must be an object)"),
         (
