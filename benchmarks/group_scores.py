@@ -124,7 +124,7 @@ def read_states(workdir: epath.Path) -> tuple[Task, dict[str, np.ndarray]]:
 
     def step(graphdef, params, frozen, batch, letters, *, step_config):
         whole = nnx.merge(graphdef, params, frozen)
-        hidden = answer_states(whole, batch, step_config)
+        hidden, _ = answer_states(whole, batch, step_config)
         return jnp.concatenate([hidden, token_logits(whole, hidden, letters, step_config.decoder)], axis=-1)
 
     compiled, states = evaluation_step(model, step), {}

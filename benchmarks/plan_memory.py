@@ -35,7 +35,7 @@ def main() -> None:
     jax.config.update("jax_num_cpu_devices", DEVICES.value)
     config = cli.read_config(CONFIG)
     decoder = read_architecture(MODEL.value)
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    mesh = make_mesh(*config.mesh.sizes)
     jax.set_mesh(mesh)
     planned = plan_step(config, decoder, mesh, by_name("h100"), OPTIONS)
 

@@ -39,7 +39,7 @@ LossName = Literal[
 ]
 TemplateName = Literal["paper", "question_first", "group_last", "subpop_qa", "subpop_bio", "subpop_portray"]
 Remat = Literal["none", "dots", "full"]
-Projection = Literal["q", "k", "v", "o", "gate", "up", "down"]
+Projection = Literal["q", "k", "v", "o", "gate", "up", "down", "expert_gate", "expert_up", "expert_down"]
 # May differ when a run is resumed: where files lie, how it computes and what it prints. Any other setting would change
 # what is trained under the recorded ones; whether weights and data are the same is told by their fingerprints.
 MAY_CHANGE = {"may_change": True}
@@ -75,7 +75,8 @@ class LoraConfig:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     rank: Rank = 8  # 0 = full fine-tuning
     alpha: float = 16.0  # adapters' output is scaled by alpha / rank
-    projections: tuple[Projection, ...] = typing.get_args(Projection)  # which get adapters
+    # Which get adapters; those of experts by choice.
+    projections: tuple[Projection, ...] = ("q", "k", "v", "o", "gate", "up", "down")
     dropout: Share = 0.0  # share of the ranks of each adapter that a training step leaves out, drawn every step
 
 
@@ -137,6 +138,8 @@ class OptimConfig:
     epochs: Epochs = field(default=0.0, metadata=MAY_CHANGE)
     # Training ends after so many evaluations in a row that were no better than the best one. 0: it goes on to the end.
     patience: NotNegative = field(default=0, metadata=MAY_CHANGE)
+    # Times the load-balancing loss of a mixture of experts, which is added (full fine-tuning only): docs/models.md.
+    balance: NotNegativeFloat = 0.0
 
 
 @dataclass(slots=True)
@@ -144,10 +147,16 @@ class MeshConfig:
     """How devices are arranged: docs/scaling.md."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    data: int = 1  # devices that hold the same parameters and different rows; -1 in one of the three: all that remain
+    data: int = 1  # devices that hold the same parameters and different rows; -1 in one of the four: all that remain
     fsdp: int = -1  # devices over which parameters and rows are split
     tensor: int = 1  # devices over which heads, feed-forward units and vocabulary are split
     devices: NotNegative = 0  # how many there should be; training refuses to start on more or fewer. 0: any number
+    expert: int = 1  # devices over which the experts of a layer, and rows, are split: docs/models.md
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """The sizes of the axes, in the mesh's order."""
+        return self.data, self.fsdp, self.tensor, self.expert
 
 
 @dataclass(slots=True)

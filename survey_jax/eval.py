@@ -32,7 +32,7 @@ from survey_jax.inference.predictor import PredictionCache, Predictor, predict_a
 from survey_jax.inputs.task import EXTRA, Task, build_task, make_prompter, open_tokenizer, read_data
 from survey_jax.parallel import distributed
 from survey_jax.parallel.distributed import use_compilation_cache
-from survey_jax.parallel.sharding import read_mesh
+from survey_jax.parallel.sharding import MESH_AXES, read_mesh
 from survey_jax.pretrained.open import Pretrained, open_pretrained
 from survey_jax.survey.embeddings import read_embeddings
 from survey_jax.survey.report.disclosure import Sections, data_sections
@@ -281,7 +281,7 @@ def find_config(workdir: epath.Path) -> Config:
     changed = {name: size for name, size in sizes.items() if size is not None}
     config = dataclasses.replace(config, batch=dataclasses.replace(config.batch, **changed))
     if MESH.value:
-        config.mesh = MeshConfig(*read_mesh(MESH.value))
+        config.mesh = MeshConfig(**dict(zip(MESH_AXES, read_mesh(MESH.value), strict=True)))
     if DROP_BAD.value is not None:
         config.data.drop_bad = DROP_BAD.value
     if DROP_LONG.value is not None:

@@ -27,8 +27,9 @@ from survey_jax.config import Config
 from survey_jax.inputs.prompts import LETTERS, TEMPLATES, Prompter, Template
 from survey_jax.inputs.task import make_prompter, open_tokenizer
 from survey_jax.model.abstract import abstract_model, parameter_name
-from survey_jax.pretrained.export import write_adapter, write_merged, write_metadata_files
+from survey_jax.pretrained.export import write_merged, write_metadata_files
 from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.pretrained.peft_format import write_adapter
 from survey_jax.survey.table import Answer
 from survey_jax.telemetry.manifest import read_config
 from survey_jax.training.build import trainable

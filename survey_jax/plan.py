@@ -30,7 +30,7 @@ from survey_jax.config import Config, Remat
 from survey_jax.model.architecture import DecoderConfig
 from survey_jax.parallel import sharding_table
 from survey_jax.parallel.accelerators import ACCELERATORS, Accelerator, by_kind, by_name
-from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh
+from survey_jax.parallel.sharding import arrange, mesh_shape, read_mesh, row_devices
 from survey_jax.planning.architectures import read_architecture
 from survey_jax.planning.estimate import Plan, abstract_state, plan_step, run_hours, run_time, verdict
 from survey_jax.survey.table import DEMO, MAX_OPTIONS, read_table
@@ -73,9 +73,9 @@ def main() -> None:
     mesh, chip, domain = make_devices(config)
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
     if not candidates:
-        rows, needed = config.batch.batch_size * config.batch.microbatches, mesh.shape["data"] * mesh.shape["fsdp"]
+        rows, needed = config.batch.batch_size * config.batch.microbatches, row_devices(mesh)
         raise UserError(
-            f"config.batch.batch_size x microbatches = {rows}: must be a multiple of data x fsdp = {needed}"
+            f"config.batch.batch_size x microbatches = {rows}: must be a multiple of data x fsdp x expert = {needed}"
         )
     if EXPLAIN.value:
         state = abstract_state(config, decoder, mesh, OPTIONS.value)
@@ -111,7 +111,7 @@ def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
     Raises:
       UserError: the flags ask for an impossible mesh or an unknown kind.
     """
-    sizes = read_mesh(MESH.value) if MESH.value else (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    sizes = read_mesh(MESH.value) if MESH.value else config.mesh.sizes
     if TOPOLOGY.value:
         devices = topology_devices(TOPOLOGY.value, SLICES.value)
         chip = by_name(CHIP.value) if CHIP.value else by_kind(devices[0].device_kind)
@@ -125,11 +125,11 @@ def make_devices(config: Config) -> tuple[Mesh, Accelerator, int]:
         chip, domain = by_name(CHIP.value or "h100"), 0
         if count > MOST_DEVICES:
             raise UserError(f"mesh: {count:,} devices; a plan is made for at most {MOST_DEVICES:,}")
-        mesh_shape(*sizes, count)  # refuses sizes that do not fit before devices are made
+        mesh_shape(sizes, count)  # refuses sizes that do not fit before devices are made
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", count)
         devices = jax.devices()
-    mesh = arrange(mesh_shape(*sizes, len(devices)), devices)
+    mesh = arrange(mesh_shape(sizes, len(devices)), devices)
     jax.set_mesh(mesh)
     return mesh, chip, domain
 
@@ -153,7 +153,7 @@ def topology_devices(name: str, slices: int) -> list[jax.Device]:
 
 def variants(config: Config, mesh: Mesh) -> Any:
     """Configs of the same training that differ in remat and in the number of microbatches."""
-    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
+    per_row = row_devices(mesh)
     rows = config.batch.batch_size * config.batch.microbatches
     for remat in typing.get_args(Remat):
         for microbatches in (2**n for n in range(rows.bit_length())):

@@ -29,7 +29,7 @@ from survey_jax.common.files import open_workdir, write_json
 from survey_jax.config import Config
 from survey_jax.inference.parity import report_parity
 from survey_jax.inference.predictor import Predictor
-from survey_jax.inputs.batches import Batches, local_rows, prefetch, to_device
+from survey_jax.inputs.batches import Batches, local_rows, on_every_device, prefetch, to_device
 from survey_jax.inputs.prompts import with_prior
 from survey_jax.inputs.task import Task, build_task, make_batches, make_prompter, open_tokenizer, steps_of
 from survey_jax.inputs.trees import Batch
@@ -249,10 +249,10 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
     Raises:
       Stopped: a stop was requested; all steps are saved.
     """
-    settings, steps, poll = run.config.run, run.config.optim.steps, distributed.Poll()
+    settings, steps, poll, best = run.config.run, run.config.optim.steps, distributed.Poll(), run.checkpoints.best()
     saved, saved_at = start, time.monotonic()  # a resumed state is saved already, and a fresh one need not be
-    best = run.checkpoints.best()
     pending: tuple[int, Batch, dict[str, jax.Array]] | None = None  # newest step, its batch and measurements
+    letters = on_every_device(run.model.mesh, run.task.letters)
 
     def settle() -> None:
         """Fetches, checks and logs what the newest step measured."""
@@ -309,7 +309,8 @@ def fit(run: Run, step_fn: Any, predictor: Predictor, start: int, state: TrainSt
         done, model = step + 1, run.model
         with run.profile.step(done) as traced, run.clock.of(COMPUTE):
             on_mesh = to_device(batch, model.mesh, model.shape.batch_size, True)
-            state, measured = step_fn(state, model.frozen, on_mesh, run.task.letters)
+            with jax.transfer_guard("disallow"):  # nothing else goes to the devices, or comes from them
+                state, measured = step_fn(state, model.frozen, on_mesh, letters)
             if traced:
                 jax.block_until_ready(measured)
         settle()

@@ -1,8 +1,8 @@
 """Five training steps of a tiny model on a mesh; run by test_sharding.py, each time with its own number of devices.
 
-    python tests/sharded_steps.py --config=CONFIG OUTPUT DATA FSDP TENSOR [DATA FSDP TENSOR ...] [--processes=...]
+    python tests/sharded_steps.py --config=CONFIG OUTPUT DATA FSDP TENSOR EXPERT [DATA ...] [--processes=...]
 
-Each mesh leaves OUTPUT/DATA_FSDP_TENSOR.npz; several processes join as those of the binaries do.
+Each mesh leaves OUTPUT/DATA_FSDP_TENSOR_EXPERT.npz; several processes join as those of the binaries do.
 """
 
 import sys
@@ -20,6 +20,7 @@ from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.batches import Batches, local_rows, to_device
 from survey_jax.inputs.task import build_task, make_prompter
 from survey_jax.parallel import distributed
+from survey_jax.parallel.sharding import MESH_AXES
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.train import CONFIG, evaluate
 from survey_jax.training.build import build_model
@@ -77,8 +78,8 @@ def main() -> None:
     config = cli.read_config(CONFIG)
     pretrained = open_pretrained(config.model.weights)
     task = build_task(config, make_prompter(config, pretrained.tokenizer()))
-    for mesh in zip(*[iter(sizes)] * 3, strict=True):
-        config.mesh = MeshConfig(*map(int, mesh))
+    for mesh in zip(*[iter(sizes)] * 4, strict=True):
+        config.mesh = MeshConfig(**dict(zip(MESH_AXES, map(int, mesh), strict=True)))
         found = run(config, pretrained, task)
         if is_first():
             np.savez(Path(output) / f"{'_'.join(mesh)}{'_processes' if jax.process_count() > 1 else ''}", **found)

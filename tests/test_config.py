@@ -177,8 +177,8 @@ def everything_changed() -> Config:
             ),
         ),
         batch=BatchConfig(2, 256, 16, 4, 6, 0.5, 3),
-        optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5, 2.5, 3),
-        mesh=MeshConfig(2, 2, 4, 16),
+        optim=OptimConfig("jsd", 7, 1e-3, 2, "linear", 0.3, 0.8, 0.99, 0.1, 0.5, 2.5, 3, 0.01),
+        mesh=MeshConfig(2, 2, 4, 16, 2),
         run=RunConfig(1, 2, 3, 4.0, 5, "", False, (2, 5), "surveys"),
     )  # fmt: skip
 

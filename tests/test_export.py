@@ -32,6 +32,7 @@ from survey_jax.pretrained import export
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.pretrained.peft_format import write_adapter
 from survey_jax.pretrained.safetensors_files import SafetensorsDirectory, ShardWriter
 from survey_jax.pretrained.weight_names import LLAMA, Tensor
 from survey_jax.survey.table_files import fold
@@ -194,7 +195,7 @@ def test_real_weights_with_adapters(name: str, request, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     train = jax.tree.map(lambda x: jax.numpy.asarray(rng.normal(0, 0.03, x.shape), "float32"), train)
     trained = {".".join(map(str, path)): np.asarray(v.get_value()) for path, v in nnx.to_flat_state(train)}
-    export.write_adapter(pretrained, trained, ALPHA / RANK, tmp_path, "base", None)
+    write_adapter(pretrained, trained, ALPHA / RANK, tmp_path, "base", None)
     export.write_metadata_files(pretrained, tmp_path)
 
     prompter = Prompter(pretrained.tokenizer(), "question_first")
@@ -362,7 +363,7 @@ def test_fused_projections(tmp_path: Path, small_blocks) -> None:
     adapter.mkdir()
     export.write_merged(pretrained, trained, 0.25, merged)
     export.write_metadata_files(pretrained, merged)
-    export.write_adapter(pretrained, trained, 0.25, adapter, str(pretrained.path), None)
+    write_adapter(pretrained, trained, 0.25, adapter, str(pretrained.path), None)
 
     base = load_file(pretrained.path / "model.safetensors")
     ours = load_file(merged / "model.safetensors")
@@ -428,7 +429,7 @@ def test_text_part_of_a_model_with_vision(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 32, RANK)).astype(np.float32), rng.normal(size=(2, RANK, 64)).astype(np.float32)
     trained = {"blocks.q_lora_a": a, "blocks.q_lora_b": b}
-    export.write_adapter(pretrained, trained, 1.0, adapter, str(base), None)
+    write_adapter(pretrained, trained, 1.0, adapter, str(base), None)
     export.write_merged(pretrained, trained, 1.0, merged)
     export.write_metadata_files(pretrained, merged)
 

@@ -29,7 +29,7 @@ def unique_flops(c: DecoderConfig, trees: Sequence[Tree], job: Job, options: int
     """
     widths = projection_widths(c)
     weights = weights_used(widths)
-    adapters = job.rank * adapted_channels(widths, job.projections)
+    adapters = job.rank * adapted_channels(c, job.projections)
     answers = sum(max(1, len(branches)) for _, branches in trees)
     per_product = 2 * tokens(trees)
     attention = 4 * visible_pairs(trees) * head_channels(c)

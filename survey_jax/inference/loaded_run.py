@@ -19,6 +19,7 @@ from survey_jax.inference.predictor import Predictor
 from survey_jax.inputs.prompts import Prompt, Prompter, limited, with_prior
 from survey_jax.inputs.task import known_answers, make_prompter, make_splits, open_tokenizer, read_answers, rules_prior
 from survey_jax.inputs.trees import BatchShape, group_questions
+from survey_jax.parallel.sharding import row_devices
 from survey_jax.pretrained.open import open_pretrained
 from survey_jax.survey.evaluation import metrics
 from survey_jax.survey.evaluation.calibration import Temperature, calibrate
@@ -174,7 +175,7 @@ class LoadedRun:
             self._model = dataclasses.replace(model, params=params)
             self._reading.close()
         mesh = self._model.mesh
-        shape = roomy(self._model.shape, prompts, mesh.shape["data"] * mesh.shape["fsdp"])
+        shape = roomy(self._model.shape, prompts, row_devices(mesh))
         shape = dataclasses.replace(shape, options=len(letters))
         if shape not in self._predictors:
             self._predictors[shape] = Predictor(dataclasses.replace(self._model, shape=shape), letters)

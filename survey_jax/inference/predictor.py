@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -17,7 +19,7 @@ from jaxtyping import Float
 from survey_jax.common.console import is_first, say, track
 from survey_jax.common.errors import UserError, plural
 from survey_jax.common.files import NpzStore
-from survey_jax.inputs.batches import evaluation_batches, local_rows, to_device
+from survey_jax.inputs.batches import evaluation_batches, local_rows, on_every_device, to_device
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import Task
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape, trunk_room
@@ -25,6 +27,7 @@ from survey_jax.parallel.distributed import Poll, all_gather_text, check_stop
 from survey_jax.training.build import Model
 from survey_jax.training.step import StepConfig, letter_mass, predict_step
 
+T = TypeVar("T")
 _SAVE_EVERY = 60.0  # seconds of predicting that may be lost
 
 
@@ -104,6 +107,8 @@ def over_prompts(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Runs an `evaluation_step` on all batches; yields answers [n, ...] and the indices of their prompts [n].
 
+    A batch is fetched when the next one has been dispatched, so that the devices do not wait for the host.
+
     Args:
       label: shown with the progress.
       done: how many batches to skip at the beginning.
@@ -113,14 +118,28 @@ def over_prompts(
     """
     shape, step_config = evaluation_layout(model, prompts)
     batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
-    poll = Poll()
-    for batch in track(batches, len(batches), label):
+    poll, on_devices = Poll(), on_every_device(model.mesh, letters)
+
+    def dispatched() -> Iterator[Any]:
+        for batch in batches:
+            on_mesh = to_device(batch, model.mesh, shape.batch_size, False)
+            with jax.transfer_guard("disallow"):
+                found = step(model.graphdef, params, model.frozen, on_mesh, on_devices, step_config=step_config)
+            yield found
+
+    for found in track(one_ahead(dispatched()), len(batches), label):
         check_stop(label, poll=poll)
-        on_mesh = to_device(batch, model.mesh, shape.batch_size, False)
-        answers, prompt = jax.device_get(
-            step(model.graphdef, params, model.frozen, on_mesh, letters, step_config=step_config)
-        )
+        answers, prompt = jax.device_get(found)
         yield answers[prompt >= 0], prompt[prompt >= 0]
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; each is taken from `items` before the one ahead of it is given out."""
+    waiting = deque(itertools.islice(items, 1))
+    for item in items:
+        waiting.append(item)
+        yield waiting.popleft()
+    yield from waiting
 
 
 class Predictor:

@@ -185,6 +185,11 @@ def to_device(batch: Batch, mesh: Mesh, rows: int, microbatched: bool) -> dict[s
     }
 
 
+def on_every_device(mesh: Mesh, array: np.ndarray) -> jax.Array:
+    """Puts a whole array, which all processes have, on each device of the mesh."""
+    return jax.make_array_from_callback(array.shape, NamedSharding(mesh, P()), array.__getitem__)
+
+
 def prefetch(batches: Batches, first: int, last: int) -> Iterator[tuple[int, Batch]]:
     """Yields (step, batch) for first <= step < last; a thread makes the next batch meanwhile."""
     with ThreadPoolExecutor(max_workers=1) as pool:

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, DeltaNet, LayerShape, Stack
 from survey_jax.model.attention import Context
 from survey_jax.model.delta_net import Paths, remember
-from survey_jax.model.experts import PRODUCT, ROUTER, Gated, mix, route
+from survey_jax.model.experts import PRODUCT, ROUTER, Gated, Routed, mix, route
 from survey_jax.model.matmul import low_rank
 from survey_jax.model.quantize import project
 from survey_jax.parallel.sharding import ROWS
@@ -274,23 +274,24 @@ def clamped_swiglu(gate: Float[Array, "... F"], up: Float[Array, "... F"]) -> Fl
     return gate * jax.nn.sigmoid(1.702 * gate) * (up + 1)
 
 
-def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics) -> Float[Array, "B T D"]:
+def feed_forward(
+    layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics
+) -> tuple[Float[Array, "B T D"], Routed | None]:
     """The part that every token uses, or the experts that are chosen for it, or both; with the norms around them."""
-    h = normed(layer, "ff_norm", x, c)
+    h, routed = normed(layer, "ff_norm", x, c), None
     if not hasattr(layer, ROUTER):
         y = shared_part(layer, h, c, numerics)
-    elif c.shared_gate:
-        share = jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics))
-        y = chosen_part(layer, h, h, c, numerics) + shared_part(layer, h, c, numerics) * share
     elif not c.expert_norms:
-        y = chosen_part(layer, h, h, c, numerics)
+        y, routed = chosen_part(layer, h, h, c, numerics)
+        if c.shared_gate:
+            y += shared_part(layer, h, c, numerics) * jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics))
     else:
         scale = layer.router_norm[...].astype(jnp.float32) * c.width**-0.5
         seen = _rms_norm(x, scale, c.norm_eps)
-        chosen = chosen_part(layer, seen, normed(layer, "experts_norm", x, c), c, numerics)
+        chosen, routed = chosen_part(layer, seen, normed(layer, "experts_norm", x, c), c, numerics)
         y = normed(layer, "beside_post_norm", shared_part(layer, h, c, numerics), c)
         y += normed(layer, "experts_post_norm", chosen, c)
-    return normed(layer, "ff_post_norm", y, c)
+    return normed(layer, "ff_post_norm", y, c), routed
 
 
 def shared_part(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics) -> Float[Array, "B T D"]:
@@ -301,10 +302,10 @@ def shared_part(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numeri
 
 def chosen_part(
     layer: Block, seen: Float[Array, "B T D"], x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics
-) -> Float[Array, "B T D"]:
+) -> tuple[Float[Array, "B T D"], Routed]:
     """The experts that a token uses; the router goes by what it has `seen`."""
     routed = route(seen, layer, c.experts_used, c.expert_shares_sum)
-    return mix(x, routed, layer, gated(c), jnp.dtype(numerics.dtype))
+    return mix(x, routed, layer, gated(c), jnp.dtype(numerics.dtype), numerics.lora_scale), routed
 
 
 def block(
@@ -316,7 +317,7 @@ def block(
     shape: LayerShape,
     c: DecoderConfig,
     numerics: Numerics,
-) -> tuple[Float[Array, "B T D"], KeysValues | None]:
+) -> tuple[Float[Array, "B T D"], KeysValues | None, Routed | None]:
     """One layer: attention and feed-forward, each added to its input, with the norms that the family has.
 
     Args:
@@ -324,7 +325,7 @@ def block(
       told: what the layer is told about each token, where the family does that.
 
     Returns:
-      The layer's result, and the keys and values that it attended to, if it did.
+      The layer's result; the keys and values that it attended to, if it did; which experts it chose, if it has some.
     """
     scale = jnp.asarray(c.residual_scale, x.dtype)
     h = normed(layer, "attention_norm", x, c)
@@ -337,12 +338,13 @@ def block(
         used = keys_and_values(layer, h, context, shape, c, numerics) if given is None else given
         y = attend(layer, h, used, context, shape, c, numerics)
     if c.parallel:
-        return x + (y + shared_part(layer, h, c, numerics)) * scale, used
+        return x + (y + shared_part(layer, h, c, numerics)) * scale, used, None
     x = x + normed(layer, "attention_post_norm", y, c) * scale
-    x = x + feed_forward(layer, x, c, numerics) * scale
+    y, routed = feed_forward(layer, x, c, numerics)
+    x = x + y * scale
     if told is not None:
         gate = activation(c)(linear(x, layer, "token_gate", numerics))
         x = x + normed(layer, "token_norm", linear(gate * told, layer, "token_out", numerics), c)
     if c.layer_scalars:
         x = x * layer.scalar[...].astype(x.dtype)
-    return x, used
+    return x, used, routed

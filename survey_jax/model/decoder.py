@@ -17,7 +17,7 @@ from survey_jax.model.attention_kernels import ATTENDED
 from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.block import FLOAT32, Block, KeysValues, Numerics, block, param, rms_norm
 from survey_jax.model.delta_net import paths
-from survey_jax.model.experts import PRODUCT
+from survey_jax.model.experts import PRODUCT, imbalance, routing
 from survey_jax.model.layer_scan import over_layers
 from survey_jax.model.matmul import product
 from survey_jax.parallel.sharding import LOOKUP, LOOKUP_TOKENS, ROWS, constrain
@@ -65,7 +65,7 @@ def look_up(table: Float[Array, "V D"], tokens: Int[Array, "B T"]) -> Float[Arra
     return constrain(constrain(table.at[shared].get(mode="clip"), LOOKUP), ROWS)
 
 
-def hidden_states(
+def decode(
     model: Decoder,
     batch: Batch,
     c: DecoderConfig,
@@ -73,13 +73,15 @@ def hidden_states(
     numerics: Numerics = FLOAT32,
     tree_shape: TreeShape | None = None,
     remat: str = "none",
-) -> Float[Array, "B T D"]:
-    """The hidden state of every token after the last layer and the final norm.
+    balance: bool = False,
+) -> tuple[Float[Array, "B T D"], Float[Array, ""]]:
+    """The hidden state of every token after the last layer and the final norm; and how unevenly experts were chosen.
 
     Args:
       batch: `tokens`, `positions`, `trees` and `branches`, int32 [B, T], as inputs/trees.py makes them.
       tree_shape: how sequences are ordered, and the back end that relies on it; None: dense attention.
       remat: what the backward pass recomputes, a key of REMAT.
+      balance: whether to measure the imbalance (experts.py) over tokens that are no padding; else it is 0.
     """
     x = look_up(model.embedding[...], batch["tokens"]).astype(numerics.activations)
     x *= jnp.asarray(c.embed_scale, x.dtype)
@@ -98,24 +100,31 @@ def hidden_states(
         for stack in stacks(c)
     }
 
-    def layers(stack: Stack, some: Any, carry: tuple[Array, Remembered]) -> tuple[Array, Remembered]:
+    def layers(stack: Stack, some: Any, carry: tuple[Array, Remembered, Array]) -> tuple[Array, Remembered, Array]:
         """Successive layers of a stack."""
-        (x, remembered), like = carry, stack.kinds[0].attends_like
+        (x, remembered, sums), like = carry, stack.kinds[0].attends_like
         given = remembered[like] if stack.shape.keys == SHARED else None
         mine = tuple(of_kind[kind] for kind in stack.kinds)
 
         def body(carry, scanned):
             layer, kind, told = scanned
-            x, used = block(layer, carry[0], given, told, attention.select(mine, kind), stack.shape, c, numerics)
-            return (constrain(x, ROWS), used if stack.remembered else None), None
+            x, _, sums = carry
+            x, used, routed = block(layer, x, given, told, attention.select(mine, kind), stack.shape, c, numerics)
+            if balance and routed is not None:
+                sums += routing(routed, real)
+            return (constrain(x, ROWS), used if stack.remembered else None, sums), None
 
         if REMAT[remat] is not None:
             body = jax.checkpoint(body, policy=REMAT[remat])
-        (x, last), _ = jax.lax.scan(body, (x, remembered.get(like) if stack.remembered else None), some)
-        return x, remembered | {like: last} if last is not None else remembered
+        start = (x, remembered.get(like) if stack.remembered else None, sums)
+        (x, last, sums), _ = jax.lax.scan(body, start, some)
+        return x, remembered | {like: last} if last is not None else remembered, sums
 
-    x, _ = over_layers(segments(c), stacked, layers, (x, _nothing_yet(x, c)))
-    return rms_norm(x, model.final_norm, c)
+    real, none_chosen = batch["trees"] > 0, jnp.zeros((2, c.experts if balance else 0))
+    x, _, sums = over_layers(segments(c), stacked, layers, (x, _nothing_yet(x, c), none_chosen))
+    routers = sum(len(stack.layers) for stack in stacks(c) if stack.shape.experts)
+    uneven = imbalance(sums, jnp.sum(real, dtype=jnp.float32) * routers) if balance else jnp.zeros(())
+    return rms_norm(x, model.final_norm, c), uneven
 
 
 def _nothing_yet(x: Float[Array, "B T D"], c: DecoderConfig) -> Remembered:

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from survey_jax.model.architecture import AS_VALUES, IN_MEMORY, SHARED, DecoderConfig, stacks
+from survey_jax.model.architecture import AS_VALUES, EXPERTS, IN_MEMORY, SHARED, DecoderConfig, stacks
 from survey_jax.model.attention_mask import TreeShape
 
 
@@ -62,7 +62,7 @@ def step_flops(
     """
     widths = projection_widths(c)
     adapted = projections if lora_rank else ()
-    adapters = lora_rank * adapted_channels(widths, adapted)
+    adapters = lora_rank * adapted_channels(c, adapted)
     weights = weights_used(widths)
     per_product = 2 * batch_size * seq_len  # for one weight
     pairs = batch_size * attention_pairs(seq_len, tree_shape)
@@ -128,12 +128,14 @@ def projection_widths(c: DecoderConfig, experts: int | None = None) -> Widths:
     return result
 
 
-def adapted_channels(widths: Widths, projections: Sequence[str]) -> int:
-    """Input and output channels of all projections with adapters, together."""
+def adapted_channels(c: DecoderConfig, projections: Sequence[str]) -> int:
+    """Input and output channels of all projections with adapters that a token uses, together."""
     result = 0
-    for n, w in widths:
+    for n, w in projection_widths(c):
         names = {name if name in w else IN_MEMORY.get(name, name) for name in projections}
         result += n * sum(sum(w[name]) for name in names if name in w)
+        # A token's experts count as one, whose width is all of theirs; each has an adapter as wide as the model, too.
+        result += n * c.width * (c.experts_used - 1) * sum(name in w for name in names if name in EXPERTS)
     return result
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.architecture import IN_MEMORY, PROJECTIONS
+from survey_jax.model.architecture import EXPERTS, IN_MEMORY, PROJECTIONS
 from survey_jax.model.block import param
 from survey_jax.model.decoder import Decoder, blocks_of
 
@@ -23,28 +23,37 @@ class LoraParam(nnx.Param):
 def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
     """Adds zero adapters `<projection>_lora_a` [L, i, R] and `<projection>_lora_b` [L, R, o] to a model.
 
-    Raises UserError if `projections` is empty or has an unknown name.
+    Each expert has its own: [L, X, i, R] and [L, X, R, o].
+
+    Raises UserError if `projections` is empty or has an unknown name, or if the model has no such projections.
     """
-    unknown = [p for p in projections if p not in PROJECTIONS]
+    unknown = [p for p in projections if p not in (*PROJECTIONS, *EXPERTS)]
     if unknown or not projections:
-        raise UserError(f"config.lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
-    blocks = blocks_of(model)
-    there = [p for p in PROJECTIONS if any(hasattr(block, x) for block in blocks for x in (p, IN_MEMORY.get(p, p)))]
-    if of_experts := [name for name in projections if name not in there]:
-        rest = tuple(there)
+        known = ", ".join((*PROJECTIONS, *EXPERTS))
+        raise UserError(f"config.lora.projections: {unknown or 'none'} given; choose from {known}")
+    missing = absent(model, projections)
+    if of_experts := [name for name in missing if name in EXPERTS]:
+        raise UserError(f"config.lora.projections: {', '.join(of_experts)} given, and this model has no experts")
+    if len(missing) == len(projections):
         raise UserError(
-            f"config.lora.projections: {', '.join(of_experts)} of this model are experts, which adapters are not made "
-            f'for; set --config.lora.projections="{rest}"'
+            f"config.lora.projections: this model has {', '.join(missing)} as experts only; name q, k, v, o, or "
+            f"{', '.join(EXPERTS)}"
         )
-    for block, name in itertools.product(blocks, projections):
+    for block, name in itertools.product(blocks_of(model), projections):
         name = name if hasattr(block, name) else IN_MEMORY.get(name, name)
         # A layer may have no keys or values of its own; one that remembers has its projections in one.
         if (weight := getattr(block, name, None)) is None or hasattr(block, f"{name}_lora_a"):
             continue
-        layers, fan_in, fan_out = weight.shape
-        _, in_axis, out_axis = weight.get_metadata()["axes"]
-        setattr(block, f"{name}_lora_a", param((layers, fan_in, rank), ("layers", in_axis, None), LoraParam))
-        setattr(block, f"{name}_lora_b", param((layers, rank, fan_out), ("layers", None, out_axis), LoraParam))
+        *stacked, fan_in, fan_out = weight.shape
+        *over, in_axis, out_axis = weight.get_metadata()["axes"]
+        setattr(block, f"{name}_lora_a", param((*stacked, fan_in, rank), (*over, in_axis, None), LoraParam))
+        setattr(block, f"{name}_lora_b", param((*stacked, rank, fan_out), (*over, None, out_axis), LoraParam))
+
+
+def absent(model: Decoder, projections: Sequence[str]) -> list[str]:
+    """Those projections that no layer of a model has, or only as experts."""
+    names = {name for block in blocks_of(model) for name in vars(block)}
+    return [name for name in projections if names.isdisjoint({name, IN_MEMORY.get(name, name)})]
 
 
 def add_gain(model: Decoder) -> None:
@@ -68,5 +77,5 @@ def initial_adapter(name: str, key: Array, shape: tuple[int, ...]) -> Array:
     """
     if not name.endswith("_lora_a"):
         return jax.numpy.zeros(shape)
-    bound = 1 / math.sqrt(shape[1])
+    bound = 1 / math.sqrt(shape[-2])
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)

@@ -13,55 +13,64 @@ from jax.sharding import PartitionSpec as P
 
 from survey_jax.common.errors import UserError
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("data", "fsdp", "tensor", "expert")
+Sizes = tuple[int, int, int, int]  # of these axes
 
 # A parameter's logical axis -> the mesh axis that shards it. Axes not named here, and dimensions that the mesh axis
 # does not divide, are replicated.
-RULES = {"embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor"}
+RULES = {
+    "embed": "fsdp", "vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "ff": "tensor", "experts": "expert"
+}  # fmt: skip
 
-ROWS = P(("data", "fsdp"))  # of a batch
+_ROW_AXES = ("data", "fsdp", "expert")
+ROWS = P(_ROW_AXES)  # of a batch
 LOOKUP_TOKENS = P("data")  # while the embedding is looked up
 LOOKUP = P("data", None, "fsdp")  # and what is found, [B, T, D]: columns where the table has them
 
 
-def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
-    """A (data, fsdp, tensor) mesh over all devices; one size may be -1, "the rest". UserError if it cannot fit.
+def make_mesh(data: int, fsdp: int, tensor: int, expert: int = 1) -> Mesh:
+    """A mesh of these sizes over all devices; one size may be -1, "the rest". UserError if it cannot fit.
 
     `constrain` and `gathered` go by the current mesh, which `jax.set_mesh` sets.
     """
-    return arrange(mesh_shape(data, fsdp, tensor, jax.device_count()), jax.devices())
+    return arrange(mesh_shape((data, fsdp, tensor, expert), jax.device_count()), jax.devices())
 
 
-def mesh_shape(data: int, fsdp: int, tensor: int, devices: int) -> tuple[int, int, int]:
+def mesh_shape(asked: Sizes, devices: int) -> Sizes:
     """Mesh sizes with -1 replaced by what is left of the devices. UserError if they do not cover the devices."""
-    sizes = [data, fsdp, tensor]
+    sizes = list(asked)
     if sizes.count(-1) == 1:
         known = math.prod(s for s in sizes if s != -1)
         sizes[sizes.index(-1)] = devices // known if known > 0 else 0
     if min(sizes) < 1 or math.prod(sizes) != devices:
-        asked = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, (data, fsdp, tensor), strict=True))
-        raise UserError(f"mesh: {asked} does not cover the {devices} devices here; set config.mesh to sizes that do")
-    return sizes[0], sizes[1], sizes[2]
+        named = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, asked, strict=True))
+        raise UserError(f"mesh: {named} does not cover the {devices} devices here; set config.mesh to sizes that do")
+    return sizes[0], sizes[1], sizes[2], sizes[3]
 
 
-def read_mesh(text: str) -> tuple[int, int, int]:
-    """Sizes of data, fsdp and tensor from `data:1,fsdp:8,tensor:1`; a missing axis is 1. UserError for other text."""
+def read_mesh(text: str) -> Sizes:
+    """The sizes of the axes from `data:1,fsdp:8,tensor:1`; a missing axis is 1. UserError for other text."""
     sizes = dict.fromkeys(MESH_AXES, 1)
     for part in text.split(","):
         name, _, size = part.partition(":")
         if name not in sizes or not re.fullmatch(r"-?\d{1,9}", size, re.ASCII):
-            raise UserError(f"--mesh={text}: {part!r} is not one of data, fsdp, tensor and a number, as in fsdp:8")
+            raise UserError(f"--mesh={text}: {part!r} is not one of {', '.join(MESH_AXES)} and a number, as in fsdp:8")
         sizes[name] = int(size)
-    return sizes["data"], sizes["fsdp"], sizes["tensor"]
+    return sizes["data"], sizes["fsdp"], sizes["tensor"], sizes["expert"]
 
 
-def arrange(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
+def row_devices(mesh: Mesh | AbstractMesh) -> int:
+    """How many devices, or groups of them along `tensor`, split the rows of a batch."""
+    return math.prod(mesh.shape[axis] for axis in _ROW_AXES)
+
+
+def arrange(sizes: Sizes, devices: Sequence[jax.Device]) -> Mesh:
     """Arranges devices in a mesh, with neighbouring devices side by side.
 
     If they form several slices (of TPUs, or machines with GPUs) joined by a slower network, the outer axes cross it:
-    data as far as possible, then fsdp, and tensor only if it must.
+    data as far as possible, then fsdp, and the others only if they must.
     """
-    types = (AxisType.Auto,) * 3
+    types = (AxisType.Auto,) * len(MESH_AXES)
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
         return jax.make_mesh(sizes, MESH_AXES, axis_types=types, devices=devices)

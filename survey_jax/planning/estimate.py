@@ -20,7 +20,7 @@ from survey_jax.model.abstract import abstract_arrays, abstract_model
 from survey_jax.model.architecture import DecoderConfig
 from survey_jax.model.flops import Flops, step_bytes, step_flops
 from survey_jax.parallel.accelerators import Accelerator
-from survey_jax.parallel.sharding import ROWS
+from survey_jax.parallel.sharding import ROWS, row_devices
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.hlo_traffic import Traffic, traffic
 from survey_jax.training.build import check_rows, make_step_config, trainable
@@ -186,7 +186,7 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: Abstr
     b = config.batch
     products = step_bytes(
         decoder,
-        batch_size=b.batch_size // (mesh.shape["data"] * mesh.shape["fsdp"]),
+        batch_size=b.batch_size // row_devices(mesh),
         microbatches=b.microbatches,
         seq_len=b.seq_len,
         itemsize=np.dtype(config.model.dtype if config.model.dtype != "bfloat16" else "float16").itemsize,

@@ -1,12 +1,10 @@
-"""Writes a trained model as a Hugging Face directory, or its adapters in PEFT's format."""
+"""Writes a trained model as a Hugging Face directory."""
 
-import dataclasses
 import json
 import math
-import re
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import ml_dtypes  # noqa: F401  # so that numpy knows bfloat16 by name
 import numpy as np
 from flax import nnx
 from rich.progress import track
-from safetensors.numpy import save
 
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model, variables_by_name
@@ -60,9 +57,9 @@ def write_merged(
       UserError: the disk has too little free space; or a trained parameter is stored such that it cannot be written.
       ValueError: `trained` has a parameter that the model lacks.
     """
-    _check_names(pretrained, trained)
+    check_names(pretrained, trained)
     source = pretrained.source
-    if lost := [name for name in unwritable(pretrained) if name in trained]:
+    if lost := [name for name in unwritable(pretrained) if not {name, f"{name}_lora_a"}.isdisjoint(trained)]:
         raise UserError(f"{lost[0]} was trained, and is stored in parts of a tensor that cannot be written back")
     tensors = {}
     for name in source.names:
@@ -70,17 +67,17 @@ def write_merged(
         tensors[name] = (source.shape(name), np.dtype(dtype) if dtype and own.kind not in "iu" else own)
     rest = set(tensors)
     with ShardWriter(folder, tensors, shard_bytes) as writer:
-        parameters, quiet = _parameters(pretrained), not sys.stdout.isatty()
+        parameters, quiet = stored_parameters(pretrained), not sys.stdout.isatty()
         changed = {
             tensor
             for parameter, stored, own_shape in parameters
             if parameter in trained or f"{parameter}_lora_a" in trained
-            for _, name in _tensors(pretrained, stored, own_shape)
+            for _, name in stored_tensors(pretrained, stored, own_shape)
             for tensor in source.stored(name)
         }
         for parameter, stored, own_shape in track(parameters, "merging", transient=True, disable=quiet):
             change = _Change(trained, parameter, stored.transposed, lora_scale)
-            for place, name in _tensors(pretrained, stored, own_shape):
+            for place, name in stored_tensors(pretrained, stored, own_shape):
                 if changed.isdisjoint(source.stored(name)):
                     continue
                 shape = source.shape(name)
@@ -116,111 +113,6 @@ class _Change:
             return base
         update = self._scale * (self._a[at] @ self._b[at][:, rows])  # [in, rows]: adapted projections are transposed
         return base.astype(np.float32) + update.T
-
-
-def write_adapter(
-    pretrained: Pretrained,
-    trained: Trained,
-    lora_scale: float,
-    folder: Path,
-    base: str,
-    revision: str | None,
-    dtype: str | None = None,
-) -> None:
-    """Writes adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
-
-    Args:
-      trained: adapters only.
-      lora_scale: alpha / rank.
-      base: the path or hub id by which PEFT finds the base model.
-      revision: the revision of a hub id.
-      dtype: the dtype of all tensors; None: float32, as trained.
-
-    Raises:
-      ValueError: `trained` has a parameter that the model lacks.
-    """
-    _check_names(pretrained, trained)
-    names, adapted = set(trained), dict[tuple[str, ...], _Adapted]()
-    for parameter, stored, shape in _parameters(pretrained):
-        if f"{parameter}_lora_a" in names:
-            part = (trained[f"{parameter}_lora_a"], trained[f"{parameter}_lora_b"], stored.rows)
-            stored_as = dict(_tensors(pretrained, stored, shape))
-            adapted.setdefault(tuple(stored_as.values()), _Adapted(stored_as, [])).parts.append(part)
-    modules = list(adapted.values())
-    tensors: dict[str, np.ndarray] = {}
-    for module in modules:
-        for (layer,), name in module.tensors.items():
-            a, b = module.adapter(layer, pretrained.source.shape(name)[0])
-            prefix = f"base_model.model.{_module(name)}"
-            tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a, np.dtype(dtype or "float32"))
-            tensors[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(b, np.dtype(dtype or "float32"))
-    rank = max(module.rank for module in modules)
-    smaller = {_last_name(module.name): module.rank for module in modules if module.rank != rank}
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "revision": revision,
-        "r": rank,
-        "lora_alpha": lora_scale * rank,
-        "rank_pattern": smaller,
-        "alpha_pattern": {module: lora_scale * r for module, r in smaller.items()},
-        "target_modules": _target_modules(pretrained, {name for module in modules for name in module.tensors.values()}),
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (folder / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
-
-
-@dataclasses.dataclass
-class _Adapted:
-    """A module with the adapters of its projection, or of several fused projections (Phi-3's qkv_proj).
-
-    Attributes:
-      tensors: its weight in each layer, by the place of the layer in the parameters.
-      parts: for each projection A [L, i, R], B [L, R, o] and the rows of the module's output that they change; None:
-        all rows.
-    """
-
-    tensors: dict[tuple[int, ...], str]
-    parts: list[tuple[np.ndarray, np.ndarray, tuple[int, int] | None]]
-
-    @property
-    def name(self) -> str:
-        """The name of its first layer's weight."""
-        return next(iter(self.tensors.values()))
-
-    @property
-    def rank(self) -> int:
-        return sum(a.shape[-1] for a, _, _ in self.parts)
-
-    def adapter(self, layer: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """One adapter for all parts, A [rank, i] and B [rows, rank]: their As stacked, their Bs block-diagonal."""
-        together, at = np.zeros((rows, self.rank), np.float32), 0
-        for _, b, span in self.parts:
-            columns = slice(at, at := at + b.shape[1])
-            together[slice(*(span or (0, rows))), columns] = b[layer].T
-        return np.concatenate([a[layer].T for a, _, _ in self.parts]), together
-
-
-def _target_modules(pretrained: Pretrained, ours: Collection[str]) -> list[str]:
-    """The modules that PEFT adapts: their last names, or full names if another module (of a vision part) shares one."""
-    last = {_last_name(name) for name in ours}
-    others = {part for name in pretrained.source.names if name not in ours for part in name.split(".")}
-    return sorted(map(_module, ours)) if last & others else sorted(last)
-
-
-def _module(tensor: str) -> str:
-    """The path of a weight's module in transformers' model, in which a text part beside a vision part is nested."""
-    return re.sub(r"^(model\.)?language_model\.(model\.)?", "model.language_model.", tensor.removesuffix(".weight"))
-
-
-def _last_name(tensor: str) -> str:
-    """ "q_proj" for "model.layers.0.self_attn.q_proj.weight"."""
-    return _module(tensor).rpartition(".")[2]
 
 
 def write_metadata_files(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
@@ -260,7 +152,7 @@ def _untied(config: dict[str, Any]) -> dict[str, Any]:
     return config | inner | {name: False for name, value in config.items() if name == "tie_word_embeddings" and value}
 
 
-def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor, tuple[int, ...]]]:
+def stored_parameters(pretrained: Pretrained) -> list[tuple[str, Tensor, tuple[int, ...]]]:
     """The model's parameters, where they are stored, and their shapes.
 
     A file may store a tied head, too; it equals the embedding.
@@ -272,10 +164,10 @@ def _parameters(pretrained: Pretrained) -> list[tuple[str, Tensor, tuple[int, ..
     return found
 
 
-def _check_names(pretrained: Pretrained, trained: Trained) -> None:
+def check_names(pretrained: Pretrained, trained: Trained) -> None:
     """ValueError if `trained` has a parameter that the model lacks, which would be left out."""
     bases = {name.removesuffix("_lora_a").removesuffix("_lora_b") for name in trained}
-    if unknown := bases - {name for name, _, _ in _parameters(pretrained)}:
+    if unknown := bases - {name for name, _, _ in stored_parameters(pretrained)}:
         raise ValueError(f"{sorted(unknown)}: trained, but not of this model")
 
 
@@ -286,7 +178,7 @@ def _blocks(shape: tuple[int, ...]) -> list[slice]:
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def _tensors(pretrained: Pretrained, stored: Tensor, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], str]]:
+def stored_tensors(pretrained: Pretrained, stored: Tensor, shape: tuple[int, ...]) -> list[tuple[tuple[int, ...], str]]:
     """The tensors of a parameter that the source has: place, (), (layer,) or (layer, expert), and name."""
     source = pretrained.source
     return [(place, name) for place, name in stored.places(shape).items() if source.names >= {*source.stored(name)}]

@@ -18,8 +18,8 @@ from survey_jax.model.abstract import abstract_model
 from survey_jax.model.architecture import DecoderConfig, widest_head
 from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
 from survey_jax.model.block import Numerics
-from survey_jax.model.lora import LoraParam
-from survey_jax.parallel.sharding import make_mesh, mesh_shape
+from survey_jax.model.lora import LoraParam, absent
+from survey_jax.parallel.sharding import make_mesh, mesh_shape, row_devices
 from survey_jax.pretrained.load import load_model, unwritable
 from survey_jax.pretrained.open import Pretrained
 from survey_jax.training.memory import check_memory
@@ -45,9 +45,18 @@ def trainable(config: Config) -> type:
 
 def check_rows(rows: int, mesh: jax.sharding.Mesh) -> None:
     """UserError unless a microbatch's rows divide evenly over the devices."""
-    per_row = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows % per_row:
-        raise UserError(f"config.batch.batch_size = {rows}: must be a multiple of data x fsdp = {per_row}")
+    if rows % (per_row := row_devices(mesh)):
+        raise UserError(f"config.batch.batch_size = {rows}: must be a multiple of data x fsdp x expert = {per_row}")
+
+
+def check_experts(config: Config, decoder: DecoderConfig, expert: int) -> None:
+    """UserError for settings of experts that the model has not, or that the mesh's axis `expert` does not divide."""
+    if config.optim.balance and (config.lora.rank or not decoder.experts):
+        why = "this model has no experts" if not decoder.experts else "adapters leave the router as it is"
+        raise UserError(f"config.optim.balance = {config.optim.balance!r}: {why}; set it to 0")
+    if decoder.experts % expert or (expert > 1 and not decoder.experts):
+        there = f"the {decoder.experts} experts of a layer" if decoder.experts else "a model without experts"
+        raise UserError(f"config.mesh.expert = {expert}: cannot split {there}; choose a divisor, or 1 and more of fsdp")
 
 
 def check_attention(config: Config, decoder: DecoderConfig, device: jax.Device) -> None:
@@ -76,6 +85,7 @@ def make_step_config(config: Config, decoder: DecoderConfig) -> StepConfig:
         loss=config.optim.loss,
         dropout=config.lora.dropout,
         seed=config.run.seed,
+        balance=config.optim.balance,
     )
 
 
@@ -83,11 +93,12 @@ def on_these_devices(config: Config) -> Config:
     """A run's settings, with a mesh of the devices present if its own does not fit; results do not depend on it."""
     devices, mesh = jax.device_count(), dataclasses.replace(config.mesh, devices=0)
     try:
-        data, fsdp, _ = mesh_shape(mesh.data, mesh.fsdp, mesh.tensor, devices)
+        data, fsdp, _, expert = mesh_shape(mesh.sizes, devices)
     except UserError:
         say(f"the run's mesh does not cover the {plural(devices, 'device')} here: all of them on fsdp")
-        mesh, data, fsdp = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices
-    rows = -(-config.batch.batch_size // (data * fsdp)) * (data * fsdp)
+        mesh, data, fsdp, expert = MeshConfig(data=1, fsdp=devices, tensor=1), 1, devices, 1
+    per_row = data * fsdp * expert
+    rows = -(-config.batch.batch_size // per_row) * per_row
     return dataclasses.replace(config, mesh=mesh, batch=dataclasses.replace(config.batch, batch_size=rows))
 
 
@@ -100,12 +111,16 @@ def outline_model(config: Config, pretrained: Pretrained, options: int) -> tuple
     Raises:
       UserError: the devices, their attention or their memory cannot do what the config says.
     """
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    mesh = make_mesh(*config.mesh.sizes)
     jax.set_mesh(mesh)
     check_rows(config.batch.batch_size, mesh)
+    check_experts(config, pretrained.config, mesh.shape["expert"])
     check_attention(config, pretrained.config, mesh.devices.flat[0])
     lora, decoder, prior = config.lora, pretrained.config, bool(config.model.prior)
     abstract = abstract_model(decoder, lora.rank, lora.projections, config.model.quantize, prior)
+    if missing := absent(abstract, lora.projections if lora.rank else ()):
+        say(f"note: {', '.join(missing)} of this model are experts, which get adapters where config.lora.projections "
+            "names expert_gate, expert_up, expert_down")  # fmt: skip
     kind = trainable(config)
     trained = sum(math.prod(x.shape) for x in jax.tree.leaves(nnx.state(abstract, kind)))
     check_memory(config, decoder, trained, options)

@@ -18,7 +18,7 @@ def with_dropout(params: nnx.State, rate: float, seed: int, step: Int[Array, ""]
     """Adapters without a share of their ranks, drawn for each layer and projection; what is kept is scaled up.
 
     Args:
-      params: adapters, of which B [L, R, o] is masked.
+      params: adapters, of which B [L, R, o], or of experts [L, X, R, o], is masked.
       rate: the share of ranks that is left out, on average; 0: `params` as they are.
       seed, step: of the draw.
     """
@@ -31,7 +31,7 @@ def with_dropout(params: nnx.State, rate: float, seed: int, step: Int[Array, ""]
         if not name.endswith("_lora_b"):
             return variable
         own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-        kept = jax.random.bernoulli(own, 1 - rate, (*variable.shape[:2], 1))
+        kept = jax.random.bernoulli(own, 1 - rate, (*variable.shape[:-1], 1))
         return variable.replace(variable.get_value() * kept / (1 - rate))
 
     return nnx.from_flat_state([(path, masked(path, variable)) for path, variable in nnx.to_flat_state(params)])

@@ -14,7 +14,7 @@ from survey_jax.config import OptimConfig
 from survey_jax.model.architecture import DecoderConfig
 from survey_jax.model.attention_mask import TreeShape
 from survey_jax.model.block import FLOAT32, Numerics
-from survey_jax.model.decoder import Batch, hidden_states, token_logits
+from survey_jax.model.decoder import Batch, decode, token_logits
 from survey_jax.model.lora import gain
 from survey_jax.training.dropout import with_dropout
 from survey_jax.training.losses import LOSSES
@@ -32,6 +32,7 @@ class StepConfig:
     loss: str = "kl"  # a key of LOSSES
     dropout: float = 0.0  # share of adapters' ranks
     seed: int = 0  # of dropout
+    balance: float = 0.0  # times the imbalance of experts is added to the loss
 
 
 class TrainState(NamedTuple):
@@ -41,10 +42,13 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def answer_states(model: Any, batch: Batch, c: StepConfig) -> Float[Array, "B A D"]:
-    """Final hidden states at the answer positions only."""
-    hidden = hidden_states(model, batch, c.decoder, numerics=c.numerics, tree_shape=c.tree_shape, remat=c.remat)
-    return jnp.take_along_axis(hidden, batch["answer_index"][..., None], axis=1)
+def answer_states(model: Any, batch: Batch, c: StepConfig) -> tuple[Float[Array, "B A D"], Float[Array, ""]]:
+    """Final hidden states at the answer positions only, and the imbalance of experts (0 where it has no weight)."""
+    hidden, uneven = decode(
+        model, batch, c.decoder,
+        numerics=c.numerics, tree_shape=c.tree_shape, remat=c.remat, balance=c.balance > 0,
+    )  # fmt: skip
+    return jnp.take_along_axis(hidden, batch["answer_index"][..., None], axis=1), uneven
 
 
 def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], c: StepConfig) -> Float[Array, "B A K"]:
@@ -54,8 +58,16 @@ def option_logits(model: Any, batch: Batch, letters: Int[Array, " K"], c: StepCo
 
     `letters`: token id of each letter; by the letter-token contract the same for all prompts of a run.
     """
-    logits = token_logits(model, answer_states(model, batch, c), letters, c.decoder)
-    return batch["prior"] + gain(model) * logits if "prior" in batch else logits
+    return logits_and_imbalance(model, batch, letters, c)[0]
+
+
+def logits_and_imbalance(
+    model: Any, batch: Batch, letters: Int[Array, " K"], c: StepConfig
+) -> tuple[Float[Array, "B A K"], Float[Array, ""]]:
+    """`option_logits`, and the imbalance of experts (0 where it has no weight)."""
+    states, uneven = answer_states(model, batch, c)
+    logits = token_logits(model, states, letters, c.decoder)
+    return batch["prior"] + gain(model) * logits if "prior" in batch else logits, uneven
 
 
 def loss_sums(
@@ -89,6 +101,8 @@ def gradients(
 ) -> tuple[Float[Array, ""], nnx.State, Float[Array, ""]]:
     """(loss, gradients, answers) of a step: the mean of `step_config.loss` over all answers of all microbatches.
 
+    The imbalance of experts, where it has a weight, is that of each microbatch, averaged like the loss.
+
     Args:
       graphdef, params, frozen: from `nnx.split(model, trainable, ...)`.
       batch: arrays with a leading microbatch axis, [M, B, ...]; they are summed up one after another.
@@ -98,7 +112,9 @@ def gradients(
 
     def loss(params, microbatch):
         model = nnx.merge(graphdef, with_dropout(params, c.dropout, c.seed, step), frozen)
-        return loss_sums(option_logits(model, microbatch, letters, c), microbatch, c.loss)
+        logits, uneven = logits_and_imbalance(model, microbatch, letters, c)
+        value, weight = loss_sums(logits, microbatch, c.loss)
+        return value + c.balance * uneven * weight if c.balance else value, weight
 
     def add(total, microbatch):
         (value, weight), grads = jax.value_and_grad(loss, has_aux=True)(params, microbatch)
@@ -162,7 +178,7 @@ def letter_mass(graphdef, params, frozen, batch: Batch, letters, *, step_config:
     A diagnostic of prompt and model; the only place where full-vocabulary logits are formed, at answer positions.
     """
     model = nnx.merge(graphdef, params, frozen)
-    hidden = answer_states(model, batch, step_config)
+    hidden, _ = answer_states(model, batch, step_config)
     options = jnp.where(batch["option_mask"], token_logits(model, hidden, letters, step_config.decoder), -jnp.inf)
     everything = token_logits(model, hidden, jnp.arange(step_config.decoder.vocab_size), step_config.decoder)
     return jnp.exp(jax.nn.logsumexp(options, axis=-1) - jax.nn.logsumexp(everything, axis=-1))

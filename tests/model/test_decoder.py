@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.decoder import hidden_states, token_logits
+from survey_jax.model.decoder import decode, token_logits
 from survey_jax.parallel.sharding import make_mesh
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
@@ -20,8 +20,11 @@ torch = pytest.importorskip("torch")
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_logits_equal_transformers(name: str, tmp_path: Path) -> None:
+    """From a checkpoint in bfloat16, as most are, computed in float32 by both."""
     reference = random_model(name)
-    reference.save_pretrained(tmp_path)
+    for parameter in reference.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    reference.save_pretrained(tmp_path, state_dict={n: x.bfloat16() for n, x in reference.state_dict().items()})
     pretrained = open_pretrained(str(tmp_path))
     abstract = abstract_model(pretrained.config, 0, ())
     model = load_model(pretrained, abstract, make_mesh(1, 1, -1), frozen_dtype="float32", trainable=nnx.Param, seed=0)
@@ -34,7 +37,7 @@ def test_logits_equal_transformers(name: str, tmp_path: Path) -> None:
     }
 
     def run(model):
-        hidden = hidden_states(model, jax.tree.map(jnp.asarray, batch), pretrained.config)
+        hidden, _ = decode(model, jax.tree.map(jnp.asarray, batch), pretrained.config)
         return hidden, token_logits(model, hidden, jnp.arange(SMALL["vocab_size"]), pretrained.config)
 
     hidden, logits = jax.jit(run)(model)

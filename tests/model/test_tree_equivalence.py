@@ -24,7 +24,7 @@ from survey_jax.model.abstract import abstract_model
 from survey_jax.model.architecture import PROJECTIONS, LayerKind
 from survey_jax.model.attention_kernels import splash_kernel
 from survey_jax.model.block import Numerics
-from survey_jax.model.decoder import hidden_states, token_logits
+from survey_jax.model.decoder import decode, token_logits
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.matmul import low_rank
 from survey_jax.model.rotary import Dynamic, Rotary
@@ -104,7 +104,7 @@ def separate(s: Setup, prompts: list[Prompt]) -> tuple[float, Any]:
 
     def loss(params):
         model = nnx.merge(s.graphdef, params, s.frozen)
-        hidden = hidden_states(
+        hidden, _ = decode(
             model, jax.tree.map(jnp.asarray, plain), s.step_config.decoder, numerics=s.step_config.numerics
         )
         logits = token_logits(model, hidden[np.arange(len(prompts)), ends], s.letters, s.step_config.decoder)

@@ -10,14 +10,17 @@ import pytest
 from flax import nnx
 from scipy.special import softmax
 
+from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model
+from survey_jax.model.architecture import EXPERTS, PROJECTIONS
 from survey_jax.model.block import Numerics
-from survey_jax.model.decoder import hidden_states, token_logits
+from survey_jax.model.decoder import decode, token_logits
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
-from survey_jax.pretrained.export import write_adapter, write_merged, write_metadata_files
-from survey_jax.pretrained.load import load_model
+from survey_jax.pretrained.export import write_merged, write_metadata_files
+from survey_jax.pretrained.load import load_model, unwritable
 from survey_jax.pretrained.open import Pretrained, open_pretrained
+from survey_jax.pretrained.peft_format import write_adapter
 from tiny_torch import CONFIGS, SMALL, random_model
 
 torch = pytest.importorskip("torch")
@@ -31,10 +34,9 @@ FAMILIES = list({config().model_type: name for name, config in reversed(CONFIGS.
 FAMILIES += ["gemma4_text_shared", "gemma4_text_experts"]  # but these do
 
 
-def adapted(pretrained: Pretrained) -> tuple[Any, dict[str, np.ndarray]]:
-    """Our model with random adapters on all projections but experts, and these by name."""
-    shared = ("gate", "up", "down") if pretrained.config.ff_width else ()
-    abstract = abstract_model(pretrained.config, RANK, ("q", "k", "v", "o", *shared))
+def adapted(pretrained: Pretrained, experts: tuple[str, ...]) -> tuple[Any, dict[str, np.ndarray]]:
+    """Our model with random adapters on all projections and on these of experts, and these by name."""
+    abstract = abstract_model(pretrained.config, RANK, (*PROJECTIONS, *experts))
     mesh = make_mesh(1, 1, -1)
     model = load_model(pretrained, abstract, mesh, frozen_dtype="float32", trainable=LoraParam, seed=0)
     graphdef, train, frozen = nnx.split(model, LoraParam, ...)
@@ -55,7 +57,7 @@ def ours(model: Any, pretrained: Pretrained) -> np.ndarray:
 
     def run(model: Any) -> jax.Array:
         arrays = jax.tree.map(jnp.asarray, batch)
-        hidden = hidden_states(model, arrays, pretrained.config, numerics=Numerics(lora_scale=SCALE))
+        hidden, _ = decode(model, arrays, pretrained.config, numerics=Numerics(lora_scale=SCALE))
         return token_logits(model, hidden, jnp.asarray(LETTERS), pretrained.config)
 
     return softmax(np.asarray(jax.jit(run)(model)), axis=-1)
@@ -73,7 +75,8 @@ def test_merged_and_peft_predict_as_we_do(name: str, tmp_path: Path) -> None:
     kind = type(reference := random_model(name))
     reference.save_pretrained(base)
     pretrained = open_pretrained(str(base))
-    model, trained = adapted(pretrained)
+    experts = EXPERTS if pretrained.config.experts and not unwritable(pretrained) else ()
+    model, trained = adapted(pretrained, experts)
     expected = ours(model, pretrained)
     assert np.abs(expected - theirs(reference)).max() > 5e-3  # the adapters do something
 
@@ -87,3 +90,25 @@ def test_merged_and_peft_predict_as_we_do(name: str, tmp_path: Path) -> None:
     write_adapter(pretrained, trained, SCALE, adapter, str(base), None)
     loaded = peft.PeftModel.from_pretrained(reference, adapter)
     assert np.abs(expected - theirs(loaded)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "experts"),
+    [("gpt_oss", EXPERTS), ("gpt_oss", ("expert_up",)), ("mixtral", ("expert_down", "expert_gate"))],
+)
+def test_adapters_of_some_projections_of_experts_as_peft(name: str, experts: tuple[str, ...], tmp_path: Path) -> None:
+    """Gate and up of gpt-oss take turns in one parameter, and cannot be merged. One of two that are fused; or both."""
+    (reference := random_model(name)).save_pretrained(tmp_path / "base")
+    pretrained = open_pretrained(str(tmp_path / "base"))
+    model, trained = adapted(pretrained, experts)
+    expected = ours(model, pretrained)
+    plain, _ = adapted(pretrained, ())
+    assert np.abs(expected - ours(plain, pretrained)).max() > 1e-3  # those of the experts, too
+    (tmp_path / "adapter").mkdir()
+    write_adapter(pretrained, trained, SCALE, tmp_path / "adapter", str(tmp_path / "base"), None)
+    loaded = peft.PeftModel.from_pretrained(reference, tmp_path / "adapter")
+    assert np.abs(expected - theirs(loaded)).max() < 1e-5
+    if name == "gpt_oss":
+        of_experts = {n: a for n, a in trained.items() if "expert_up" in n}
+        with pytest.raises(UserError, match=r"blocks\.expert_up was trained, and is stored in parts of a tensor"):
+            write_merged(pretrained, of_experts, SCALE, tmp_path / "adapter")

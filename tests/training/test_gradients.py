@@ -1,5 +1,6 @@
 """Gradients of fine-tuning against PyTorch's: the same loss, written in torch, on the same weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 from flax import nnx
 
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.architecture import EXPERTS, PROJECTIONS
 from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam
 from survey_jax.parallel.sharding import make_mesh
@@ -24,7 +25,6 @@ torch = pytest.importorskip("torch")
 
 LETTERS = np.array([5, 17, 100, 42])
 LENGTH, SCALE = 24, 0.7
-ATTENTION = ("q", "k", "v", "o")
 FAMILIES = [
     *("llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"),
     *("gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text"),
@@ -39,9 +39,12 @@ class Setup(NamedTuple):
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def setup(request, tmp_path_factory) -> Setup:
+    return made(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def made(name: str, directory: Path) -> Setup:
     """Three prompts with 4, 3 and 4 options; one answer counts half."""
-    model = random_model(request.param)
-    directory: Path = tmp_path_factory.mktemp(request.param)
+    model = random_model(name)
     model.save_pretrained(directory)
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, SMALL["vocab_size"], (3, LENGTH), dtype=np.int32)  # torch gives padding (0) no gradient
@@ -61,7 +64,7 @@ def setup(request, tmp_path_factory) -> Setup:
     return Setup(model, open_pretrained(str(directory)), batch)
 
 
-def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
+def ours(s: Setup, trainable: type, rank: int, balance: float = 0.0) -> tuple[float, Any, Any]:
     """Loss, gradients and trained parameters, those flat by path."""
     config = s.pretrained.config
     abstract = abstract_model(config, rank, projections(s))
@@ -72,14 +75,14 @@ def ours(s: Setup, trainable: type, rank: int) -> tuple[float, Any, Any]:
         rng = np.random.default_rng(1)
         params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), params)
     batch = {name: array[None] for name, array in s.batch.items()}
-    step_config = StepConfig(config, Numerics(lora_scale=SCALE if rank else 0.0))
+    step_config = StepConfig(config, Numerics(lora_scale=SCALE if rank else 0.0), balance=balance)
     loss, grads, _ = jax.jit(gradients, static_argnums=(0, 5))(graphdef, params, frozen, batch, LETTERS, step_config)
     return float(loss), flat(grads), flat(params)
 
 
 def projections(s: Setup) -> tuple[str, ...]:
-    """Those that adapters are made for."""
-    return PROJECTIONS if s.pretrained.config.ff_width else ATTENTION
+    """All that the model has."""
+    return (*PROJECTIONS, *EXPERTS) if s.pretrained.config.experts else PROJECTIONS
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:
@@ -145,20 +148,56 @@ def test_full_fine_tuning(setup: Setup) -> None:
     assert_close(mine, {name: stored(name) for name in mine})
 
 
+def parts(s: Setup, projection: str, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str, Any, bool]]:
+    """Where torch has a projection of each layer, or of each expert of each layer.
+
+    Yields the place on our leading axes, the name of torch's parameter, the index of the part of it, and whether that
+    is [out, in].
+    """
+    kind = projection.rpartition("expert_")[2]
+    if s.pretrained.config.expert_biases and kind != projection:  # gpt-oss: [in, out], gate and up by turns
+        columns = {"gate": slice(0, None, 2), "up": slice(1, None, 2), "down": slice(None)}[kind]
+        name = "down_proj" if kind == "down" else "gate_up_proj"
+        for layer, expert in np.ndindex(shape[:2]):
+            yield (layer, expert), f"model.layers.{layer}.mlp.experts.{name}", (expert, slice(None), columns), False
+        return
+    at = in_memory(s.pretrained.weight_map[projection], projection, s.pretrained.config.expert_width)
+    for place, stored in at.places(shape).items():
+        name, expert = split_name(stored)
+        rows = slice(*(at.rows or (None, None)))
+        yield place, name, rows if expert is None else (expert, rows), True
+
+
 def test_lora(setup: Setup) -> None:
-    """In torch: weight + scale * (A B)^T, of the part of a fused weight that is the projection."""
+    """In torch: weight + scale * (A B)^T, of the part of a fused weight, or of an expert, that is the projection."""
     loss, mine, params = ours(setup, LoraParam, rank=3)
     adapters = {name: torch.tensor(value, requires_grad=True) for name, value in params.items()}
     parameters = {name: p.detach().clone() for name, p in setup.torch_model.named_parameters()}
     for projection in {name.rpartition("_lora_")[0] for name in adapters}:
-        at = setup.pretrained.weight_map[projection]
-        for (i,), name in at.places(params[f"{projection}_lora_a"].shape[:1]).items():
-            rows = slice(*(at.rows or (None, None)))
-            a, b = (adapters[f"{projection}_lora_{x}"][i] for x in "ab")
+        for place, name, index, transposed in parts(setup, projection, params[f"{projection}_lora_a"].shape):
+            a, b = (adapters[f"{projection}_lora_{x}"][place] for x in "ab")
             update = torch.zeros_like(parameters[name])
-            update[rows] = SCALE * (a @ b).T
+            update[index] = SCALE * ((a @ b).T if transposed else a @ b)
             parameters[name] = parameters[name] + update
     reference = torch_loss(setup, parameters)
     reference.backward()
     assert loss == pytest.approx(reference.item(), rel=1e-4)
     assert_close(mine, {name: value.grad.numpy() for name, value in adapters.items()})
+
+
+def test_load_balancing(tmp_path: Path) -> None:
+    """The routers' gradient with transformers' own loss added, over both layers."""
+    mixtral = pytest.importorskip("transformers.models.mixtral.modeling_mixtral")
+    s, weight = made("mixtral", tmp_path), 0.5
+    loss, mine, _ = ours(s, nnx.Param, rank=0, balance=weight)
+    parameters = {name: p.detach().requires_grad_() for name, p in s.torch_model.named_parameters()}
+    tokens = torch.tensor(s.batch["tokens"].astype(np.int64))
+    out = torch.func.functional_call(s.torch_model, parameters, (tokens,), {"output_router_logits": True})
+    c = s.pretrained.config
+    uneven = mixtral.load_balancing_loss_func(out.router_logits, c.experts, c.experts_used)
+    reference = torch_loss(s, parameters) + weight * uneven
+    reference.backward()
+    routers = [p.grad.numpy().T for name, p in parameters.items() if name.endswith("gate.weight")]
+    assert uneven.item() > c.experts_used
+    assert loss == pytest.approx(reference.item(), rel=1e-4)
+    assert_close({"router": mine["blocks.router"]}, {"router": np.stack(routers)})
