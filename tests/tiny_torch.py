@@ -98,6 +98,14 @@ GEMMA4_E = {  # as E2B and E4B have it; transformers numbers ten layers and more
 }
 
 
+def llama4(**settings: Any) -> Any:
+    """Three layers with positions and chunks, one without either; prompts go beyond a chunk."""
+    scaling = LLAMA3_ROPE | {"high_freq_factor": 1.0}  # as in Scout: a step
+    experts = {"intermediate_size": 24, "intermediate_size_mlp": 80, "num_local_experts": 4}
+    queries = {"attention_chunk_size": 13, "floor_scale": 6, "attn_scale": 0.5}
+    return transformers.Llama4TextConfig(**WIDE | experts | queries | {"rope_parameters": scaling} | settings)
+
+
 CONFIGS = {
     "llama": lambda: llama(tie_word_embeddings=True, **rope("default")),
     "llama3": lambda: llama(rope_parameters=LLAMA3_ROPE),
@@ -110,6 +118,27 @@ CONFIGS = {
         rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.3, "beta_fast": 8, "truncate": False}
     ),
     "llama_longrope": lambda: llama(rope_parameters=long_rope(10, 16) | {"factor": 4.0}),
+    "llama4_text": llama4,
+    "llama4_text_interleaved": lambda: llama4(  # as Maverick
+        interleave_moe_layer_step=2,
+        use_qk_norm=False,
+        attention_bias=True,
+        attn_temperature_tuning=False,
+        **rope("default"),
+    ),
+    "llama4_text_mixed": lambda: llama4(
+        moe_layers=[0, 3],
+        num_experts_per_tok=2,
+        no_rope_layers=[0, 1, 1, 0],
+        layer_types=["chunked_attention", "full_attention"] * 2,
+        tie_word_embeddings=True,
+    ),
+    "llama4": lambda: transformers.Llama4Config(
+        text_config=llama4(interleave_moe_layer_step=2),
+        vision_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        | {"image_size": 28, "patch_size": 14, "vision_output_dim": 16, "projector_output_dim": 16}
+        | {"projector_input_dim": 16},
+    ),
     "qwen2": lambda: transformers.Qwen2Config(**WIDE, tie_word_embeddings=True),
     "qwen2_window": lambda: transformers.Qwen2Config(
         **SMALL, use_sliding_window=True, sliding_window=7, max_window_layers=2, rope_parameters=YARN

@@ -212,7 +212,15 @@ def keys_and_values(
     k = normed(layer, "k_norm", k, c) if c.qk_norm == "head" else k
     if c.value_norm:
         v = _rms_norm(v, jnp.ones(shape.head_width), c.norm_eps)
-    return context.rotate(k), v
+    return turned(k, context, c), v
+
+
+def turned(x: Float[Array, "B T N E"], context: Context, c: DecoderConfig) -> Float[Array, "B T N E"]:
+    """Queries or keys, rotated, and then normalised in the layers that do that."""
+    x = context.rotate(x)
+    if context.normalises is None:
+        return x
+    return jnp.where(context.normalises, _rms_norm(x, jnp.ones(x.shape[-1]), c.norm_eps), x)
 
 
 def attend(
@@ -229,7 +237,7 @@ def attend(
     if c.gated_attention:
         q, gate = q[:, :, ::2], q[:, :, 1::2]
     q = normed(layer, "q_norm", q, c) if c.qk_norm == "head" else q
-    q = context.grown(context.rotate(q)) * jnp.asarray(c.query_scale, q.dtype)
+    q = context.grown(turned(q, context, c)) * jnp.asarray(c.query_scale, q.dtype)
     out = context.attend(q, *keys_values, layer.sinks[...] if c.sinks else None)
     if c.gated_attention:
         out *= jax.nn.sigmoid(gate)
@@ -279,11 +287,11 @@ def feed_forward(layer: Block, x: Float[Array, "B T D"], c: DecoderConfig, numer
     h = normed(layer, "ff_norm", x, c)
     if not hasattr(layer, ROUTER):
         y = shared_part(layer, h, c, numerics)
-    elif c.shared_gate:
-        share = jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics))
-        y = chosen_part(layer, h, h, c, numerics) + shared_part(layer, h, c, numerics) * share
     elif not c.expert_norms:
         y = chosen_part(layer, h, h, c, numerics)
+        if hasattr(layer, "gate"):
+            share = jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics)) if c.shared_gate else 1
+            y += shared_part(layer, h, c, numerics) * share
     else:
         scale = layer.router_norm[...].astype(jnp.float32) * c.width**-0.5
         seen = _rms_norm(x, scale, c.norm_eps)
@@ -303,8 +311,14 @@ def chosen_part(
     layer: Block, seen: Float[Array, "B T D"], x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics
 ) -> Float[Array, "B T D"]:
     """The experts that a token uses; the router goes by what it has `seen`."""
-    routed = route(seen, layer, c.experts_used, c.expert_shares_sum)
-    return mix(x, routed, layer, gated(c), jnp.dtype(numerics.dtype))
+    share, chosen = route(seen, layer, c.experts_used, c.expert_shares_sum, c.scaled_inputs)
+    compute = functools.partial(mix, layer=layer, gated=gated(c), dtype=jnp.dtype(numerics.dtype))
+    if not c.scaled_inputs:
+        return compute(x, (share, chosen))
+    each = x[:, :, None] * share[..., None].astype(x.dtype)  # for each of a token's experts one that has it alone
+    alone = chosen.reshape(len(x), -1, 1)
+    made = compute(each.reshape(*alone.shape[:2], -1), (jnp.ones(alone.shape), alone))
+    return jnp.sum(made.reshape(each.shape), axis=2)
 
 
 def block(

@@ -24,7 +24,7 @@ Gated = Callable[[Array, Array], Array]  # what `gate` and `up` gave -> what `do
 
 
 def route(
-    x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: bool
+    x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: bool, sigmoid: bool = False
 ) -> tuple[Float[Array, "B T U"], Int[Array, "B T U"]]:
     """For each token its experts' weights, float32, and their numbers.
 
@@ -34,13 +34,16 @@ def route(
         the weight of each expert.
       used: how many experts a token uses.
       sums_to_one: the weights of these are divided by their sum.
+      sigmoid: an expert's weight is the sigmoid of its score, instead of its share in the softmax of all.
     """
     router = getattr(layer, ROUTER)
     weight = gathered(router[...], router.get_metadata()["axes"][1:])
     scores = x.astype(jnp.float32) @ weight.astype(jnp.float32)
     if (bias := getattr(layer, "router_bias", None)) is not None:
         scores += bias[...].astype(jnp.float32)
-    share, chosen = jax.lax.top_k(jax.nn.softmax(scores, axis=-1), used)
+    share, chosen = jax.lax.top_k(scores if sigmoid else jax.nn.softmax(scores, axis=-1), used)
+    if sigmoid:
+        share = jax.nn.sigmoid(share)
     if sums_to_one:
         share /= jnp.sum(share, axis=-1, keepdims=True)
     if (factor := getattr(layer, "expert_factor", None)) is not None:

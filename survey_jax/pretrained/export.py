@@ -85,10 +85,11 @@ def write_merged(
                     continue
                 shape = source.shape(name)
                 first, last = stored.rows or (0, shape[0])
+                columns = (slice(*stored.columns),) if stored.columns else ()
                 for rows in _blocks((last - first, *shape[1:])):
                     there = slice(first + rows.start, first + rows.stop)
-                    base = source.read(name, (there,))
-                    writer.write(name, change(base, place, rows), there.start)
+                    base = source.read(name, (there, *columns))
+                    writer.write(name, change(base, place, rows), there.start, (stored.columns or (0,))[0])
                 rest.discard(split_name(name)[0])
         for name in rest:
             for rows in _blocks(shape := source.shape(name)):
@@ -151,7 +152,7 @@ def write_adapter(
     for module in modules:
         for (layer,), name in module.tensors.items():
             a, b = module.adapter(layer, pretrained.source.shape(name)[0])
-            prefix = f"base_model.model.{_module(name)}"
+            prefix = f"base_model.model.{_module(pretrained, name)}"
             tensors[f"{prefix}.lora_A.weight"] = np.ascontiguousarray(a, np.dtype(dtype or "float32"))
             tensors[f"{prefix}.lora_B.weight"] = np.ascontiguousarray(b, np.dtype(dtype or "float32"))
     rank = max(module.rank for module in modules)
@@ -210,17 +211,18 @@ def _target_modules(pretrained: Pretrained, ours: Collection[str]) -> list[str]:
     """The modules that PEFT adapts: their last names, or full names if another module (of a vision part) shares one."""
     last = {_last_name(name) for name in ours}
     others = {part for name in pretrained.source.names if name not in ours for part in name.split(".")}
-    return sorted(map(_module, ours)) if last & others else sorted(last)
+    return sorted(_module(pretrained, name) for name in ours) if last & others else sorted(last)
 
 
-def _module(tensor: str) -> str:
+def _module(pretrained: Pretrained, tensor: str) -> str:
     """The path of a weight's module in transformers' model, in which a text part beside a vision part is nested."""
-    return re.sub(r"^(model\.)?language_model\.(model\.)?", "model.language_model.", tensor.removesuffix(".weight"))
+    prefix = f"{pretrained.weight_map.module}."
+    return re.sub(r"^(model\.)?language_model\.(model\.)?", prefix, tensor.removesuffix(".weight"))
 
 
 def _last_name(tensor: str) -> str:
     """ "q_proj" for "model.layers.0.self_attn.q_proj.weight"."""
-    return _module(tensor).rpartition(".")[2]
+    return tensor.removesuffix(".weight").rpartition(".")[2]
 
 
 def write_metadata_files(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:

@@ -26,6 +26,7 @@ from survey_jax.pretrained.common_fields import (
 from survey_jax.pretrained.config_json import Fields, rotary
 from survey_jax.pretrained.gemma4 import GEMMA4_DEFAULTS, GEMMA4_OTHER_FIELDS, gemma4, gemma4_unified
 from survey_jax.pretrained.gpt_oss import gpt_oss
+from survey_jax.pretrained.llama4 import LLAMA4_DEFAULTS, llama4
 from survey_jax.pretrained.qwen35 import QWEN35_DEFAULTS, QWEN35_MOE_DEFAULTS, QWEN35_OTHER_FIELDS, qwen35, qwen35_moe
 from survey_jax.pretrained.text_parts import text_part
 from survey_jax.pretrained.weight_names import (
@@ -156,7 +157,7 @@ def _experts(f: Fields, width: str) -> dict[str, int]:
 def _ministral3(f: Fields) -> Family:
     """Ministral 3: queries grow with their position, beyond the length before scaling."""
     rope = f.needed_section("rope_parameters")
-    growth = (rope.number("llama_4_scaling_beta", zero=True), rope.count("original_max_position_embeddings"))
+    growth = (rope.number("llama_4_scaling_beta", zero=True), rope.count("original_max_position_embeddings"), 0)
     kind = LayerKind(rotary(f, rope), f.window(absent=None), growth)
     return build_decoder(f, same_kinds(f, kind), head_width=f.count("head_dim", 128)), LLAMA
 
@@ -384,6 +385,8 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "cwm": _cwm,
     "qwen3_5_moe_text": qwen35_moe,
     "qwen3_5_moe": text_part({"qwen3_5_moe_text": (qwen35_moe, QWEN35_MOE_DEFAULTS)}, *QWEN35_OTHER_FIELDS),
+    "llama4_text": llama4,
+    "llama4": text_part({"llama4_text": (llama4, LLAMA4_DEFAULTS)}, "boi_token_index", "eoi_token_index"),
     "mixtral": _mixtral,
     "qwen3_moe": _qwen3_moe,
     "qwen3_5_text": qwen35,

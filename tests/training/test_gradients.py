@@ -27,7 +27,7 @@ LENGTH, SCALE = 24, 0.7
 ATTENTION = ("q", "k", "v", "o")
 FAMILIES = [
     *("llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"),
-    *("gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text"),
+    *("gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text", "llama4_text_mixed"),
 ]
 
 
@@ -139,6 +139,7 @@ def test_full_fine_tuning(setup: Setup) -> None:
         at = in_memory(setup.pretrained.weight_map[ours], ours, setup.pretrained.config.expert_width)
         grads = [gradient(name) for name in at.places(mine[ours].shape).values()]
         grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
+        grads = [g[:, slice(*at.columns)] if at.columns else g for g in grads]
         return np.reshape([g.T if at.transposed else g for g in grads], mine[ours].shape)
 
     assert loss == pytest.approx(reference.item(), rel=1e-4)
