@@ -459,6 +459,7 @@ def llama4(**text: Any) -> dict[str, Any]:
         "image_token_index": 200092,
         "model_type": "llama4",
         "text_config": LLAMA4_TEXT | sizes(5120, 8192, 48, 40, 8, 202048) | text,
+        "tie_word_embeddings": False,
         "vision_config": {"model_type": "llama4_vision_model", "hidden_size": 1408, "num_hidden_layers": 34},
     }
 
