@@ -617,7 +617,57 @@ LLAMA4: dict[str, tuple[dict[str, Any], int]] = {
         400_711_848_960,
     ),
 }
-COUNTED_HERE = GEMMA4 | QWEN35 | LLAMA4
+MISTRAL4: dict[str, tuple[dict[str, Any], int]] = {  # as transformers' own defaults have it; its files are in FP8
+    "Mistral-Small-4-119B-2603": (
+        {
+            "architectures": ["Mistral3ForConditionalGeneration"],
+            "image_token_index": 10,
+            "model_type": "mistral3",
+            "text_config": {
+                "attention_bias": False,
+                "first_k_dense_replace": 0,
+                "head_dim": 128,
+                "kv_lora_rank": 256,
+                "max_position_embeddings": 1048576,
+                "model_type": "mistral4",
+                "moe_intermediate_size": 2048,
+                "n_group": 1,
+                "n_routed_experts": 128,
+                "n_shared_experts": 1,
+                "norm_topk_prob": True,
+                "num_experts_per_tok": 4,
+                "q_lora_rank": 1024,
+                "qk_nope_head_dim": 64,
+                "qk_rope_head_dim": 64,
+                "rms_norm_eps": 1e-06,
+                "rope_interleave": True,
+                "rope_parameters": {
+                    "beta_fast": 32.0,
+                    "beta_slow": 1.0,
+                    "factor": 128.0,
+                    "llama_4_scaling_beta": 0.1,
+                    "max_position_embeddings": 1048576,
+                    "mscale": 1.0,
+                    "mscale_all_dim": 1.0,
+                    "original_max_position_embeddings": 8192,
+                    "partial_rotary_factor": 0.5,
+                    "rope_theta": 10000.0,
+                    "rope_type": "yarn",
+                    "type": "yarn",
+                },
+                "routed_scaling_factor": 1.0,
+                "topk_group": 1,
+                "v_head_dim": 128,
+            }
+            | sizes(4096, 12288, 36, 32, 32, 131072),
+            "tie_word_embeddings": False,
+            "vision_config": {"model_type": "pixtral"},
+            "vision_feature_layer": -1,
+        },
+        118_972_826_624,
+    ),
+}
+COUNTED_HERE = GEMMA4 | QWEN35 | LLAMA4 | MISTRAL4
 PUBLISHED |= COUNTED_HERE
 
 # How many parameters the text decoders of whole files have (tests/data/published_configs), beside those named above.

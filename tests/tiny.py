@@ -92,6 +92,28 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "sliding_window": 24,
         "sliding_window_pattern": 3,
     },
+    "mistral4": {  # latent attention; the first layer has no experts
+        "model_type": "mistral4",
+        "num_key_value_heads": None,  # these models have none
+        "qk_rope_head_dim": 6,
+        "qk_nope_head_dim": 10,
+        "v_head_dim": 16,
+        "q_lora_rank": 24,
+        "kv_lora_rank": 12,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.5,
+        },
+        "tie_word_embeddings": False,
+    },
     "ministral3": {
         "model_type": "ministral3",
         "rope_parameters": {

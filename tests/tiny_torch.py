@@ -66,6 +66,16 @@ def ministral3(**settings: Any) -> Any:
     return transformers.Ministral3Config(**WIDE, rope_parameters=scaling, **settings)
 
 
+def mistral4(**settings: Any) -> Any:
+    """The first layer without experts."""
+    heads = {"num_key_value_heads": 4, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20}
+    folded = {"q_lora_rank": 24, "kv_lora_rank": 16}
+    experts = {"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "n_shared_experts": 2}
+    scaling = YARN | {"llama_4_scaling_beta": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0}
+    sizes = SMALL | heads | folded | experts | {"first_k_dense_replace": 1, "rope_parameters": scaling}
+    return transformers.Mistral4Config(**sizes | settings)
+
+
 def gemma3(**settings: Any) -> Any:
     return transformers.Gemma3TextConfig(
         **WIDE | {"pad_token_id": 0}, sliding_window=7, layer_types=HYBRID, query_pre_attn_scalar=32, **settings
@@ -154,6 +164,20 @@ CONFIGS = {
         tie_word_embeddings=False,
     ),
     "ministral3": lambda: ministral3(tie_word_embeddings=True),
+    "mistral4": mistral4,
+    "mistral4_plain": lambda: mistral4(
+        q_lora_rank=None,
+        rope_interleave=False,
+        attention_bias=True,
+        norm_topk_prob=False,
+        rope_parameters=YARN | {"llama_4_scaling_beta": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3},
+    ),
+    "mistral3_of_mistral4": lambda: multimodal(
+        transformers.Mistral3Config,
+        mistral4(tie_word_embeddings=False),
+        transformers.PixtralVisionConfig,
+        tie_word_embeddings=False,
+    ),
     "mistral3_of_ministral3": lambda: multimodal(
         transformers.Mistral3Config,
         ministral3(tie_word_embeddings=False),
@@ -276,8 +300,11 @@ def random_model(name: str) -> Any:
     """Every parameter random, norms and biases too; eager attention, the only one that applies soft caps."""
     config = CONFIGS[name]()
     auto = transformers.AutoModelForImageTextToText if hasattr(config, "text_config") else None
+    build = (auto or transformers.AutoModelForCausalLM).from_config
+    if config.model_type == "mistral4":  # transformers 5.23 does not list it among language models
+        build = transformers.Mistral4ForCausalLM._from_config
     torch.manual_seed(0)
-    model = (auto or transformers.AutoModelForCausalLM).from_config(config, attn_implementation="eager").eval()
+    model = build(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for key, p in model.named_parameters():
             p.copy_(torch.randn_like(p) * (0.3 if "norm" in key else 0.15))

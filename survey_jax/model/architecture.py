@@ -8,8 +8,12 @@ from survey_jax.model.rotary import Rotary
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 REMEMBERING = ("delta_qkv", "delta_gate", "delta_out")  # those of a layer that remembers instead of attending
-# What stands in such a layer for the projections of attention.
-IN_MEMORY = {"q": "delta_qkv", "k": "delta_qkv", "v": "delta_qkv", "o": "delta_out"}
+# What stands for the projections of attention in such a layer, and in one that unfolds keys and values (latent.py).
+IN_PLACE = {
+    **dict.fromkeys(("k", "v"), ("delta_qkv", "latent_kv")),
+    "q": ("delta_qkv",),
+    "o": ("delta_out",),
+}
 EXPERTS = ("expert_gate", "expert_up", "expert_down")  # the projections that each expert has
 OWN, AS_VALUES, SHARED = "own", "as_values", "shared"
 
@@ -34,6 +38,21 @@ class DeltaNet:
     def channels(self) -> int:
         """How many queries, keys and values have together."""
         return 2 * self.key_heads * self.key_width + self.value_heads * self.value_width
+
+
+@dataclasses.dataclass(frozen=True)
+class Latent:
+    """Sizes of the short vectors from which attention unfolds its heads (latent.py).
+
+    Attributes:
+      queries: width of the vector of the queries; None: they are projected at once.
+      keys: width of the vector of keys and values.
+      turned: channels of a key that are rotated; all heads have the same ones.
+    """
+
+    queries: int | None
+    keys: int
+    turned: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +135,7 @@ class DecoderConfig:
     token_inputs: int = 0  # width of what each layer is told about each token (per-layer embeddings); 0: nothing
     token_inputs_vocab: int = 0  # how many tokens there is such an embedding for
     scaled_inputs: bool = False  # a sigmoid of its score multiplies a chosen expert's input, not its result (Llama 4)
+    latent: Latent | None = None  # all heads are unfolded from short vectors (Mistral Small 4)
 
     def shape(self, kind: LayerKind) -> "LayerShape":
         """The sizes of a kind's layers."""

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.architecture import IN_MEMORY, PROJECTIONS
+from survey_jax.model.architecture import IN_PLACE, PROJECTIONS
 from survey_jax.model.block import param
 from survey_jax.model.decoder import Decoder, blocks_of
 
@@ -29,7 +29,7 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
     if unknown or not projections:
         raise UserError(f"config.lora.projections: {unknown or 'none'} given; choose from {', '.join(PROJECTIONS)}")
     blocks = blocks_of(model)
-    there = [p for p in PROJECTIONS if any(hasattr(block, x) for block in blocks for x in (p, IN_MEMORY.get(p, p)))]
+    there = [p for p in PROJECTIONS if any(hasattr(block, x) for block in blocks for x in (p, *IN_PLACE.get(p, ())))]
     if of_experts := [name for name in projections if name not in there]:
         rest = tuple(there)
         raise UserError(
@@ -37,8 +37,8 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
             f'for; set --config.lora.projections="{rest}"'
         )
     for block, name in itertools.product(blocks, projections):
-        name = name if hasattr(block, name) else IN_MEMORY.get(name, name)
-        # A layer may have no keys or values of its own; one that remembers has its projections in one.
+        name = next((n for n in (name, *IN_PLACE.get(name, ())) if hasattr(block, n)), name)
+        # A layer may have no keys or values of its own; one that remembers or unfolds has its projections in one.
         if (weight := getattr(block, name, None)) is None or hasattr(block, f"{name}_lora_a"):
             continue
         layers, fan_in, fan_out = weight.shape

@@ -6,7 +6,7 @@ from typing import Any
 from survey_jax.model.architecture import DecoderConfig, LayerKind, stacks
 from survey_jax.pretrained.common_fields import MOST_EXPERTS, Family, attention_biases, build_decoder, rope_section
 from survey_jax.pretrained.config_json import Fields, rotary
-from survey_jax.pretrained.weight_names import LLAMA, Tensor, WeightMap, projection
+from survey_jax.pretrained.weight_names import LLAMA, Tensor, WeightMap, beside_experts, projection
 
 LLAMA4_DEFAULTS = {  # transformers leaves out of a text_config what has its default value
     "vocab_size": 202_048,
@@ -98,7 +98,5 @@ def _weights(c: DecoderConfig) -> WeightMap:
         "blocks.expert_up": Tensor(f"{_EXPERTS}gate_up_proj[{{}}]", columns=(f, 2 * f)),
         "blocks.expert_down": Tensor(f"{_EXPERTS}down_proj[{{}}]"),
     }
-    for stack in stacks(c):
-        path = "feed_forward.shared_expert" if stack.shape.experts else "feed_forward"
-        entries |= {f"{stack.name}.{name}": projection(f"{path}.{name}_proj") for name in ("gate", "up", "down")}
+    entries |= beside_experts(stacks(c), "feed_forward.shared_expert", "feed_forward")
     return dataclasses.replace(LLAMA.with_entries(entries), module="language_model.model")

@@ -1,9 +1,11 @@
 """Where Hugging Face's checkpoints store our parameters."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
+
+from survey_jax.model.architecture import Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,4 +147,13 @@ def stacked_experts(path: str, width: int) -> dict[str, Tensor]:
         "blocks.expert_gate": Tensor(fused, transposed=True, rows=(0, width)),
         "blocks.expert_up": Tensor(fused, transposed=True, rows=(width, 2 * width)),
         "blocks.expert_down": Tensor(down, transposed=True),
+    }
+
+
+def beside_experts(layers: Iterable[Stack], shared: str, alone: str) -> dict[str, Tensor]:
+    """The feed-forward part that every token uses; its path is `shared` in layers with experts, `alone` in others."""
+    return {
+        f"{stack.name}.{name}": projection(f"{shared if stack.shape.experts else alone}.{name}_proj")
+        for stack in layers
+        for name in ("gate", "up", "down")
     }

@@ -73,6 +73,7 @@ def test_devices_share_the_work(runs: tuple[Results, str]) -> None:
     [
         ("olmo2", ("q_bias", "q_norm")),
         ("mixtral", ("router", "expert_gate")),
+        ("mistral4", ("k_down", "latent_kv", "q_down_norm")),
         ("llama4", ("blocks_1", "router", "expert_gate")),
         ("gpt_oss", ("sinks", "router_bias", "expert_up_bias", "expert_down_bias")),
         ("qwen3_5", ("delta_qkv", "delta_convolution", "delta_log_rate", "delta_shift")),

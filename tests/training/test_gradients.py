@@ -27,7 +27,7 @@ LENGTH, SCALE = 24, 0.7
 ATTENTION = ("q", "k", "v", "o")
 FAMILIES = [
     *("llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"),
-    *("gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text", "llama4_text_mixed"),
+    *("mistral4", "gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text", "llama4_text_mixed"),
 ]
 
 
