@@ -418,6 +418,52 @@ def qwen35(values: int, **text: Any) -> dict[str, Any]:
     }
 
 
+LLAMA4_TEXT = {
+    "attention_bias": False,
+    "attention_chunk_size": 8192,
+    "attention_dropout": 0.0,
+    "bos_token_id": 200000,
+    "eos_token_id": [200001, 200007, 200008],
+    "for_llm_compressor": False,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "intermediate_size_mlp": 16384,
+    "model_type": "llama4_text",
+    "no_rope_layers": [],
+    "num_experts_per_tok": 1,
+    "output_router_logits": False,
+    "pad_token_id": 200018,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 500000.0,
+    "router_aux_loss_coef": 0.001,
+    "router_jitter_noise": 0.0,
+    "torch_dtype": "bfloat16",
+    "use_cache": True,
+}
+LLAMA4_SCALING = {
+    "factor": 16.0,
+    "high_freq_factor": 1.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}
+
+
+def llama4(**text: Any) -> dict[str, Any]:
+    """A whole file."""
+    return {
+        "architectures": ["Llama4ForConditionalGeneration"],
+        "boi_token_index": 200080,
+        "eoi_token_index": 200081,
+        "image_token_index": 200092,
+        "model_type": "llama4",
+        "text_config": LLAMA4_TEXT | sizes(5120, 8192, 48, 40, 8, 202048) | text,
+        "tie_word_embeddings": False,
+        "vision_config": {"model_type": "llama4_vision_model", "hidden_size": 1408, "num_hidden_layers": 34},
+    }
+
+
 PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     "vicuna-7b-v1.5": (
         LLAMA
@@ -561,7 +607,67 @@ QWEN35: dict[str, tuple[dict[str, Any], int]] = {
     "Qwen3.5-9B": (qwen35(32, **sizes(4096, 12288, 32, 16, 4, 248320)), 8_953_803_264),
     "Qwen3.5-27B": (qwen35(48, **sizes(5120, 17408, 64, 24, 4, 248320)), 26_895_998_464),
 }
-COUNTED_HERE = GEMMA4 | QWEN35
+LLAMA4: dict[str, tuple[dict[str, Any], int]] = {
+    "Llama-4-Scout-17B-16E": (
+        llama4(num_local_experts=16, interleave_moe_layer_step=1, use_qk_norm=True, rope_scaling=LLAMA4_SCALING),
+        107_769_861_120,
+    ),
+    "Llama-4-Maverick-17B-128E": (
+        llama4(num_local_experts=128, interleave_moe_layer_step=2, use_qk_norm=False, rope_scaling=None),
+        400_711_848_960,
+    ),
+}
+MISTRAL4: dict[str, tuple[dict[str, Any], int]] = {  # as transformers' own defaults have it; its files are in FP8
+    "Mistral-Small-4-119B-2603": (
+        {
+            "architectures": ["Mistral3ForConditionalGeneration"],
+            "image_token_index": 10,
+            "model_type": "mistral3",
+            "text_config": {
+                "attention_bias": False,
+                "first_k_dense_replace": 0,
+                "head_dim": 128,
+                "kv_lora_rank": 256,
+                "max_position_embeddings": 1048576,
+                "model_type": "mistral4",
+                "moe_intermediate_size": 2048,
+                "n_group": 1,
+                "n_routed_experts": 128,
+                "n_shared_experts": 1,
+                "norm_topk_prob": True,
+                "num_experts_per_tok": 4,
+                "q_lora_rank": 1024,
+                "qk_nope_head_dim": 64,
+                "qk_rope_head_dim": 64,
+                "rms_norm_eps": 1e-06,
+                "rope_interleave": True,
+                "rope_parameters": {
+                    "beta_fast": 32.0,
+                    "beta_slow": 1.0,
+                    "factor": 128.0,
+                    "llama_4_scaling_beta": 0.1,
+                    "max_position_embeddings": 1048576,
+                    "mscale": 1.0,
+                    "mscale_all_dim": 1.0,
+                    "original_max_position_embeddings": 8192,
+                    "partial_rotary_factor": 0.5,
+                    "rope_theta": 10000.0,
+                    "rope_type": "yarn",
+                    "type": "yarn",
+                },
+                "routed_scaling_factor": 1.0,
+                "topk_group": 1,
+                "v_head_dim": 128,
+            }
+            | sizes(4096, 12288, 36, 32, 32, 131072),
+            "tie_word_embeddings": False,
+            "vision_config": {"model_type": "pixtral"},
+            "vision_feature_layer": -1,
+        },
+        118_972_826_624,
+    ),
+}
+COUNTED_HERE = GEMMA4 | QWEN35 | LLAMA4 | MISTRAL4
 PUBLISHED |= COUNTED_HERE
 
 # How many parameters the text decoders of whole files have (tests/data/published_configs), beside those named above.

@@ -408,6 +408,22 @@ def test_fully_trained_experts(tmp_path: Path, small_blocks) -> None:
         np.testing.assert_array_equal(written[name], gate[layer, expert].T)
 
 
+def test_fully_trained_experts_that_are_fused_along_columns(tmp_path: Path, small_blocks) -> None:
+    """Llama 4's, in the second and fourth of four layers; `up`, beside `gate`, stays."""
+    pretrained = open_pretrained(str(tiny.write_model(tmp_path / "base", "llama4")))
+    gate = np.random.default_rng(0).normal(size=(2, 4, 32, 64)).astype(np.float32)
+    out = tmp_path / "out"
+    out.mkdir()
+    export.write_merged(pretrained, {"blocks_1.expert_gate": gate}, 0.0, out)
+    base, written = (load_file(folder / "model.safetensors") for folder in (pretrained.path, out))
+    for place, layer in enumerate((1, 3)):
+        name = f"model.layers.{layer}.feed_forward.experts.gate_up_proj"
+        both = np.concatenate([gate[place], base.pop(name)[..., 64:]], axis=-1)
+        np.testing.assert_array_equal(written.pop(name), both)
+    for name, values in base.items():
+        np.testing.assert_array_equal(written[name], values)
+
+
 def test_text_part_of_a_model_with_vision(tmp_path: Path) -> None:
     """The vision part stays as it is, though its projections have the same names."""
     text = tiny.SIZES | {"num_hidden_layers": 2, "sliding_window": 24, "vocab_size": 320}

@@ -65,6 +65,17 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "rope_theta": 1e4,
         "tie_word_embeddings": False,
     },
+    "llama4": {  # prompts go beyond a chunk; layers with experts and without by turns, and layers with positions
+        "model_type": "llama4_text",
+        "num_hidden_layers": 4,
+        "interleave_moe_layer_step": 2,
+        "no_rope_layers": [1, 0, 1, 1],
+        "num_local_experts": 4,
+        "attention_chunk_size": 48,
+        "floor_scale": 16,
+        "attn_scale": 0.5,
+        "tie_word_embeddings": False,
+    },
     "qwen3_5": {  # two of three layers remember
         "model_type": "qwen3_5_text",
         "num_hidden_layers": 6,
@@ -80,6 +91,28 @@ OTHERS: dict[str, dict[str, Any]] = {  # for tests of what sets them apart
         "layer_norm_eps": 1e-5,
         "sliding_window": 24,
         "sliding_window_pattern": 3,
+    },
+    "mistral4": {  # latent attention; the first layer has no experts
+        "model_type": "mistral4",
+        "num_key_value_heads": None,  # these models have none
+        "qk_rope_head_dim": 6,
+        "qk_nope_head_dim": 10,
+        "v_head_dim": 16,
+        "q_lora_rank": 24,
+        "kv_lora_rank": 12,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 1e4,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.5,
+        },
+        "tie_word_embeddings": False,
     },
     "ministral3": {
         "model_type": "ministral3",
@@ -130,7 +163,8 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
     from flax import nnx
 
     rng = np.random.default_rng(seed)
-    parts: dict[str, dict[int, np.ndarray]] = {}  # by their first row: several of a fused tensor
+    parts: dict[str, dict[int, np.ndarray]] = {}  # by their first row or column: several of a fused tensor
+    axes: dict[str, int] = {}  # along which they are fused
     for path, variable in nnx.to_flat_state(nnx.state(abstract_model(config, 0, ()))):
         stored = names[".".join(map(str, path))]
         name, transposed = stored.name, stored.transposed
@@ -138,8 +172,9 @@ def write_model(directory: Path, family: str = "llama", seed: int = 0) -> Path:
         for full_name in stored.places(variable.shape).values():
             scale = 0.3 if "norm" in name else 0.15
             value = rng.normal(0, scale, shape[::-1] if transposed else shape).astype(np.float32)
-            parts.setdefault(full_name, {})[(stored.rows or (0, 0))[0]] = value
-    tensors = {name: np.concatenate([value for _, value in sorted(rows.items())]) for name, rows in parts.items()}
+            parts.setdefault(full_name, {})[(stored.rows or stored.columns or (0, 0))[0]] = value
+            axes[full_name] = int(stored.columns is not None)
+    tensors = {name: np.concatenate([v for _, v in sorted(p.items())], axes[name]) for name, p in parts.items()}
     for whole in {split_name(name)[0] for name in tensors if "[" in name}:  # of all experts
         tensors[whole] = np.stack([tensors.pop(f"{whole}[{i}]") for i in range(config.experts)])
     if config.expert_biases:

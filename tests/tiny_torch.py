@@ -66,6 +66,16 @@ def ministral3(**settings: Any) -> Any:
     return transformers.Ministral3Config(**WIDE, rope_parameters=scaling, **settings)
 
 
+def mistral4(**settings: Any) -> Any:
+    """The first layer without experts."""
+    heads = {"num_key_value_heads": 4, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20}
+    folded = {"q_lora_rank": 24, "kv_lora_rank": 16}
+    experts = {"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "n_shared_experts": 2}
+    scaling = YARN | {"llama_4_scaling_beta": 0.5, "mscale": 1.0, "mscale_all_dim": 1.0}
+    sizes = SMALL | heads | folded | experts | {"first_k_dense_replace": 1, "rope_parameters": scaling}
+    return transformers.Mistral4Config(**sizes | settings)
+
+
 def gemma3(**settings: Any) -> Any:
     return transformers.Gemma3TextConfig(
         **WIDE | {"pad_token_id": 0}, sliding_window=7, layer_types=HYBRID, query_pre_attn_scalar=32, **settings
@@ -98,6 +108,14 @@ GEMMA4_E = {  # as E2B and E4B have it; transformers numbers ten layers and more
 }
 
 
+def llama4(**settings: Any) -> Any:
+    """Three layers with positions and chunks, one without either; prompts go beyond a chunk."""
+    scaling = LLAMA3_ROPE | {"high_freq_factor": 1.0}  # as in Scout: a step
+    experts = {"intermediate_size": 24, "intermediate_size_mlp": 80, "num_local_experts": 4}
+    queries = {"attention_chunk_size": 13, "floor_scale": 6, "attn_scale": 0.5}
+    return transformers.Llama4TextConfig(**WIDE | experts | queries | {"rope_parameters": scaling} | settings)
+
+
 CONFIGS = {
     "llama": lambda: llama(tie_word_embeddings=True, **rope("default")),
     "llama3": lambda: llama(rope_parameters=LLAMA3_ROPE),
@@ -110,6 +128,27 @@ CONFIGS = {
         rope_parameters=YARN | {"mscale": 0.7, "mscale_all_dim": 1.3, "beta_fast": 8, "truncate": False}
     ),
     "llama_longrope": lambda: llama(rope_parameters=long_rope(10, 16) | {"factor": 4.0}),
+    "llama4_text": llama4,
+    "llama4_text_interleaved": lambda: llama4(  # as Maverick
+        interleave_moe_layer_step=2,
+        use_qk_norm=False,
+        attention_bias=True,
+        attn_temperature_tuning=False,
+        **rope("default"),
+    ),
+    "llama4_text_mixed": lambda: llama4(
+        moe_layers=[0, 3],
+        num_experts_per_tok=2,
+        no_rope_layers=[0, 1, 1, 0],
+        layer_types=["chunked_attention", "full_attention"] * 2,
+        tie_word_embeddings=True,
+    ),
+    "llama4": lambda: transformers.Llama4Config(
+        text_config=llama4(interleave_moe_layer_step=2),
+        vision_config={"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        | {"image_size": 28, "patch_size": 14, "vision_output_dim": 16, "projector_output_dim": 16}
+        | {"projector_input_dim": 16},
+    ),
     "qwen2": lambda: transformers.Qwen2Config(**WIDE, tie_word_embeddings=True),
     "qwen2_window": lambda: transformers.Qwen2Config(
         **SMALL, use_sliding_window=True, sliding_window=7, max_window_layers=2, rope_parameters=YARN
@@ -125,6 +164,20 @@ CONFIGS = {
         tie_word_embeddings=False,
     ),
     "ministral3": lambda: ministral3(tie_word_embeddings=True),
+    "mistral4": mistral4,
+    "mistral4_plain": lambda: mistral4(
+        q_lora_rank=None,
+        rope_interleave=False,
+        attention_bias=True,
+        norm_topk_prob=False,
+        rope_parameters=YARN | {"llama_4_scaling_beta": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3},
+    ),
+    "mistral3_of_mistral4": lambda: multimodal(
+        transformers.Mistral3Config,
+        mistral4(tie_word_embeddings=False),
+        transformers.PixtralVisionConfig,
+        tie_word_embeddings=False,
+    ),
     "mistral3_of_ministral3": lambda: multimodal(
         transformers.Mistral3Config,
         ministral3(tie_word_embeddings=False),
@@ -247,8 +300,11 @@ def random_model(name: str) -> Any:
     """Every parameter random, norms and biases too; eager attention, the only one that applies soft caps."""
     config = CONFIGS[name]()
     auto = transformers.AutoModelForImageTextToText if hasattr(config, "text_config") else None
+    build = (auto or transformers.AutoModelForCausalLM).from_config
+    if config.model_type == "mistral4":  # transformers 5.23 does not list it among language models
+        build = transformers.Mistral4ForCausalLM._from_config
     torch.manual_seed(0)
-    model = (auto or transformers.AutoModelForCausalLM).from_config(config, attn_implementation="eager").eval()
+    model = build(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for key, p in model.named_parameters():
             p.copy_(torch.randn_like(p) * (0.3 if "norm" in key else 0.15))

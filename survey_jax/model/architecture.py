@@ -8,8 +8,12 @@ from survey_jax.model.rotary import Rotary
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 REMEMBERING = ("delta_qkv", "delta_gate", "delta_out")  # those of a layer that remembers instead of attending
-# What stands in such a layer for the projections of attention.
-IN_MEMORY = {"q": "delta_qkv", "k": "delta_qkv", "v": "delta_qkv", "o": "delta_out"}
+# What stands for the projections of attention in such a layer, and in one that unfolds keys and values (latent.py).
+IN_PLACE = {
+    **dict.fromkeys(("k", "v"), ("delta_qkv", "latent_kv")),
+    "q": ("delta_qkv",),
+    "o": ("delta_out",),
+}
 EXPERTS = ("expert_gate", "expert_up", "expert_down")  # the projections that each expert has
 OWN, AS_VALUES, SHARED = "own", "as_values", "shared"
 
@@ -37,35 +41,55 @@ class DeltaNet:
 
 
 @dataclasses.dataclass(frozen=True)
+class Latent:
+    """Sizes of the short vectors from which attention unfolds its heads (latent.py).
+
+    Attributes:
+      queries: width of the vector of the queries; None: they are projected at once.
+      keys: width of the vector of keys and values.
+      turned: channels of a key that are rotated; all heads have the same ones.
+    """
+
+    queries: int | None
+    keys: int
+    turned: int
+
+
+@dataclasses.dataclass(frozen=True)
 class LayerKind:
     """How a layer attends, and in which sizes it differs from the model's other layers.
 
     Attributes:
       rotary: its rotary position embedding; None for a layer without positions (NoPE).
       window: how many positions back a query sees, its own included; None: all.
-      growth: (b, n): a query at position p is longer by the factor 1 + b log(1 + floor(p / n)); None: it is not.
+      growth: (b, n, a): a query at position p is longer by the factor 1 + b log(1 + floor((p + a) / n)); None: it is
+        not.
       head_width, kv_heads, ff_width: these sizes; None: the model's.
       keys: where its keys and values come from. OWN: it computes both. AS_VALUES: its keys, before they are normalised
         and rotated, are its values, too. SHARED: it has neither, and attends to those of the last layer before with the
         same rotary embedding and window.
       experts: whether it has those that the model has.
       delta: it remembers instead of attending; the fields of attention do not matter then.
+      chunk: a query sees only keys of its own chunk, which begins at every so many positions; None: of all.
+      normalised: queries and keys of each head are normalised after they are rotated, without a weight.
     """
 
     rotary: Rotary | None
     window: int | None = None
-    growth: tuple[float, int] | None = None
+    growth: tuple[float, int, int] | None = None
     head_width: int | None = None
     kv_heads: int | None = None
     ff_width: int | None = None
     keys: str = OWN
     experts: bool = True
     delta: DeltaNet | None = None
+    chunk: int | None = None
+    normalised: bool = False
 
     @property
     def attends_like(self) -> str:
         """What layers that share keys and values have in common; the key of a dictionary in a jitted loop."""
-        return f"{self.rotary} {self.window}"
+        return f"{self.rotary} {self.window} {self.chunk}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +134,8 @@ class DecoderConfig:
     layer_scalars: bool = False  # a stored number multiplies each layer's result
     token_inputs: int = 0  # width of what each layer is told about each token (per-layer embeddings); 0: nothing
     token_inputs_vocab: int = 0  # how many tokens there is such an embedding for
+    scaled_inputs: bool = False  # a sigmoid of its score multiplies a chosen expert's input, not its result (Llama 4)
+    latent: Latent | None = None  # all heads are unfolded from short vectors (Mistral Small 4)
 
     def shape(self, kind: LayerKind) -> "LayerShape":
         """The sizes of a kind's layers."""

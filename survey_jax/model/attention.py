@@ -33,6 +33,7 @@ class Context:
     Attributes:
       cos, sin: rotary tables, float32 [B, T, R/2], where R <= E is the number of rotated channels.
       growth: a factor for the queries of each position, float32 [B, T]; None: they stay.
+      normalises: whether queries and keys are normalised after they are rotated, a number; None: in no layer.
       masks: which keys a query sees. By back end: `visible`, `visible_parts`, `visible_blocks` or a `splash_kernel`.
       interleaved: see `Rotary`.
       softcap: scores become softcap * tanh(scores / softcap); None: they stay.
@@ -42,6 +43,7 @@ class Context:
     cos: Array
     sin: Array
     growth: Array | None
+    normalises: Array | None
     masks: tuple[Any, ...]
     interleaved: bool = dataclasses.field(metadata={"static": True})
     softcap: float | None = dataclasses.field(metadata={"static": True})
@@ -82,30 +84,34 @@ def contexts(
     positions, length = batch["positions"], tree_lengths(batch)
     rotary = next((kind.rotary for kind in kinds if kind.rotary), Rotary(theta=1.0))
     back_end = shape.back_end if shape else "dense"
-    masks = {window: _masks(batch, window, softcap, shape) for window in {kind.window for kind in kinds}}
+    reach = {(kind.window, kind.chunk) for kind in kinds}
+    masks = {(window, chunk): _masks(batch, window, chunk, softcap, shape) for window, chunk in reach}
+    grow, normalise = any(kind.growth for kind in kinds), any(kind.normalised for kind in kinds)
     result = []
     for kind in kinds:
         cos, sin = (kind.rotary or rotary).tables(positions, length, kind.head_width or head_width)
         if kind.rotary is None:  # rotation by zero
             cos, sin = jnp.ones_like(cos), jnp.zeros_like(sin)
-        growth = None
+        growth = jnp.ones(positions.shape) if grow else None  # all kinds have the same arrays, for `select`
         if kind.growth is not None:
-            by, every = kind.growth
-            growth = 1 + by * jnp.log1p(positions // every)
-        result.append(Context(cos, sin, growth, masks[kind.window], rotary.interleaved, softcap, back_end))
+            by, every, ahead = kind.growth
+            growth = 1 + by * jnp.log1p((positions + ahead) // every)
+        normalises = jnp.asarray(kind.normalised) if normalise else None
+        mask = masks[kind.window, kind.chunk]
+        result.append(Context(cos, sin, growth, normalises, mask, rotary.interleaved, softcap, back_end))
     return tuple(result)
 
 
 def _masks(
-    batch: dict[str, Array], window: int | None, softcap: float | None, shape: TreeShape | None
+    batch: dict[str, Array], window: int | None, chunk: int | None, softcap: float | None, shape: TreeShape | None
 ) -> tuple[Any, ...]:
     if shape is None:
-        return (visible(batch, window),)
+        return (visible(batch, window, chunk),)
     if shape.back_end == "cudnn":
-        return (visible_blocks(batch, window, shape),)
+        return (visible_blocks(batch, window, shape, chunk),)
     if shape.back_end == "splash":
-        return (splash_kernel(visible(batch, window), softcap),)
-    return visible_parts(batch, window, shape)
+        return (splash_kernel(visible(batch, window, chunk), softcap),)
+    return visible_parts(batch, window, shape, chunk)
 
 
 def select(kinds: tuple[Any, ...], index: Int[Array, ""]) -> Any:

@@ -1,7 +1,8 @@
 """Which keys a query sees in sequences of answer trees.
 
 A query sees the keys of its own tree that are not later in the sequence and are on the trunk or on its own branch. In
-sliding-window layers they must also be fewer than `window` positions back.
+sliding-window layers they must also be fewer than `window` positions back. In layers with chunks, which begin at every
+`chunk`-th position of a prompt, they must be in the query's chunk.
 """
 
 import dataclasses
@@ -28,27 +29,29 @@ class TreeShape:
     back_end: str = "two_part"
 
 
-def visible(batch: dict[str, Array], window: int | None) -> Bool[Array, "B T T"]:
+def visible(batch: dict[str, Array], window: int | None, chunk: int | None = None) -> Bool[Array, "B T T"]:
     """The rule at the top of this module as a mask [B, query, key]."""
     tokens = _tokens(batch)
-    return _sees(tokens, tokens, window)
+    return _sees(tokens, tokens, window, chunk)
 
 
 def visible_parts(
-    batch: dict[str, Array], window: int | None, shape: TreeShape
+    batch: dict[str, Array], window: int | None, shape: TreeShape, chunk: int | None = None
 ) -> tuple[Bool[Array, "B T P"], Bool[Array, "B N S 2*S"]]:
     """`visible` in two parts: keys on trunks for all queries, and near keys on branches for N blocks of S queries."""
     tokens = _tokens(batch)
     first = {name: x[:, : shape.trunks] for name, x in tokens.items()}
-    on_trunk = _sees(tokens, first, window) & (first["branches"] == 0)[..., None, :]
+    on_trunk = _sees(tokens, first, window, chunk) & (first["branches"] == 0)[..., None, :]
     blocks = {name: in_blocks(x, shape.branch) for name, x in tokens.items()}
     near = {name: and_before(x) for name, x in blocks.items()}
-    return on_trunk, _sees(blocks, near, window) & (near["branches"] > 0)[..., None, :]
+    return on_trunk, _sees(blocks, near, window, chunk) & (near["branches"] > 0)[..., None, :]
 
 
-def visible_blocks(batch: dict[str, Array], window: int | None, shape: TreeShape) -> Bool[Array, "B N S P_2S"]:
+def visible_blocks(
+    batch: dict[str, Array], window: int | None, shape: TreeShape, chunk: int | None = None
+) -> Bool[Array, "B N S P_2S"]:
     """Both masks of `visible_parts`, side by side for each block of queries."""
-    on_trunk, near = visible_parts(batch, window, shape)
+    on_trunk, near = visible_parts(batch, window, shape, chunk)
     return jnp.concatenate([in_blocks(on_trunk, shape.branch), near], axis=-1)
 
 
@@ -58,12 +61,18 @@ def _tokens(batch: dict[str, Array]) -> dict[str, Array]:
     return {name: batch[name] for name in ("trees", "branches", "positions")} | {"index": index}
 
 
-def _sees(queries: dict[str, Array], keys: dict[str, Array], window: int | None) -> Bool[Array, "... Q K"]:
+def _sees(
+    queries: dict[str, Array], keys: dict[str, Array], window: int | None, chunk: int | None
+) -> Bool[Array, "... Q K"]:
     q = {name: x[..., :, None] for name, x in queries.items()}
     k = {name: x[..., None, :] for name, x in keys.items()}
     mask = (q["index"] >= k["index"]) & (q["trees"] == k["trees"]) & (q["trees"] > 0)
     mask &= (k["branches"] == 0) | (q["branches"] == k["branches"])
-    return mask if window is None else mask & (q["positions"] - k["positions"] < window)
+    if window is not None:
+        mask &= q["positions"] - k["positions"] < window
+    if chunk is not None:
+        mask &= q["positions"] // chunk == k["positions"] // chunk
+    return mask
 
 
 def in_blocks(x: Array, size: int, axis: int = 1) -> Array:

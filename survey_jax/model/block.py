@@ -19,7 +19,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, DeltaNet, LayerShape, Stack
+from survey_jax.model import latent
+from survey_jax.model.architecture import AS_VALUES, SHARED, DecoderConfig, DeltaNet, Latent, LayerShape, Stack
 from survey_jax.model.attention import Context
 from survey_jax.model.delta_net import Paths, remember
 from survey_jax.model.experts import PRODUCT, ROUTER, Gated, Routed, mix, route
@@ -72,9 +73,11 @@ class Block(nnx.Module):
         else:
             self.q = param((n, d, c.heads * e * (1 + c.gated_attention)), ("layers", "embed", "heads"))
             self.o = param((n, c.heads * e, d), ("layers", "heads", "embed"))
-        if not shape.delta and shape.keys != SHARED:
+        if c.latent:
+            self._add_latent(n, d, c.heads, e, c.latent)
+        if not shape.delta and not c.latent and shape.keys != SHARED:
             self.k = param((n, d, keys), ("layers", "embed", "kv_heads"))
-        if not shape.delta and shape.keys not in (SHARED, AS_VALUES):
+        if not shape.delta and not c.latent and shape.keys not in (SHARED, AS_VALUES):
             self.v = param((n, d, keys), ("layers", "embed", "kv_heads"))
         if f:
             self.gate = param((n, d, f), ("layers", "embed", "ff"))
@@ -106,6 +109,15 @@ class Block(nnx.Module):
             self.token_norm = param((n, d), ("layers", None))
         if c.layer_scalars:
             self.scalar = param((n, 1), ("layers", None), Fixed)
+
+    def _add_latent(self, n: int, d: int, heads: int, e: int, sizes: Latent) -> None:
+        if sizes.queries is not None:
+            self.q_down = param((n, d, sizes.queries), ("layers", "embed", None))
+            self.q_down_norm = param((n, sizes.queries), ("layers", None))
+            self.q = param((n, sizes.queries, heads * e), ("layers", "embed", "heads"))
+        self.k_down = param((n, d, sizes.keys + sizes.turned), ("layers", "embed", None))
+        self.k_down_norm = param((n, sizes.keys), ("layers", None))
+        self.latent_kv = param((n, sizes.keys, heads * (2 * e - sizes.turned)), ("layers", "embed", "heads"))
 
     def _add_delta_net(self, d: int, n: int, delta: DeltaNet) -> None:
         heads, values = delta.value_heads, delta.value_heads * delta.value_width
@@ -207,12 +219,32 @@ def keys_and_values(
     layer: Block, x: Float[Array, "B T D"], context: Context, shape: LayerShape, c: DecoderConfig, numerics
 ) -> KeysValues:
     """A layer's own keys, rotated, and values: [B, T, K, E] each."""
+    if c.latent:
+        k, v = latent.keys_and_values(x, c.latent, shape.head_width, *parts_of(layer, numerics))
+        return turned(k, context, c), v
     k = in_heads(layer, "k", x, shape, c, numerics)
     v = k if shape.keys == AS_VALUES else in_heads(layer, "v", x, shape, c, numerics)
     k = normed(layer, "k_norm", k, c) if c.qk_norm == "head" else k
     if c.value_norm:
         v = _rms_norm(v, jnp.ones(shape.head_width), c.norm_eps)
-    return context.rotate(k), v
+    return turned(k, context, c), v
+
+
+def parts_of(layer: Block, numerics: Numerics) -> tuple[latent.Apply, latent.Apply]:
+    """A layer's projections and the norms of its short vectors, as functions."""
+
+    def normalise(x: Array, name: str) -> Array:
+        return _rms_norm(x, getattr(layer, name)[...].astype(jnp.float32), latent.NORM_EPS)
+
+    return lambda x, name: linear(x, layer, name, numerics), normalise
+
+
+def turned(x: Float[Array, "B T N E"], context: Context, c: DecoderConfig) -> Float[Array, "B T N E"]:
+    """Queries or keys, rotated, and then normalised in the layers that do that."""
+    x = context.rotate(x)
+    if context.normalises is None:
+        return x
+    return jnp.where(context.normalises, _rms_norm(x, jnp.ones(x.shape[-1]), c.norm_eps), x)
 
 
 def attend(
@@ -225,11 +257,14 @@ def attend(
     numerics: Numerics,
 ) -> Float[Array, "B T D"]:
     """Self-attention over answer trees."""
-    q = in_heads(layer, "q", x, shape, c, numerics)
+    if c.latent:
+        q = latent.queries(x, c.latent, shape.head_width, *parts_of(layer, numerics))
+    else:
+        q = in_heads(layer, "q", x, shape, c, numerics)
     if c.gated_attention:
         q, gate = q[:, :, ::2], q[:, :, 1::2]
     q = normed(layer, "q_norm", q, c) if c.qk_norm == "head" else q
-    q = context.grown(context.rotate(q)) * jnp.asarray(c.query_scale, q.dtype)
+    q = context.grown(turned(q, context, c)) * jnp.asarray(c.query_scale, q.dtype)
     out = context.attend(q, *keys_values, layer.sinks[...] if c.sinks else None)
     if c.gated_attention:
         out *= jax.nn.sigmoid(gate)
@@ -283,8 +318,9 @@ def feed_forward(
         y = shared_part(layer, h, c, numerics)
     elif not c.expert_norms:
         y, routed = chosen_part(layer, h, h, c, numerics)
-        if c.shared_gate:
-            y += shared_part(layer, h, c, numerics) * jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics))
+        if hasattr(layer, "gate"):
+            share = jax.nn.sigmoid(linear(h, layer, "shared_gate", numerics)) if c.shared_gate else 1
+            y += shared_part(layer, h, c, numerics) * share
     else:
         scale = layer.router_norm[...].astype(jnp.float32) * c.width**-0.5
         seen = _rms_norm(x, scale, c.norm_eps)
@@ -304,8 +340,18 @@ def chosen_part(
     layer: Block, seen: Float[Array, "B T D"], x: Float[Array, "B T D"], c: DecoderConfig, numerics: Numerics
 ) -> tuple[Float[Array, "B T D"], Routed]:
     """The experts that a token uses; the router goes by what it has `seen`."""
-    routed = route(seen, layer, c.experts_used, c.expert_shares_sum)
-    return mix(x, routed, layer, gated(c), jnp.dtype(numerics.dtype), numerics.lora_scale), routed
+    routed = route(seen, layer, c.experts_used, c.expert_shares_sum, c.scaled_inputs)
+    compute = functools.partial(
+        mix, layer=layer, gated=gated(c), dtype=jnp.dtype(numerics.dtype), lora_scale=numerics.lora_scale
+    )
+    if not c.scaled_inputs:
+        return compute(x, routed), routed
+    each = x[:, :, None] * routed.share[..., None].astype(
+        x.dtype
+    )  # for each of a token's experts one that has it alone
+    alone = routed.chosen.reshape(len(x), -1, 1)
+    made = compute(each.reshape(*alone.shape[:2], -1), routed._replace(share=jnp.ones(alone.shape), chosen=alone))
+    return jnp.sum(made.reshape(each.shape), axis=2), routed
 
 
 def block(

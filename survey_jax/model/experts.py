@@ -43,7 +43,7 @@ class Routed(NamedTuple):
     chances: Float[Array, "B T X"]
 
 
-def route(x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: bool) -> Routed:
+def route(x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: bool, sigmoid: bool = False) -> Routed:
     """Chooses the experts of each token.
 
     Args:
@@ -52,6 +52,7 @@ def route(x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: b
         the weight of each expert.
       used: how many experts a token uses.
       sums_to_one: the weights of these are divided by their sum.
+      sigmoid: an expert's weight is the sigmoid of its score, instead of its share in the softmax of all.
     """
     router = getattr(layer, ROUTER)
     weight = gathered(router[...], router.get_metadata()["axes"][1:])
@@ -59,7 +60,9 @@ def route(x: Float[Array, "B T D"], layer: nnx.Module, used: int, sums_to_one: b
     if (bias := getattr(layer, "router_bias", None)) is not None:
         scores += bias[...].astype(jnp.float32)
     chances = jax.nn.softmax(scores, axis=-1)
-    share, chosen = jax.lax.top_k(chances, used)
+    share, chosen = jax.lax.top_k(scores if sigmoid else chances, used)
+    if sigmoid:
+        share = jax.nn.sigmoid(share)
     if sums_to_one:
         share /= jnp.sum(share, axis=-1, keepdims=True)
     if (factor := getattr(layer, "expert_factor", None)) is not None:

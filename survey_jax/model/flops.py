@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from survey_jax.model.architecture import AS_VALUES, EXPERTS, IN_MEMORY, SHARED, DecoderConfig, stacks
+from survey_jax.model.architecture import AS_VALUES, EXPERTS, IN_PLACE, SHARED, DecoderConfig, stacks
 from survey_jax.model.attention_mask import TreeShape
 
 
@@ -114,7 +114,13 @@ def projection_widths(c: DecoderConfig, experts: int | None = None) -> Widths:
             widths |= {"delta_beta": (d, delta.value_heads), "delta_decay": (d, delta.value_heads)}
         else:
             widths = {"q": (d, q * (1 + c.gated_attention)), "o": (q, d)}
-        if not delta and shape.keys != SHARED:
+        if latent := c.latent:
+            widths |= {
+                "k_down": (d, latent.keys + latent.turned),
+                "latent_kv": (latent.keys, 2 * q - c.heads * latent.turned),
+            }
+            widths |= {"q_down": (d, latent.queries), "q": (latent.queries, q)} if latent.queries else {}
+        elif not delta and shape.keys != SHARED:
             widths |= {"k": (d, kv)} if shape.keys == AS_VALUES else {"k": (d, kv), "v": (d, kv)}
         if f:
             widths |= {"gate": (d, f), "up": (d, f), "down": (f, d)}
@@ -132,7 +138,7 @@ def adapted_channels(c: DecoderConfig, projections: Sequence[str]) -> int:
     """Input and output channels of all projections with adapters that a token uses, together."""
     result = 0
     for n, w in projection_widths(c):
-        names = {name if name in w else IN_MEMORY.get(name, name) for name in projections}
+        names = {next((n for n in (name, *IN_PLACE.get(name, ())) if n in w), name) for name in projections}
         result += n * sum(sum(w[name]) for name in names if name in w)
         # A token's experts count as one, whose width is all of theirs; each has an adapter as wide as the model, too.
         result += n * c.width * (c.experts_used - 1) * sum(name in w for name in names if name in EXPERTS)

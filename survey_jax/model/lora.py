@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from survey_jax.common.errors import UserError
-from survey_jax.model.architecture import EXPERTS, IN_MEMORY, PROJECTIONS
+from survey_jax.model.architecture import EXPERTS, IN_PLACE, PROJECTIONS
 from survey_jax.model.block import param
 from survey_jax.model.decoder import Decoder, blocks_of
 
@@ -40,8 +40,8 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
             f"{', '.join(EXPERTS)}"
         )
     for block, name in itertools.product(blocks_of(model), projections):
-        name = name if hasattr(block, name) else IN_MEMORY.get(name, name)
-        # A layer may have no keys or values of its own; one that remembers has its projections in one.
+        name = next((n for n in (name, *IN_PLACE.get(name, ())) if hasattr(block, n)), name)
+        # A layer may have no keys or values of its own; one that remembers or unfolds has its projections in one.
         if (weight := getattr(block, name, None)) is None or hasattr(block, f"{name}_lora_a"):
             continue
         *stacked, fan_in, fan_out = weight.shape
@@ -53,7 +53,7 @@ def add_lora(model: Decoder, rank: int, projections: Sequence[str]) -> None:
 def absent(model: Decoder, projections: Sequence[str]) -> list[str]:
     """Those projections that no layer of a model has, or only as experts."""
     names = {name for block in blocks_of(model) for name in vars(block)}
-    return [name for name in projections if names.isdisjoint({name, IN_MEMORY.get(name, name)})]
+    return [name for name in projections if names.isdisjoint({name, *IN_PLACE.get(name, ())})]
 
 
 def add_gain(model: Decoder) -> None:

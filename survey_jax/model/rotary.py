@@ -78,7 +78,8 @@ class Llama3(Rotary):
     """Low frequencies divided by `factor`, high ones kept, a ramp between (Llama 3.1's release notes).
 
     Attributes:
-      low, high: how many waves of the ramp's lowest and highest frequency fit into `original_length`.
+      low, high: how many waves of the ramp's lowest and highest frequency fit into `original_length`; where they are
+        equal, there is no ramp but a step.
     """
 
     factor: float
@@ -89,7 +90,10 @@ class Llama3(Rotary):
     def frequencies(self, width, length):
         frequencies = plain(self.theta, width)
         waves = self.original_length * frequencies / (2 * math.pi)
-        keep = np.clip((waves - self.low) / (self.high - self.low), 0.0, 1.0)
+        if self.high > self.low:
+            keep = np.clip((waves - self.low) / (self.high - self.low), 0.0, 1.0)
+        else:
+            keep = np.where(waves >= self.low, 1.0, 0.0)
         return jnp.asarray(keep * frequencies + (1 - keep) * frequencies / self.factor, jnp.float32)
 
 

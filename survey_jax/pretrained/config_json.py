@@ -227,8 +227,8 @@ def _original_length(f: Fields, rope: Fields) -> int:
 
 def _llama3(f: Fields, rope: Fields, common: dict[str, Any]) -> Rotary:
     low, high, length = rope.number("low_freq_factor"), rope.number("high_freq_factor"), _original_length(f, rope)
-    if low >= high:
-        raise rope.refused("high_freq_factor", f"it must be above low_freq_factor = {low!r}")
+    if low > high:
+        raise rope.refused("high_freq_factor", f"it must be at least low_freq_factor = {low!r}")
     return Llama3(**common, factor=rope.number("factor"), low=low, high=high, original_length=length)
 
 

@@ -82,10 +82,11 @@ def write_merged(
                     continue
                 shape = source.shape(name)
                 first, last = stored.rows or (0, shape[0])
+                columns = (slice(*stored.columns),) if stored.columns else ()
                 for rows in _blocks((last - first, *shape[1:])):
                     there = slice(first + rows.start, first + rows.stop)
-                    base = source.read(name, (there,))
-                    writer.write(name, change(base, place, rows), there.start)
+                    base = source.read(name, (there, *columns))
+                    writer.write(name, change(base, place, rows), there.start, (stored.columns or (0,))[0])
                 rest.discard(split_name(name)[0])
         for name in rest:
             for rows in _blocks(shape := source.shape(name)):
@@ -111,7 +112,9 @@ class _Change:
             return (whole.T if self._transposed else whole)[rows]
         if self._a is None or self._b is None:
             return base
-        update = self._scale * (self._a[at] @ self._b[at][:, rows])  # [in, rows]: adapted projections are transposed
+        if not self._transposed:
+            return base.astype(np.float32) + self._scale * (self._a[at][rows] @ self._b[at])
+        update = self._scale * (self._a[at] @ self._b[at][:, rows])  # [in, rows]
         return base.astype(np.float32) + update.T
 
 

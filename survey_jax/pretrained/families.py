@@ -25,7 +25,9 @@ from survey_jax.pretrained.common_fields import (
 )
 from survey_jax.pretrained.config_json import Fields, rotary
 from survey_jax.pretrained.gemma4 import GEMMA4_DEFAULTS, GEMMA4_OTHER_FIELDS, gemma4, gemma4_unified
-from survey_jax.pretrained.gpt_oss import gpt_oss
+from survey_jax.pretrained.gpt_oss import gpt_oss, is_mxfp4
+from survey_jax.pretrained.llama4 import LLAMA4_DEFAULTS, llama4
+from survey_jax.pretrained.mistral4 import MISTRAL4_DEFAULTS, mistral4
 from survey_jax.pretrained.qwen35 import QWEN35_DEFAULTS, QWEN35_MOE_DEFAULTS, QWEN35_OTHER_FIELDS, qwen35, qwen35_moe
 from survey_jax.pretrained.text_parts import text_part
 from survey_jax.pretrained.weight_names import (
@@ -60,7 +62,7 @@ def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> 
     family = hf.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise UserError(f"{where}: architecture {family!r} is not supported; choose one of {', '.join(FAMILIES)}")
-    if (stored := hf.get("quantization_config")) and not (family == "gpt_oss" and _is_mxfp4(stored)):
+    if (stored := hf.get("quantization_config")) and not (family == "gpt_oss" and is_mxfp4(stored)):
         raise UserError(f"{where}: quantization_config: weights that are stored quantised are not supported; use the "
                         "model's bfloat16 weights, or a GGUF file")  # fmt: skip
     fields = Fields(hf, where, ignored=set(ignore_fields))
@@ -75,10 +77,6 @@ def decoder_config(hf: Any, where: str, ignore_fields: Collection[str] = ()) -> 
         raise UserError(f"config.model.ignore_fields: {name!r} is no unknown field of {where}; leave it out")
     config, weight_map = result
     return config, dataclasses.replace(weight_map, stacks={stack.name: stack.layers for stack in stacks(config)})
-
-
-def _is_mxfp4(stored: Any) -> bool:
-    return isinstance(stored, Mapping) and stored.get("quant_method") == "mxfp4"
 
 
 def _llama(f: Fields) -> Family:
@@ -156,7 +154,7 @@ def _experts(f: Fields, width: str) -> dict[str, int]:
 def _ministral3(f: Fields) -> Family:
     """Ministral 3: queries grow with their position, beyond the length before scaling."""
     rope = f.needed_section("rope_parameters")
-    growth = (rope.number("llama_4_scaling_beta", zero=True), rope.count("original_max_position_embeddings"))
+    growth = (rope.number("llama_4_scaling_beta", zero=True), rope.count("original_max_position_embeddings"), 0)
     kind = LayerKind(rotary(f, rope), f.window(absent=None), growth)
     return build_decoder(f, same_kinds(f, kind), head_width=f.count("head_dim", 128)), LLAMA
 
@@ -351,8 +349,10 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "mistral": _mistral,
     "ministral": _mistral,
     "ministral3": _ministral3,
+    "mistral4": mistral4,
     "mistral3": text_part(
-        {"mistral": (_mistral, text_parts.MISTRAL), "ministral3": (_ministral3, text_parts.MINISTRAL3)},
+        {"mistral": (_mistral, text_parts.MISTRAL), "ministral3": (_ministral3, text_parts.MINISTRAL3)}
+        | {"mistral4": (mistral4, MISTRAL4_DEFAULTS)},
         "projector_hidden_act", "vision_feature_layer", "multimodal_projector_bias", "spatial_merge_size",
     ),
     "gemma": _gemma,
@@ -384,6 +384,8 @@ FAMILIES: dict[str, Callable[[Fields], Family]] = {
     "cwm": _cwm,
     "qwen3_5_moe_text": qwen35_moe,
     "qwen3_5_moe": text_part({"qwen3_5_moe_text": (qwen35_moe, QWEN35_MOE_DEFAULTS)}, *QWEN35_OTHER_FIELDS),
+    "llama4_text": llama4,
+    "llama4": text_part({"llama4_text": (llama4, LLAMA4_DEFAULTS)}, "boi_token_index", "eoi_token_index"),
     "mixtral": _mixtral,
     "qwen3_moe": _qwen3_moe,
     "qwen3_5_text": qwen35,

@@ -1,7 +1,8 @@
 """gpt-oss: its config.json, and its experts, which are stored fused, interleaved and in 4 bits (MXFP4)."""
 
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -61,6 +62,11 @@ def gpt_oss(f: Fields) -> Family:
         expert_biases=True,
     )
     return config, _WEIGHTS
+
+
+def is_mxfp4(stored: Any) -> bool:
+    """Whether a `quantization_config` is that of gpt-oss."""
+    return isinstance(stored, Mapping) and stored.get("quant_method") == "mxfp4"
 
 
 class _Part(NamedTuple):

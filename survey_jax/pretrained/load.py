@@ -33,12 +33,14 @@ class Origin:
     Attributes:
       tensors: their names, one for each place of the leading axes, in their order.
       rows: the rows of each tensor that belong to the array.
+      columns: the columns that do.
       stacked: the array's leading axes: (), (layers,) or (layers, experts).
       transposed: whether a tensor's rows are the array's last axis, instead of the first after the layers.
     """
 
     tensors: Sequence[str]
     rows: Range
+    columns: Range
     stacked: tuple[int, ...]
     transposed: bool
 
@@ -62,8 +64,9 @@ def load(
     ]
     rows, columns = _extent(origin, [box for buffers in parts for box in buffers])
     if not block:
-        block, columns = 1, (0, source.shape(origin.tensors[0])[1])
-    index = [slice(columns[0] * block, columns[1] * block)] if len(source.shape(origin.tensors[0])) > 1 else []
+        block, columns = 1, (0, origin.columns[1] - origin.columns[0])
+    there = slice(*(origin.columns[0] + column * block for column in columns))
+    index = [there] if len(source.shape(origin.tensors[0])) > 1 else []
     step = max(1, CHUNK // ((columns[1] - columns[0]) * block))
     for place, tensor in zip(np.ndindex(origin.stacked), origin.tensors, strict=True):
         for first in range(rows[0], rows[1], step):
@@ -214,7 +217,8 @@ def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin
     entry = pretrained.weight_map[name]
     stacked, inner = entry.split(shape)
     inner = inner[::-1] if entry.transposed else inner  # as Hugging Face has it
-    first, last = entry.rows or (0, inner[0])
+    parts = (entry.rows, entry.columns, None)
+    rows, columns = (part or (0, size) for part, size in zip(parts[:2], (*inner, 1)[:2], strict=True))
     tensors = list(entry.places(shape).values())
     for tensor in tensors:
         if absent := [name for name in pretrained.source.stored(tensor) if name not in pretrained.source.names]:
@@ -223,7 +227,8 @@ def _origin(pretrained: Pretrained, name: str, shape: tuple[int, ...]) -> Origin
         if split_name(tensor)[1] is not None and (count := (*pretrained.source.shape(whole), 0)[0]) != stacked[-1]:
             raise UserError(f"{pretrained.path}: tensor {whole} holds {count} experts; its config says {stacked[-1]}")
         found = pretrained.source.shape(tensor)
-        if found[1:] != inner[1:] or (found[0] < last if entry.rows else found[0] != last):
+        sizes = zip(found, inner, parts, strict=False)
+        if len(found) != len(inner) or any(n < part[1] if part else n != size for n, size, part in sizes):
             raise UserError(f"{pretrained.path}: tensor {tensor} has shape {found}; its config says {inner}")
         pretrained.source.dtype(tensor)  # raises UserError for an unsupported one
-    return Origin(tensors, (first, last), stacked, entry.transposed)
+    return Origin(tensors, rows, columns, stacked, entry.transposed)

@@ -45,8 +45,8 @@ def write_adapter(
         if a.ndim == 4:
             stack, _, kind = parameter.rpartition(".expert_")
             fused = "down_proj" if kind == "down" else "gate_up_proj"
-            modules_of = {layer: _experts_module(name) for (layer, _), name in stored_as.items()}
-            experts.setdefault((stack, fused), _Experts(fused, modules_of, {})).parts[kind] = (a, b)
+            modules_of = {layer: _experts_module(pretrained, name) for (layer, _), name in stored_as.items()}
+            experts.setdefault((stack, fused), _Experts(fused, modules_of, stored.transposed, {})).parts[kind] = (a, b)
         else:
             adapted.setdefault(tuple(stored_as.values()), _Adapted(stored_as, [])).parts.append((a, b, stored.rows))
     modules = list(adapted.values())
@@ -54,10 +54,11 @@ def write_adapter(
     for module in modules:
         for (layer,), name in module.tensors.items():
             a, b = module.adapter(layer, pretrained.source.shape(name)[0])
-            tensors |= {f"{_module(name)}.lora_A.weight": a, f"{_module(name)}.lora_B.weight": b}
+            path = _module(pretrained, name)
+            tensors |= {f"{path}.lora_A.weight": a, f"{path}.lora_B.weight": b}
     # All experts have one rank, PEFT's `r`: it warns of exceptions for parameters, though it goes by them. Those for
     # modules are named by two words, "mlp.down_proj", since a parameter of experts may be called "down_proj", too.
-    ranks = {".".join(_module(module.name).split(".")[-2:]): module.rank for module in modules}
+    ranks = {".".join(_module(pretrained, module.name).split(".")[-2:]): module.rank for module in modules}
     rank = max([part.rank for part in experts.values()] or ranks.values())
     take_turns = isinstance(pretrained.source, GptOssDirectory)
     for (stack, fused), part in experts.items():
@@ -127,11 +128,13 @@ class _Experts:
     Attributes:
       name: `gate_up_proj` or `down_proj`.
       modules: the path of the module that has it, by the place of the layer in our parameters.
+      transposed: transformers has it as [out, in]; else PEFT takes its input for its output.
       parts: for "gate", "up" or "down" A [L, X, i, R] and B [L, X, R, o].
     """
 
     name: str
     modules: dict[int, str]
+    transposed: bool
     parts: dict[str, tuple[np.ndarray, np.ndarray]]
 
     @property
@@ -153,32 +156,34 @@ class _Experts:
             else:
                 out, up = 2 * width, int(kind == "up")
                 rows = slice(up, None, 2) if take_turns else slice(up * width, (up + 1) * width)
-            placed = np.zeros((out, own, count), np.float32)
-            placed[rows] = b[layer].transpose(2, 1, 0)
+            placed = np.zeros((count, own, out), np.float32)
+            placed[..., rows] = b[layer]
             together.append(placed)
         more = [(0, 0), (0, rank - self.rank), (0, 0)]
-        b = np.pad(np.concatenate(together, axis=1), more)
+        b = np.pad(np.concatenate(together, axis=1), more)  # [X, rank, out]
         a = np.pad(np.concatenate([a[layer].transpose(0, 2, 1) for a, _ in self.parts.values()], axis=1), more)
-        return a.reshape(-1, a.shape[-1]), b.reshape(len(b), -1)
+        a, b = (a, b) if self.transposed else (b, a)
+        return a.reshape(-1, a.shape[-1]), b.transpose(2, 1, 0).reshape(b.shape[-1], -1)
 
 
-def _experts_module(tensor: str) -> str:
+def _experts_module(pretrained: Pretrained, tensor: str) -> str:
     """The path of the module with all experts of a layer in transformers' model, from the name of a tensor of one."""
-    return _module(re.sub(r"(?<=\.experts)\b.*", "", tensor).replace(".block_sparse_moe.", ".mlp."))
+    return _module(pretrained, re.sub(r"(?<=\.experts)\b.*", "", tensor).replace(".block_sparse_moe.", ".mlp."))
 
 
 def _target_modules(pretrained: Pretrained, ours: Collection[str]) -> list[str]:
     """The modules that PEFT adapts: their last names, or full names if another module (of a vision part) shares one."""
     last = {_last_name(name) for name in ours}
     others = {part for name in pretrained.source.names if name not in ours for part in name.split(".")}
-    return sorted(map(_module, ours)) if last & others else sorted(last)
+    return sorted(_module(pretrained, name) for name in ours) if last & others else sorted(last)
 
 
-def _module(tensor: str) -> str:
+def _module(pretrained: Pretrained, tensor: str) -> str:
     """The path of a weight's module in transformers' model, in which a text part beside a vision part is nested."""
-    return re.sub(r"^(model\.)?language_model\.(model\.)?", "model.language_model.", tensor.removesuffix(".weight"))
+    prefix = f"{pretrained.weight_map.module}."
+    return re.sub(r"^(model\.)?language_model\.(model\.)?", prefix, tensor.removesuffix(".weight"))
 
 
 def _last_name(tensor: str) -> str:
     """ "q_proj" for "model.layers.0.self_attn.q_proj.weight"."""
-    return _module(tensor).rpartition(".")[2]
+    return tensor.removesuffix(".weight").rpartition(".")[2]

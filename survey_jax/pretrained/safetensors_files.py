@@ -67,17 +67,23 @@ class ShardWriter:
         for file, names in split.filename_to_tensors.items():
             self._begin(folder / file, names)
 
-    def write(self, name: str, values: np.ndarray, first_row: int = 0) -> None:
-        """Writes consecutive rows of a tensor or of a part, `first_row` and the following, in the tensor's dtype."""
+    def write(self, name: str, values: np.ndarray, first_row: int = 0, first_column: int = 0) -> None:
+        """Writes consecutive rows of a tensor or of a part, `first_row` and the following, in the tensor's dtype.
+
+        They may be parts of rows, from `first_column` on.
+        """
         whole, part = split_name(name)
         (shape, dtype), (file, offset) = self._tensors[whole], self._places[whole]
         if part is not None:
             shape = shape[1:]
             offset += part * _size(shape, dtype)
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
-        data = np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
-        file.seek(offset + first_row * row_bytes)
-        file.write(data.data)
+        start = offset + first_row * row_bytes + first_column * dtype.itemsize
+        together = 1 if values.shape[1:] == shape[1:] else len(values)  # whole rows lie side by side
+        data = np.ascontiguousarray(values, dtype).reshape(together, -1).view(np.uint8)
+        for number, row in enumerate(data):
+            file.seek(start + number * row_bytes)
+            file.write(row.data)
         self._written += data.nbytes
 
     def __enter__(self) -> "ShardWriter":

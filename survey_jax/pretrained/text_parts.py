@@ -13,8 +13,8 @@ _SPELLINGS = (
 )
 # Of images and sound; predictors of several tokens.
 _OTHERS = (
-    "vision_tower.", "multi_modal_projector.", "visual.", "vision_embedder.", "embed_vision.", "audio_tower.",
-    "embed_audio.", "mtp.",
+    "vision_tower.", "vision_model.", "multi_modal_projector.", "visual.", "vision_embedder.", "embed_vision.",
+    "audio_tower.", "embed_audio.", "mtp.",
 )  # fmt: skip
 GEMMA3 = {  # transformers leaves out of a text_config what has its default value
     "vocab_size": 262_208,

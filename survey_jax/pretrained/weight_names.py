@@ -1,9 +1,11 @@
 """Where Hugging Face's checkpoints store our parameters."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
+
+from survey_jax.model.architecture import Stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +18,14 @@ class Tensor:
       transposed: the tensor is stored as [out, in]; our parameter is [in, out].
       rows: (first, last + 1) of the stored tensor's rows, if several parameters are fused into one tensor; None: all.
       layers: the numbers of the layers over which our parameter is stacked; None: all of the model's.
+      columns: (first, last + 1) of the stored tensor's columns, if parameters are fused along them; None: all.
     """
 
     name: str
     transposed: bool = False
     rows: tuple[int, int] | None = None
     layers: tuple[int, ...] | None = None
+    columns: tuple[int, int] | None = None
 
     def split(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The leading axes over which our parameter is stacked, and the rest of its shape."""
@@ -42,11 +46,12 @@ class WeightMap:
 
     Attributes:
       entries: the stored tensor of each parameter, by our name. Parameters that only some models of a family have
-        are listed too.
+        are listed too. "blocks.NAME" counts for all stacks of layers that have no entry of their own.
       stacks: for a model with several stacks of layers, the layers of each by its name: "blocks", "blocks_1", ...
       spellings: for a checkpoint that holds more than the text model: the possible replacements of a name's first word.
       otherwise: entries of files that store some parameters in another way.
       ignored: name prefixes of that checkpoint's other tensors, which the text model does not use.
+      module: where transformers' model of text and images has the text decoder, if there is one.
     """
 
     entries: Mapping[str, Tensor]
@@ -54,12 +59,14 @@ class WeightMap:
     spellings: tuple[Mapping[str, str], ...] = ()
     otherwise: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    module: str = "model.language_model"
 
     def __getitem__(self, parameter: str) -> Tensor:
         stack, _, name = parameter.partition(".")
         if stack not in self.stacks:
             return self.entries[parameter]
-        return dataclasses.replace(self.entries[f"blocks.{name}"], layers=self.stacks[stack])
+        entry = self.entries.get(parameter) or self.entries[f"blocks.{name}"]
+        return dataclasses.replace(entry, layers=self.stacks[stack])
 
     def with_entries(self, entries: Mapping[str, Tensor]) -> "WeightMap":
         """This map with some entries added or replaced."""
@@ -140,4 +147,13 @@ def stacked_experts(path: str, width: int) -> dict[str, Tensor]:
         "blocks.expert_gate": Tensor(fused, transposed=True, rows=(0, width)),
         "blocks.expert_up": Tensor(fused, transposed=True, rows=(width, 2 * width)),
         "blocks.expert_down": Tensor(down, transposed=True),
+    }
+
+
+def beside_experts(layers: Iterable[Stack], shared: str, alone: str) -> dict[str, Tensor]:
+    """The feed-forward part that every token uses; its path is `shared` in layers with experts, `alone` in others."""
+    return {
+        f"{stack.name}.{name}": projection(f"{shared if stack.shape.experts else alone}.{name}_proj")
+        for stack in layers
+        for name in ("gate", "up", "down")
     }

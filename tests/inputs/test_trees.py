@@ -169,27 +169,27 @@ def test_a_row_is_full_when_any_limit_is_reached(limit):
     assert [len(row) for row in rows] == [2, 2, 2]
 
 
-@pytest.mark.parametrize("window", [None, 4])
+@pytest.mark.parametrize(("window", "chunk"), [(None, None), (4, None), (None, 5)])
 @pytest.mark.parametrize("seed", SEEDS[:5])
-def test_the_two_parts_see_what_is_visible_once(seed, window):
+def test_the_two_parts_see_what_is_visible_once(seed, window, chunk):
     prompts, shape, groups = random_prompts(seed), random_shape(seed), 1 + seed % 5
     questions, _, batches = packed(prompts, shape, groups)
     sizes = tree_shape(questions, shape)
     size, trunks = sizes.branch, sizes.trunks
     assert shape.seq_len % size == 0
     for batch in batches:
-        on_trunk, near = (np.asarray(mask) for mask in visible_parts(arrays(batch), window, sizes))
+        on_trunk, near = (np.asarray(mask) for mask in visible_parts(arrays(batch), window, sizes, chunk))
         both = np.zeros((shape.batch_size, shape.seq_len, shape.seq_len), int)
         both[:, :, :trunks] += on_trunk
         for n in range(shape.seq_len // size):
             queries, first = slice(n * size, (n + 1) * size), max(0, (n - 1) * size)
             both[:, queries, first : (n + 1) * size] += near[:, n, :, -((n + 1) * size - first) :]
             assert n > 0 or not near[:, 0, :, :size].any(), "nothing is before the first block"
-        np.testing.assert_array_equal(both, visible(arrays(batch), window))
+        np.testing.assert_array_equal(both, visible(arrays(batch), window, chunk))
 
 
-@pytest.mark.parametrize("window", [1, 4, None])
-def test_visible_follows_the_rule(window):
+@pytest.mark.parametrize(("window", "chunk"), [(1, None), (4, None), (None, None), (None, 5), (4, 5)])
+def test_visible_follows_the_rule(window, chunk):
     prompts = random_prompts(3)
     _, _, batches = packed(prompts, BatchShape(3, 30, 6, 30, 5), groups=4)
     batch = batches[0]
@@ -202,9 +202,10 @@ def test_visible_follows_the_rule(window):
             and tree[query] == tree[key] != 0
             and branch[key] in (0, branch[query])
             and (window is None or position[query] - position[key] < window)
+            and (chunk is None or position[query] // chunk == position[key] // chunk)
         )
     assert expected[batch["trees"] > 0].any(-1).all()  # a token sees at least itself
-    np.testing.assert_array_equal(visible(arrays(batch), window), expected)
+    np.testing.assert_array_equal(visible(arrays(batch), window, chunk), expected)
 
 
 def test_what_an_answer_sees_is_its_prompt():

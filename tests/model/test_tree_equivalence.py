@@ -175,7 +175,8 @@ def test_full_fine_tuning_equals_separate_prompts(tmp_path: Path) -> None:
 def test_trees_of_other_families(family: str, tmp_path: Path) -> None:
     """Layers without positions; norms over whole projections and biases; fused tensors, partial rotary, LongRoPE;
     attention and feed-forward side by side; queries that grow with their position; experts; layers of several shapes,
-    some with the keys and values of others, and inputs of their own; sinks; layers that remember."""
+    some with the keys and values of others, and inputs of their own; sinks; layers that remember; chunks; keys and
+    values unfolded from short vectors."""
     s = make_setup(family, tmp_path, LoraParam if family == "phi3" else nnx.Param)
     prompts = s.prompts["question_first"]
     if family == "phi3":  # some questions' prompts are all beyond the original length, other questions' all within

@@ -73,6 +73,8 @@ def test_devices_share_the_work(runs: tuple[Results, str]) -> None:
     [
         ("olmo2", 1, ("q_bias", "q_norm")),
         ("mixtral", 1, ("router", "expert_gate")),
+        ("mistral4", 1, ("k_down", "latent_kv", "q_down_norm")),
+        ("llama4", 2, ("blocks_1", "router", "expert_gate")),
         ("gpt_oss", 2, ("sinks", "router_bias", "expert_up_bias", "expert_down_bias")),
         ("qwen3_5", 2, ("delta_qkv", "delta_convolution", "delta_log_rate", "delta_shift")),
         ("gemma4", 2, ("blocks_2", "token_embedding", "expert_gate")),

@@ -31,7 +31,7 @@ LETTERS = np.arange(30, 40)
 TOKENS = np.random.default_rng(0).integers(0, SMALL["vocab_size"], (3, 30), dtype=np.int32)
 # One setting a model type; the others of it differ in nothing that weights are named or laid out by.
 FAMILIES = list({config().model_type: name for name, config in reversed(CONFIGS.items())}.values())
-FAMILIES += ["gemma4_text_shared", "gemma4_text_experts"]  # but these do
+FAMILIES += ["gemma4_text_shared", "gemma4_text_experts", "llama4_text_interleaved"]  # but these do
 
 
 def adapted(pretrained: Pretrained, experts: tuple[str, ...]) -> tuple[Any, dict[str, np.ndarray]]:

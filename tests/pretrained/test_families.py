@@ -17,7 +17,7 @@ from places import ROOT
 from published_models import COUNTED_HERE, COUNTED_WHOLE, PUBLISHED, WHOLE_PARAMETERS
 from survey_jax.common.errors import UserError
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.architecture import DecoderConfig, LayerKind
+from survey_jax.model.architecture import DecoderConfig, Latent, LayerKind, stacks
 from survey_jax.model.lora import LoraParam
 from survey_jax.model.rotary import Linear, Llama3, LongRope, Rotary, Yarn
 from survey_jax.parallel.sharding import make_mesh
@@ -52,7 +52,10 @@ def test_as_many_parameters_as_transformers_has(name: str) -> None:
     text = transformers.AutoConfig.for_model(**hf).text_config
     text.tie_word_embeddings = hf["tie_word_embeddings"]
     with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(text)
+        if text.model_type == "mistral4":  # transformers 5.23 does not list it among language models
+            model = transformers.Mistral4ForCausalLM(text)
+        else:
+            model = transformers.AutoModelForCausalLM.from_config(text)
     scalars = sum(b.numel() for name, b in model.named_buffers() if name.endswith("layer_scalar"))
     assert sum(p.numel() for p in model.parameters()) + scalars == parameters
 
@@ -95,6 +98,26 @@ def test_what_published_configs_mean() -> None:
     assert (phi.rotary.share, phi.rotary.original_length, phi.window) == (0.75, 4096, 262144)
     assert phi.rotary.attention_factor == pytest.approx(np.sqrt(1 + np.log(32) / np.log(4096)))
 
+    scout, maverick = read("Llama-4-Scout-17B-16E"), read("Llama-4-Maverick-17B-128E")
+    step = Llama3(theta=5e5, factor=16.0, low=1.0, high=1.0, original_length=8192, interleaved=True)
+    without_positions = LayerKind(None, growth=(0.1, 8192, 1))
+    assert scout.kinds == (LayerKind(step, chunk=8192, normalised=True), without_positions)
+    assert scout.layer_kinds == (0, 0, 0, 1) * 12
+    assert [(s.shape.ff_width, s.shape.experts, s.layers[:3]) for s in stacks(maverick)] == [
+        (16384, 0, (0, 2, 4)),
+        (8192, 128, (1, 3, 5)),
+    ]
+    assert not any(kind.normalised for kind in maverick.kinds)
+    older = PUBLISHED["Llama-4-Scout-17B-16E"][0]
+    older = older | {
+        "text_config": older["text_config"] | {"attn_temperature_tuning": 4}
+    }  # how transformers 4.51 says so
+    assert decoder_config(older, "")[0] == scout
+
+    small4 = read("Mistral-Small-4-119B-2603")
+    assert small4.latent == Latent(queries=1024, keys=256, turned=64)
+    assert small4.query_scale == pytest.approx((0.1 * np.log(128) + 1) ** 2 / np.sqrt(128))
+
     granite = read("granite-3.1-8b-instruct")
     scales = (granite.query_scale, granite.embed_scale, granite.residual_scale, granite.logit_scale)
     assert scales == (0.0078125, 12.0, 0.22, 1 / 16)
@@ -112,8 +135,9 @@ FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it ne
     "qwen3_moe": RMS | EXPERTS | {"moe_intermediate_size": 8},
     "olmoe": RMS | EXPERTS,
     **dict.fromkeys(("gemma4_text", "gemma4_unified_text"), RMS),
-    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), RMS),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "llama4_text"), RMS),
     "gpt_oss": RMS | {"num_local_experts": 8},
+    "mistral4": RMS | {"num_key_value_heads": None},
     "cohere": LAYER,
     "cohere2": LAYER,
 }
@@ -127,6 +151,7 @@ FEW_FIELDS: dict[str, dict[str, Any]] = {  # model_type -> the fields that it ne
         ("mixtral", {"sliding_window": 7}),
         ("cohere2", {"sliding_window": None}),
         ("gemma2", {"final_logit_softcapping": None}),
+        ("llama4_text", {"no_rope_layers": [], "interleave_moe_layer_step": 2, "layer_types": ["full_attention"] * 3}),
         ("gemma4_text", {"attention_k_eq_v": True, "num_global_key_value_heads": 1}),
         ("gemma4_text", {"num_kv_shared_layers": 1, "num_hidden_layers": 7, "use_double_wide_mlp": True}),
         ("gemma4_text", {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 8}),
@@ -264,8 +289,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "text_config.value_gate = 2 is not supported (the field is unknown",
     ),
     "text part": (
-        {"model_type": "mistral3", "text_config": SIZES | {"model_type": "mistral4"}},
-        "text_config.model_type = 'mistral4' is not supported (supported: mistral, ministral3)",
+        {"model_type": "mistral3", "text_config": SIZES | {"model_type": "mistral5"}},
+        "text_config.model_type = 'mistral5' is not supported (supported: mistral, ministral3, mistral4)",
     ),
 }
 
@@ -282,8 +307,17 @@ def scaled(kind: str, **settings: Any) -> dict[str, Any]:
     return {"max_position_embeddings": 256, "rope_scaling": {"rope_type": kind, "rope_theta": 1e4} | settings}
 
 
-LLAMA3_SCALING = {"factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+LLAMA3_SCALING = {"factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 3.0}
 LONG = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+SAME_HEADS = {"num_key_value_heads": 4}
+FOLDED = SAME_HEADS | {"head_dim": None}
+TINY_YARN = {
+    "rope_type": "yarn",
+    "factor": 2.0,
+    "original_max_position_embeddings": 32,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.5,
+}
 # model_type: (fields of a wrong kind, what the message says of them)
 MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
     "llama": [
@@ -309,7 +343,7 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
         (scaled("linear", factor="2"), "rope_scaling.factor = '2' is not supported (it must be a number above zero)"),
         (scaled("linear", factor=math.nan), "rope_scaling.factor = nan is not supported"),
         ({"rope_scaling": {"rope_type": ["linear"]}}, "rotary scaling ['linear'] is not supported"),
-        (scaled("llama3", **LLAMA3_SCALING), "rope_scaling.high_freq_factor = 4.0 is not supported (it must be above"),
+        (scaled("llama3", **LLAMA3_SCALING), "rope_scaling.high_freq_factor = 3.0 is not supported (it must be at le"),
         (scaled("yarn", factor=2.0, beta_slow="1"), "rope_scaling.beta_slow = '1' is not supported"),
     ],
     "phi3": [
@@ -423,6 +457,46 @@ MALFORMED: dict[str, list[tuple[dict[str, Any], str]]] = {
             "linear_conv_kernel_dim = 0 is not supported (it must be a whole number, 1 or mo",
         ),
         ({"attn_output_gate": False}, "attn_output_gate = False is not supported (supported: True)"),
+    ],
+    "llama4_text": [
+        ({"num_local_experts": 1}, "num_local_experts = 1 is not supported (it must be a whole number, 2 or more)"),
+        ({"num_local_experts": 4, "num_experts_per_tok": 5}, "num_experts_per_tok = 5 is not supported (it must be a"),
+        ({"no_rope_layers": [1, 0]}, "no_rope_layers = [1, 0] is not supported (3 times 1 or 0)"),
+        ({"no_rope_layers": [1, 0, 2]}, "no_rope_layers = [1, 0, 2] is not supported (3 times 1 or 0)"),
+        (
+            {"layer_types": ["full"] * 3},
+            "layer_types = ['full', 'full', 'full'] is not supported (3 times chunked_attention or full_attention)",
+        ),
+        ({"layer_types": ["full_attention"] * 2}, "layer_types = ['full_attention', 'full_attention'] is not supporte"),
+        ({"moe_layers": [1, 3]}, "moe_layers = [1, 3] is not supported (a list of numbers from 0 to 2)"),
+        ({"interleave_moe_layer_step": 0}, "interleave_moe_layer_step = 0 is not supported (it must be a whole numbe"),
+        ({"attention_chunk_size": None}, "field 'attention_chunk_size' is missing"),
+        ({"attn_temperature_tuning": "yes"}, "attn_temperature_tuning = 'yes' is not supported (it must be true or f"),
+        ({"use_qk_norm": 1}, "use_qk_norm = 1 is not supported (it must be true or false)"),
+        ({"nope_layer_interval": 4}, "nope_layer_interval = 4 is not supported (the field is unknown"),
+    ],
+    "mistral4": [
+        ({}, "num_key_value_heads = 2 is not supported (supported: 4)"),
+        ({"n_group": 2}, "n_group = 2 is not supported (supported: 1)"),
+        ({"routed_scaling_factor": 2.5}, "routed_scaling_factor = 2.5 is not supported (supported: 1)"),
+        (SAME_HEADS, "head_dim = 16 is not supported (it must be qk_nope_head_dim + qk_rope_head_dim = 128)"),
+        (FOLDED | {"v_head_dim": 64}, "v_head_dim = 64 is not supported (it must be qk_nope_head_dim + qk_rope_head"),
+        (FOLDED | {"qk_rope_head_dim": 32}, "v_head_dim = 128: it must be qk_nope_head_dim + qk_rope_head_dim = 96"),
+        (FOLDED | {"kv_lora_rank": 0}, "kv_lora_rank = 0 is not supported (it must be a whole number, 1 or more)"),
+        (FOLDED | {"n_shared_experts": 0}, "n_shared_experts = 0 is not supported (it must be a whole number, 1 or m"),
+        (FOLDED | {"n_routed_experts": 3}, "n_routed_experts = 3 is not supported (it must be a whole number, 4 or"),
+        (
+            FOLDED | {"rope_parameters": TINY_YARN | {"llama_4_scaling_beta": None}},
+            "field 'rope_parameters.llama_4_scaling_beta' is missing",
+        ),
+        (
+            FOLDED | {"rope_parameters": TINY_YARN | {"partial_rotary_factor": 0.25}},
+            "rope_parameters.partial_rotary_factor = 0.25 is not supported (qk_rope_head_dim = 64 of 128 are rotated)",
+        ),
+        (
+            FOLDED | {"rope_parameters": TINY_YARN | {"rope_type": "default"}},
+            "rotary scaling 'default' is not supported for mistral4; supported: yarn",
+        ),
     ],
     "gpt_oss": [
         ({}, "field 'num_local_experts' is missing"),

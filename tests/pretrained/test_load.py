@@ -40,6 +40,7 @@ from survey_jax.model.abstract import abstract_model
 from survey_jax.pretrained import load as loading
 from survey_jax.pretrained.load import load_model
 from survey_jax.pretrained.open import open_pretrained
+from survey_jax.pretrained.safetensors_files import split_name
 from survey_jax.parallel.sharding import make_mesh
 
 loading.CHUNK = 300  # several pieces a tensor, the last one shorter
@@ -51,7 +52,9 @@ for mesh in ((1, 8, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)):
     split = 0
     for path, variable in nnx.to_flat_state(nnx.state(model)):
         entry, array = pretrained.weight_map[".".join(map(str, path))], variable.get_value()
-        parts = [tensors[name] for name in entry.places(array.shape).values()]
+        names = map(split_name, entry.places(array.shape).values())
+        parts = [tensors[name] if part is None else tensors[name][part] for name, part in names]
+        parts = [part[:, slice(*entry.columns)] if entry.columns else part for part in parts]
         parts = [part.T if entry.transposed else part for part in parts]
         whole = np.reshape(parts, array.shape)
         assert whole.shape == array.shape
@@ -63,7 +66,7 @@ for mesh in ((1, 8, 1), (2, 2, 2), (1, 2, 4), (8, 1, 1)):
 """
 
 
-@pytest.mark.parametrize("family", ["gemma3", "mixtral"])
+@pytest.mark.parametrize("family", ["gemma3", "mixtral", "llama4"])
 def test_every_part_lies_in_its_place(family: str, tmp_path: Path) -> None:
     print(driven(["-c", EVERY_PART, str(tiny.write_model(tmp_path, family))], devices=8))
 

@@ -27,7 +27,7 @@ LETTERS = np.array([5, 17, 100, 42])
 LENGTH, SCALE = 24, 0.7
 FAMILIES = [
     *("llama3", "qwen2_window", "gemma3_text", "phi3_long", "granite", "ministral3", "cohere2", "qwen3_moe"),
-    *("gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text"),
+    *("mistral4", "gemma4_text_shared", "gemma4_text_experts", "gpt_oss", "qwen3_5_text", "llama4_text_mixed"),
 ]
 
 
@@ -142,6 +142,7 @@ def test_full_fine_tuning(setup: Setup) -> None:
         at = in_memory(setup.pretrained.weight_map[ours], ours, setup.pretrained.config.expert_width)
         grads = [gradient(name) for name in at.places(mine[ours].shape).values()]
         grads = [g[slice(*at.rows)] if at.rows else g for g in grads]
+        grads = [g[:, slice(*at.columns)] if at.columns else g for g in grads]
         return np.reshape([g.T if at.transposed else g for g in grads], mine[ours].shape)
 
     assert loss == pytest.approx(reference.item(), rel=1e-4)
@@ -164,8 +165,8 @@ def parts(s: Setup, projection: str, shape: tuple[int, ...]) -> Iterator[tuple[t
     at = in_memory(s.pretrained.weight_map[projection], projection, s.pretrained.config.expert_width)
     for place, stored in at.places(shape).items():
         name, expert = split_name(stored)
-        rows = slice(*(at.rows or (None, None)))
-        yield place, name, rows if expert is None else (expert, rows), True
+        part = [slice(*(span or (None, None))) for span in (at.rows, at.columns)]
+        yield place, name, tuple(part) if expert is None else (expert, *part), at.transposed
 
 
 def test_lora(setup: Setup) -> None:
