@@ -75,7 +75,7 @@ def measure(model: str, side: str, end: float) -> dict[str, Any]:
         "remat": REMAT.value,
         "steps": STEPS.value,
     }
-    command = [sys.executable, "-m", "benchmarks.step_worker", json.dumps(spec)]
+    command = [sys.executable, "-m", "benchmarks.speed.step_worker", json.dumps(spec)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=end - time.monotonic())
     except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """A training step on random weights and tokens, for benchmarks.gpu and benchmarks.growth.
 
-`python -m benchmarks.step_worker SPECIFICATION` is not for people. A specification (JSON) has "model", "side" (an
+`python -m benchmarks.speed.step_worker SPECIFICATION` is not for people. A specification (JSON) has "model", "side" (an
 attention back end, or "torch"), "dtype", "rows", "row_tokens", "groups", "trunk" (tokens, least and most), "remat" and
 "steps". Prints a line of JSON: "device", "peak_flops" (0 if unknown), "seconds" (median step); "examples", "tokens"
 (padding included) and "flops" (of tokens really there, each once) of a step; "memory" (bytes: of ours as

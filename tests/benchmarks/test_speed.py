@@ -1,6 +1,9 @@
 """The arithmetic of benchmarks.speed: FLOPs against a count by hand, ratios, tables."""
 
 import dataclasses
+import importlib.util
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,6 +146,15 @@ def test_losses_must_agree_as_their_types_allow():
         __main__.check_losses({"a": first(1.0), "c": first(1.0003)})
     with pytest.raises(UserError, match="do not ask the same"):
         __main__.check_losses({"a": first(1.0), "c": first(1.0, asked=2)})
+
+
+def test_workers_are_where_their_drivers_look_for_them():
+    """Each is a process that a module's name starts, which no import would miss."""
+    started = set(__main__.MODULES.values())
+    for driver in Path(__main__.__file__).parents[1].glob("**/*.py"):
+        started |= set(re.findall(r'"-m", "([\w.]+)"', driver.read_text(encoding="utf-8")))
+    assert len(started) > 5
+    assert [name for name in started if importlib.util.find_spec(name) is None] == []
 
 
 def test_mean_kl_by_hand():
