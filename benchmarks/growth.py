@@ -26,6 +26,8 @@ USUAL = {
     "model": "SmolLM2-135M",
     "side": "two_part",
     "dtype": "float32",
+    "job": "lora_qv",
+    "quantize": "",
     "rows": 1,
     "row_tokens": 1024,
     "groups": 46,
