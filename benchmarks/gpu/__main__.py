@@ -71,24 +71,24 @@ def main() -> None:
     results = read_results(file, about)
     if about["missing"]:
         print(f"not installed here, or in another version: {', '.join(about['missing'])}", flush=True)
-    left_out = []
-    for m in planned(rehearsal() if REHEARSE.value else hour(), CHOSEN.value):
+    everything, left_out = planned(rehearsal() if REHEARSE.value else hour(), CHOSEN.value), 0
+    for m in everything:
         if is_done(results.get(m.key), m) and not AGAIN.value:
             print(f"{m.key}: done before", flush=True)
             continue
         left = end - time.monotonic()
         result = run(m, left, environment()) if left > LEAST else {"left_out": "no time was left"}
-        if "left_out" in result:
-            left_out.append(m.key)
+        left_out += "left_out" in result
         if "left_out" not in result or not is_done(results.get(m.key), m):
             results[m.key] = {"spec": m.spec, **result}
-        print(f"{m.key}: {said(result)}", flush=True)
+        if left > LEAST:
+            print(f"{m.key}: {said(result)}", flush=True)
         write_whole(file, json.dumps({"about": about, "results": results}, indent=2))
     lines = report.markdown(about, results)
     write_whole(output() / "gpu.md", lines)
     print(f"\n{lines}\n\nresults: {file}, gpu.md", flush=True)
     if left_out:
-        print(f"left out: {', '.join(left_out)}; the same command goes on with them", flush=True)
+        print(f"{left_out} of {len(everything)} left out; the same command goes on with them", flush=True)
     if wrong := report.wrong(results):
         raise UserError("; ".join(wrong))
 
@@ -134,7 +134,8 @@ def rehearsal() -> Hour:
 
 def environment() -> dict[str, str]:
     """Of all processes: no network; in a rehearsal CPUs only, and little time spent on compiling."""
-    common = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+    most = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}  # jax would leave a quarter of a GPU's memory unused
+    common = most | os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
     if not REHEARSE.value:
         return common
     quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_COMPILATION_CACHE_DIR": str(output() / "cache" / "programs")}
@@ -149,7 +150,7 @@ def output() -> Path:
 
 def look_around(end: float) -> dict[str, Any]:
     """The machine, see look.py. UserError where not even that works, or where there are several devices."""
-    m = Measurement("look", "benchmarks.gpu.look", {"size": 256 if REHEARSE.value else 8192}, 120)
+    m = Measurement("look", "benchmarks.gpu.look", {}, 120)
     found = run(m, max(LEAST, end - time.monotonic()), environment())
     if "device" not in found:
         raise UserError(f"nothing can be measured here: {said(found)}")

@@ -1,9 +1,9 @@
 """What there is on this machine, for benchmarks.gpu: device, versions, what is missing, the speed of a large product.
 
-`python -m benchmarks.gpu.look SPECIFICATION` is not for people. A specification has "size", of the matrices. Prints a
-line of JSON: "device", "platform", "devices", "memory" (bytes of a device, null where it does not tell),
-"product_flops" (FLOP/s of a bfloat16 product), "peak_flops" (of the data sheet; 0 if unknown), "python", "versions" and
-"missing" (what setup.py asks for that is not installed, or is in another version).
+`python -m benchmarks.gpu.look {}` is not for people. Prints a line of JSON: "device", "platform", "devices", "memory"
+(bytes of a device, null where it does not tell), "product_flops" (FLOP/s of a bfloat16 product), "peak_flops" (of the
+data sheet; 0 if unknown), "python", "versions" and "missing" (what setup.py asks for that is not installed, or is in
+another version).
 """
 
 import importlib.metadata
@@ -21,12 +21,13 @@ TOLD = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda12-plugin", "libtpu", "fl
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    """What the process prints."""
+    """What the process prints, by an empty specification."""
     import jax
 
     from benchmarks.speed.made_model import peak_flops, timed
 
-    device, n = jax.devices()[0], spec["size"]
+    device = jax.devices()[0]
+    n = 256 if device.platform == "cpu" else 8192
     a, b = (jax.random.normal(jax.random.key(i), (n, n), "bfloat16") for i in (0, 1))
     multiply = jax.jit(lambda a, b: a @ b)
     seconds = timed(lambda: multiply(a, b).block_until_ready(), 10)

@@ -29,8 +29,10 @@ def markdown(about: Mapping[str, Any], results: Results) -> str:
         head, rows = make(results)
         if rows:
             parts.append(f"{title}\n\n{table(head, rows)}")
-    if missing := [f"- {key}: {why}" for key, why in absent(results)]:
-        parts.append("Without a result:\n\n" + "\n".join(missing))
+    if without := [f"- {key}: {why}" for key, why in absent(results)]:
+        parts.append("Without a result:\n\n" + "\n".join(without))
+    if later := [key for key, result in results.items() if "left_out" in result]:
+        parts.append(f"Left out for lack of time: {', '.join(later)}.")
     return "\n\n".join(parts)
 
 
@@ -55,11 +57,11 @@ def found(results: Results, part: str) -> Iterator[tuple[list[str], Mapping[str,
 
 
 def absent(results: Results) -> Iterator[tuple[str, str]]:
-    """Keys without a result, and why."""
+    """Keys of what failed or is unavailable, and why."""
     for key, result in results.items():
-        for reason in REASONS:
+        for reason in ("failed", "unavailable"):
             if reason in result:
-                yield key, f"{reason.replace('_', ' ')}: {result[reason]}"
+                yield key, f"{reason}: {result[reason]}"
 
 
 Table = tuple[tuple[str, ...], list[list[str]]]

@@ -72,7 +72,10 @@ def json_config(model: str) -> dict[str, Any]:
     """A model's config.json: a file's, or a known model's."""
     if Path(model).is_file():
         return json.loads(Path(model).read_text(encoding="utf-8"))
-    return next(e["config"] for e in known_architectures() if any(model in (i, i.split("/")[-1]) for i in e["ids"]))
+    names = {
+        name.lower(): e["config"] for e in known_architectures() for i in e["ids"] for name in (i, i.split("/")[-1])
+    }
+    return names[model.lower()]
 
 
 def questions(spec: dict[str, Any], vocabulary: int) -> list[Question]:

@@ -69,8 +69,8 @@ def test_a_rehearsal_runs_from_end_to_end_and_a_second_call_has_nothing_to_do(tm
 def test_what_there_is_no_time_for_is_said_and_left_out(tmp_path):
     done = call(tmp_path, "--minutes=0", "--parts=leak")
     assert done.returncode == 0, done.stderr
-    assert "left out: leak/tiny/two_part; the same command goes on with them" in done.stdout
-    assert "left out: no time was left" in (tmp_path / "gpu.md").read_text()
+    assert "1 of 1 left out; the same command goes on with them" in done.stdout
+    assert "Left out for lack of time: leak/tiny/two_part." in (tmp_path / "gpu.md").read_text()
 
 
 def test_the_hour_covers_all_it_promises_and_begins_with_a_cut_across_all_parts():
