@@ -39,7 +39,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_rehearsal_runs_from_end_to_end_and_a_second_call_has_nothing_to_do(tmp_path):
-    done = call(tmp_path)
+    done = call(tmp_path, "--minutes=30")  # however busy the machine
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     results = found["results"]
@@ -93,6 +93,20 @@ def test_the_hour_covers_all_it_promises_and_begins_with_a_cut_across_all_parts(
         f"training/{weights}/{data}" for weights in ("smollm2", "gemma3-270m") for data in ("demo", "made")
     }
     assert {m.part for m in planned(FULL, ["leak", "torch"])} == {"leak", "torch"}
+
+
+def test_who_needs_no_accelerator_leaves_it_to_the_others():
+    """jax would take most of a GPU's memory from the commands, or from PyTorch, that these processes run."""
+    code = """
+import benchmarks.gpu.commands, benchmarks.gpu.report, benchmarks.speed.torch_step_worker as worker
+from survey_jax.planning.architectures import read_architecture
+import jax._src.xla_bridge as bridge
+decoder = read_architecture("gemma-4-E2B")
+worker.choose(worker.made_model.prompts(worker.made_model.questions(%r, decoder.vocab_size)), %r)
+assert not bridge.backends_are_initialized()
+"""
+    done = subprocess.run([sys.executable, "-c", code % (SPEC, SPEC)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, limit: float = 60) -> Measurement:
