@@ -2,9 +2,10 @@
 
     python -m benchmarks.growth [--series=groups,prompt,batch,model] [--plot=docs/growth.png]
 
-Random weights and tokens (benchmarks.step_worker), LoRA of rank 8 on q and v, float32, each point a process of its own.
-Against what was measured stands a model with one number for all points: seconds are the FLOPs that the program computes
-(padding, masked pairs and recomputation included) over a speed. Writes growth.json under --results, and the plot.
+Random weights and tokens (benchmarks.speed.step_worker), LoRA of rank 8 on q and v, float32, each point a process of
+its own. Against what was measured stands a model with one number for all points: seconds are the FLOPs that the program
+computes (padding, masked pairs and recomputation included) over a speed. Writes growth.json under --results, and the
+plot.
 """
 
 import json
@@ -25,6 +26,8 @@ USUAL = {
     "model": "SmolLM2-135M",
     "side": "two_part",
     "dtype": "float32",
+    "job": "lora_qv",
+    "quantize": "",
     "rows": 1,
     "row_tokens": 1024,
     "groups": 46,
@@ -77,7 +80,7 @@ def write(found: dict[str, list[dict[str, Any]]]) -> None:
 def measure(series: str, changes: dict[str, Any]) -> dict[str, Any]:
     """A point: what the worker says of a step."""
     spec = USUAL | changes
-    command = [sys.executable, "-m", "benchmarks.step_worker", json.dumps(spec)]
+    command = [sys.executable, "-m", "benchmarks.speed.step_worker", json.dumps(spec)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     point = spec | json.loads(done.stdout.splitlines()[-1])
     point["x"] = AXES[series][1](point)

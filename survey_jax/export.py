@@ -7,7 +7,6 @@ which says how to ask the model for distributions. docs/export.md shows how to l
 """
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from absl import flags
 from etils import epath
 from flax import nnx
 
-from survey_jax import cli
+from survey_jax import __version__, cli
 from survey_jax.checkpointing.manager import TOKENIZER, Checkpoints, check_identity
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
@@ -136,7 +135,7 @@ def instructions(config: Config, pretrained: Pretrained, step: int, temperatures
     prompter = make_prompter(config, *open_tokenizer(config, pretrained))
     text = prompter.text(EXAMPLE)
     return {
-        "survey_jax": importlib.metadata.version("survey_jax"),
+        "survey_jax": __version__,
         "base_model": config.model.weights,
         "step": step,
         "temperatures": temperatures,

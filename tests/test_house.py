@@ -110,6 +110,11 @@ def test_files_and_the_ground_floor_are_small() -> None:
     assert len(beside_rooms) <= FILES, beside_rooms
 
 
+def test_the_version_is_that_of_the_distribution() -> None:
+    """Runs record the package's own, since a checkout need not be installed."""
+    assert f'version="{survey_jax.__version__}"' in (PACKAGE.parent / "setup.py").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("command", ["train", "eval"])
 def test_predicting_need_not_wait_for_what_only_results_need(command: str) -> None:
     slow = ("sklearn", "scipy.stats", "matplotlib", "datasets", "torch")

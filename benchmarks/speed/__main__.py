@@ -34,10 +34,11 @@ from survey_jax.model.architecture import DecoderConfig
 from survey_jax.pretrained.export import write_merged, write_metadata_files
 from survey_jax.pretrained.open import open_pretrained
 
+TORCH, JAX, PRODUCTS = "benchmarks.speed.torch_recipes", "benchmarks.speed.jax_recipes", "benchmarks.matmul_peak"
 MODULES = {
-    **dict.fromkeys(("a", "a_bf16", "b", "b_bf16", "b8", "b8_bf16", "b_compile", "b_compile_bf16"), "torch_recipes"),
-    **dict.fromkeys(("c", "c_bf16", "d", "d_bf16", "e", "e_bf16"), "jax_recipes"),
-    **dict.fromkeys(("peak_torch", "peak_jax"), "matmul_peak"),
+    **dict.fromkeys(("a", "a_bf16", "b", "b_bf16", "b8", "b8_bf16", "b_compile", "b_compile_bf16"), TORCH),
+    **dict.fromkeys(("c", "c_bf16", "d", "d_bf16", "e", "e_bf16"), JAX),
+    **dict.fromkeys(("peak_torch", "peak_jax"), PRODUCTS),
 }
 PEAKS = ("peak_torch", "peak_jax")
 USUAL = ["a", "a_bf16", "b8", "b8_bf16", "c", "c_bf16", "d", "d_bf16", "e", "e_bf16"]
@@ -137,7 +138,7 @@ def take_turns(group: Sequence["Worker"]) -> None:
 def describe(worker: "Worker", config: DecoderConfig, common: Mapping[str, Any]) -> dict[str, Any]:
     """Figures of a recipe that has done its rounds; starts it once more."""
     again = Worker(worker.name, common)
-    if MODULES[worker.name] == "jax_recipes" and not worker.failed:  # PyTorch caches nothing
+    if MODULES[worker.name] == JAX and not worker.failed:  # PyTorch caches nothing
         again.begin()
         again.close()
     if failed := worker.failed or again.failed:
@@ -173,7 +174,7 @@ class Worker:
         self.rounds: list[speed_data.Round] = []
         self.flops: list[Any] = []
         recipe, dtype = parse(name)
-        self._command = [sys.executable, "-m", f"benchmarks.{MODULES[name]}"]
+        self._command = [sys.executable, "-m", MODULES[name]]
         self._command.append(json.dumps({**common, "recipe": recipe, "dtype": dtype}))
         self._process: subprocess.Popen[str] | None = None
 

@@ -1,7 +1,7 @@
 """This project: the paper's template (c), question-first trees (d), and such trees of short branches (e).
 
-A worker of benchmarks.speed; `python -m benchmarks.jax_recipes SPECIFICATION` is not for people. Trains and evaluates
-as the binaries do, with their own functions.
+A worker of benchmarks.speed; `python -m benchmarks.speed.jax_recipes SPECIFICATION` is not for people. Trains and
+evaluates as the binaries do, with their own functions.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """PyTorch, transformers and PEFT: as the paper does it (a), and tuned by someone who cares (b).
 
-A worker of benchmarks.speed; `python -m benchmarks.torch_recipes SPECIFICATION` is not for people.
+A worker of benchmarks.speed; `python -m benchmarks.speed.torch_recipes SPECIFICATION` is not for people.
 
 a   every prompt padded to 256 tokens, 8 a step; attention over the padding; the whole vocabulary's logits at every
     position; softmax over the options' at the answer position, KL, AdamW.

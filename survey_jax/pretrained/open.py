@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from survey_jax import __version__
 from survey_jax.common.console import say
 from survey_jax.common.errors import UserError
 from survey_jax.model.architecture import DecoderConfig
@@ -71,7 +72,7 @@ class Pretrained:
 
     def tokenizer_fingerprint(self) -> str:
         """Hash of everything that can change the tokenizer's result: its files, and the versions of packages."""
-        versions = [importlib.metadata.version(name) for name in ("survey_jax", "tokenizers", "transformers")]
+        versions = [__version__, *(importlib.metadata.version(name) for name in ("tokenizers", "transformers"))]
         digest = hashlib.sha256(repr(versions).encode())
         if isinstance(self.source, GGUF):
             digest.update(self.source.header() + Path(__file__).with_name("gguf_tokenizer.py").read_bytes())

@@ -32,7 +32,7 @@ _LATER = ("metrics.jsonl", "time.json", "checkpoints")  # what a run writes afte
 # fingerprint of the base model.
 _FORMAT = 3
 _PACKAGES = (
-    *("survey_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers"),
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "tokenizers"),
     *("safetensors", "gguf", "datasets", "numpy", "scipy"),
 )
 _DRIVERS = (  # of accelerators; recorded where they are installed
@@ -203,7 +203,8 @@ _LOCAL = ("config.model.weights", "config.data.tables", "config.run.cache")
 
 def shared_settings(config: Config) -> dict[str, str]:
     """What must be the same on all processes of a run: versions, and all settings except paths of files."""
-    values = {f"version of {name}": importlib.metadata.version(name) for name in ("survey_jax", "jax", "jaxlib")}
+    values = {f"version of {name}": importlib.metadata.version(name) for name in ("jax", "jaxlib")}
+    values["version of survey_jax"] = survey_jax.__version__
     for setting in settings():
         if setting.name not in _LOCAL:
             values[setting.name] = repr(get(config, setting.name))
@@ -216,7 +217,8 @@ def config_hash(config: Config) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    found = {"survey_jax": survey_jax.__version__}  # which may be a checkout that is not installed
+    found |= {package: importlib.metadata.version(package) for package in _PACKAGES}
     for package in _DRIVERS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)

@@ -1,11 +1,14 @@
 """The arithmetic of benchmarks.speed: FLOPs against a count by hand, ratios, tables."""
 
 import dataclasses
+import importlib.util
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.speed import __main__, speed_flops, speed_report, step_worker
+from benchmarks.speed import __main__, speed_flops, speed_report
 from benchmarks.speed.jax_recipes import trees_of
 from benchmarks.speed.speed_data import JOBS, Job, Round
 from benchmarks.speed.speed_worker import mean_kl
@@ -13,7 +16,6 @@ from survey_jax.common.errors import UserError
 from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.trees import group_questions
 from survey_jax.model.flops import step_flops
-from survey_jax.planning.architectures import read_architecture
 from survey_jax.pretrained.families import decoder_config
 from survey_jax.survey.table import Answer
 
@@ -145,19 +147,16 @@ def test_losses_must_agree_as_their_types_allow():
         __main__.check_losses({"a": first(1.0), "c": first(1.0, asked=2)})
 
 
+def test_workers_are_where_their_drivers_look_for_them():
+    """Each is a process that a module's name starts, which no import would miss."""
+    started = set(__main__.MODULES.values())
+    for driver in Path(__main__.__file__).parents[1].glob("**/*.py"):
+        started |= set(re.findall(r'"-m", "([\w.]+)"', driver.read_text(encoding="utf-8")))
+    assert len(started) > 5
+    assert [name for name in started if importlib.util.find_spec(name) is None] == []
+
+
 def test_mean_kl_by_hand():
     prompts = [Prompt(answer("Q1", "Kenya", (0.25, 0.75)), np.array([1], np.int32), (0, 1))]
     expected = 0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5)
     assert mean_kl(prompts, np.array([[0.5, 0.5, 0.0]])) == pytest.approx(expected)
-
-
-def test_gpu_benchmark_finds_no_leak_and_one_loss_for_all_back_ends():
-    spec = {"model": "SmolLM2-135M", "dtype": "bfloat16", "rows": 1, "row_tokens": 512, "remat": "dots", "steps": 1}
-    spec |= {"groups": 46, "trunk": [60, 130]}
-    decoder = dataclasses.replace(read_architecture(spec["model"]), layers=2, layer_kinds=(0, 0))
-    found = [step_worker.jax_side(spec | {"side": side}, decoder) for side in ("two_part", "dense")]
-    assert [f["leak"] for f in found] == [0, 0]
-    np.testing.assert_allclose(found[0]["loss"], found[1]["loss"], rtol=step_worker.CLOSE)
-    assert step_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)]) == []
-    found[1] |= {"loss": 2 * found[0]["loss"], "leak": 0.1}
-    assert len(step_worker.disagreeing([{"model": "m", "side": str(i), **f} for i, f in enumerate(found)])) == 2

@@ -8,7 +8,6 @@ holds the same predictions, questions, groups and facts of the run, and no other
 import dataclasses
 import datetime
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float
 
+from survey_jax import __version__
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import atomic_write, read_json
 from survey_jax.survey.prediction.cells import Cells
@@ -122,7 +122,7 @@ def seal(forecasts: Sequence[Forecast], facts: Mapping[str, Any]) -> dict[str, A
     content: dict[str, Any] = {
         "format": FORMAT,
         "sealed": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "version": importlib.metadata.version("survey_jax"),
+        "version": __version__,
         "facts": dict(facts),
         "questions": [question for _, question in questions.values()],
         "groups": [dict(group) for group in groups],
