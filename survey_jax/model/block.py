@@ -341,16 +341,13 @@ def chosen_part(
 ) -> tuple[Float[Array, "B T D"], Routed]:
     """The experts that a token uses; the router goes by what it has `seen`."""
     routed = route(seen, layer, c.experts_used, c.expert_shares_sum, c.scaled_inputs)
-    compute = functools.partial(
-        mix, layer=layer, gated=gated(c), dtype=jnp.dtype(numerics.dtype), lora_scale=numerics.lora_scale
-    )
+    settings = (layer, gated(c), jnp.dtype(numerics.dtype), numerics.lora_scale)
     if not c.scaled_inputs:
-        return compute(x, routed), routed
-    each = x[:, :, None] * routed.share[..., None].astype(
-        x.dtype
-    )  # for each of a token's experts one that has it alone
+        return mix(x, routed, *settings), routed
+    each = x[:, :, None] * routed.share[..., None].astype(x.dtype)  # a token for each of a token's experts
     alone = routed.chosen.reshape(len(x), -1, 1)
-    made = compute(each.reshape(*alone.shape[:2], -1), routed._replace(share=jnp.ones(alone.shape), chosen=alone))
+    alike = routed._replace(share=jnp.ones(alone.shape), chosen=alone)
+    made = mix(each.reshape(*alone.shape[:2], -1), alike, *settings)
     return jnp.sum(made.reshape(each.shape), axis=2), routed
 
 

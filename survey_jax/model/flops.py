@@ -138,7 +138,7 @@ def adapted_channels(c: DecoderConfig, projections: Sequence[str]) -> int:
     """Input and output channels of all projections with adapters that a token uses, together."""
     result = 0
     for n, w in projection_widths(c):
-        names = {next((n for n in (name, *IN_PLACE.get(name, ())) if n in w), name) for name in projections}
+        names = {next((x for x in (name, *IN_PLACE.get(name, ())) if x in w), name) for name in projections}
         result += n * sum(sum(w[name]) for name in names if name in w)
         # A token's experts count as one, whose width is all of theirs; each has an adapter as wide as the model, too.
         result += n * c.width * (c.experts_used - 1) * sum(name in w for name in names if name in EXPERTS)

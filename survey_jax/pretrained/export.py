@@ -112,10 +112,9 @@ class _Change:
             return (whole.T if self._transposed else whole)[rows]
         if self._a is None or self._b is None:
             return base
-        if not self._transposed:
-            return base.astype(np.float32) + self._scale * (self._a[at][rows] @ self._b[at])
-        update = self._scale * (self._a[at] @ self._b[at][:, rows])  # [in, rows]
-        return base.astype(np.float32) + update.T
+        a, b = self._a[at], self._b[at]
+        update = (a @ b[:, rows]).T if self._transposed else a[rows] @ b
+        return base.astype(np.float32) + self._scale * update
 
 
 def write_metadata_files(pretrained: Pretrained, folder: Path, dtype: str | None = None) -> None:
