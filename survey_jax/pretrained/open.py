@@ -178,12 +178,15 @@ def locate(weights: str, revision: str) -> Path:
         )
     except huggingface_hub.errors.GatedRepoError as error:
         raise UserError(
-            f"{weights}: is gated; accept its licence on its page at the hub and run `hf auth login`, {_ELSEWHERE}"
+            f"{weights}: is gated; accept its licence on its page at the hub, and set HF_TOKEN or run `hf auth login`, "
+            f"{_ELSEWHERE}"
         ) from error
     except huggingface_hub.errors.RevisionNotFoundError as error:
         raise UserError(f"{weights}: has no revision {revision!r} at the hub; set --config.model.revision") from error
     except huggingface_hub.errors.RepositoryNotFoundError as error:
-        raise UserError(f"{weights}: is not at the hub, or private; check the id, or run `hf auth login`") from error
+        raise UserError(
+            f"{weights}: is not at the hub, or private; check the id, or set HF_TOKEN or run `hf auth login`"
+        ) from error
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             f"{weights}: cannot be fetched from the hub ({short(error)}); check the network, {_ELSEWHERE}"

@@ -33,6 +33,8 @@ STUB = """#!/usr/bin/env bash
 echo "process $SLURM_PROCID of $SLURM_NTASKS, GPUs ${JAX_LOCAL_DEVICE_IDS:-by number}: $*"
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
 [ "${STUB:-}" != done ] || exit 0
+[ -z "${HF_TOKEN:-}" ] || echo "has the token"
+[[ "${STUB:-}" != saved* ]] || { [[ $* == *"seed=${STUB#saved }"* ]] && exit 75 || exit 0; }
 trap 'trap - TERM; sleep 0.$SLURM_PROCID; exit 75' TERM
 for i in $(seq 600); do sleep 0.1; done
 """
@@ -158,6 +160,25 @@ def test_preempted_or_its_node_lost_it_comes_back_and_cancelled_it_does_not(
     end = slurm.finished(cancelled)
     assert (end["JobState"], end["Restarts"]) == ("CANCELLED", "0"), log.read_text()
     assert not list((tmp_path / "run").iterdir()), "the file that proves the folder shared is gone"
+
+
+def test_jobs_of_seeds_are_queued_again_one_by_one(slurm: SlurmCluster, tmp_path: Path, stub) -> None:
+    """The last one of them has the number of all. The token reaches all, and is shown nowhere."""
+    options = ["--array=3,5", "--ntasks-per-node=1", NO_GPU, f"--output={tmp_path}/%a.log"]
+    command = [SCRIPT, tmp_path / "tiny.py", f"--workdir={tmp_path / 'runs'}"]
+    job = slurm.submit(*options, *command, STUB="saved 5", HF_TOKEN="hf_secretsecret", **stub)
+    ends = {seed: slurm.finished(f"{job}_{seed}") for seed in ("3", "5")}
+    logs = {seed: (tmp_path / f"{seed}.log").read_text() for seed in ends}
+    assert {seed: (end["JobState"], end["Restarts"]) for seed, end in ends.items()} == {
+        "3": ("COMPLETED", "0"),
+        "5": ("COMPLETED", "1"),
+    }, logs
+    assert ends["5"]["JobId"] == job
+    assert f"job {job}_5: saved, queued again" in logs["5"]
+    for seed, log in logs.items():
+        assert f"--config.run.seed={seed} --workdir={tmp_path}/runs/seed_{seed}" in log
+        assert "has the token" in log
+        assert "hf_secret" not in log + slurm.call("scontrol", "show", "job", "--details", f"{job}_{seed}")
 
 
 def test_one_process_per_gpu_or_per_node(slurm: SlurmCluster, tmp_path: Path, stub) -> None:
