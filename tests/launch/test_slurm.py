@@ -30,11 +30,9 @@ pytestmark = pytest.mark.skipif(
 # Stands in for training: on SIGTERM it "saves" and ends with 75, one by one; resumed, it is done.
 STUB = """#!/usr/bin/env bash
 [ "$1" != -c ] || exit 0
-echo "process $SLURM_PROCID of $SLURM_NTASKS, GPUs ${JAX_LOCAL_DEVICE_IDS:-by number}: $*"
+echo "process $SLURM_PROCID of $SLURM_NTASKS, GPUs ${JAX_LOCAL_DEVICE_IDS:-by number}: $* ${HF_TOKEN:+has the token}"
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
-[ "${STUB:-}" != done ] || exit 0
-[ -z "${HF_TOKEN:-}" ] || echo "has the token"
-[[ "${STUB:-}" != saved* ]] || { [[ $* == *"seed=${STUB#saved }"* ]] && exit 75 || exit 0; }
+[ -z "${STUB:-}" ] || { [[ $* != *"${STUB#done}"* ]] || exit "${SAVED:-0}"; exit 0; }
 trap 'trap - TERM; sleep 0.$SLURM_PROCID; exit 75' TERM
 for i in $(seq 600); do sleep 0.1; done
 """
@@ -166,7 +164,7 @@ def test_jobs_of_seeds_are_queued_again_one_by_one(slurm: SlurmCluster, tmp_path
     """The last one of them has the number of all. The token reaches all, and is shown nowhere."""
     options = ["--array=3,5", "--ntasks-per-node=1", NO_GPU, f"--output={tmp_path}/%a.log"]
     command = [SCRIPT, tmp_path / "tiny.py", f"--workdir={tmp_path / 'runs'}"]
-    job = slurm.submit(*options, *command, STUB="saved 5", HF_TOKEN="hf_secretsecret", **stub)
+    job = slurm.submit(*options, *command, STUB="seed=5", SAVED="75", HF_TOKEN="hf_secretsecret", **stub)
     ends = {seed: slurm.finished(f"{job}_{seed}") for seed in ("3", "5")}
     logs = {seed: (tmp_path / f"{seed}.log").read_text() for seed in ends}
     assert {seed: (end["JobState"], end["Restarts"]) for seed, end in ends.items()} == {
