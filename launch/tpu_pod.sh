@@ -6,21 +6,35 @@
 #   launch/tpu_pod.sh run NAME eval --workdir=gs://BUCKET/RUN [FLAGS...]
 #   launch/tpu_pod.sh stop NAME                            # the run saves and ends
 #   launch/tpu_pod.sh delete NAME
+# With --dry_run before the rest it only prints the commands that would change something.
+# HF_TOKEN, for gated weights, reaches the hosts as a file that their user alone can read.
 # `run` asks for a new slice when the spot slice is taken away, and goes on from the last checkpoint. Project and zone
 # are gcloud's own: gcloud config set project P; gcloud config set compute/zone Z.
 set -euo pipefail
 fail() { echo "error: $*" >&2; exit 2; }
 
-usage="usage: launch/tpu_pod.sh create|check|run|stop|delete NAME [ARGUMENTS...]"
+dry=""
+if [ "${1:-}" = --dry_run ]; then
+  dry=yes
+  shift
+fi
+usage="usage: launch/tpu_pod.sh [--dry_run] create|check|run|stop|delete NAME [ARGUMENTS...]"
 [ $# -ge 2 ] || fail "$usage"
 action=$1 name=$2
 shift 2
 command -v gcloud >/dev/null || fail "gcloud is not installed"
 [ -n "$(gcloud config get compute/zone 2>/dev/null)" ] || fail "no zone; gcloud config set compute/zone ZONE"
 
-slice() { gcloud compute tpus queued-resources "$@"; }
-describe() { slice describe "$name" --format="value($1)"; }
-on_all_hosts() { gcloud compute tpus tpu-vm ssh "$name" --worker=all --command="$1"; }
+tpus() { # a command that changes something
+  if [ -n "$dry" ]; then
+    printf '%q ' gcloud compute tpus "$@" && echo
+  else
+    gcloud compute tpus "$@"
+  fi
+}
+slice() { tpus queued-resources "$@"; }
+describe() { gcloud compute tpus queued-resources describe "$name" --format="value($1)"; }
+on_all_hosts() { tpus tpu-vm ssh "$name" --worker=all --command="$1"; }
 
 of_type() { # sets runtime and chips from a type; v4 and v5p count two cores a chip
   local number=${1##*-}
@@ -50,16 +64,32 @@ wait_for_slice() { # asks for a new one in place of one that was taken away
       create "$type"
     fi
     [ "$state" != FAILED ] || fail "$name: refused; gcloud compute tpus queued-resources describe $name says why"
+    [ -z "$dry" ] || return 0
     sleep "${POLL:-30}"
   done
   [ "$state" = ACTIVE ] || fail "$name: no such slice; launch/tpu_pod.sh create $name TYPE"
 }
 
+send_token() { # HF_TOKEN, where there is one, as a file: command lines are public
+  [ -n "${HF_TOKEN:-}" ] || return 0
+  local folder code=0
+  folder=$(mktemp -d)
+  # shellcheck disable=SC2064 # this folder
+  trap "rm -rf '$folder'" EXIT
+  [ -n "$dry" ] || (umask 077 && printf '%s' "$HF_TOKEN" >"$folder/hugging_face_token")
+  tpus tpu-vm scp "$folder/hugging_face_token" "$name:" --worker=all || code=$?
+  rm -rf "$folder"
+  return "$code"
+}
+
 install() { # the files that git knows or would take, as they are now; uv brings the Python that we need
   local sources="${TMPDIR:-/tmp}/survey_jax.tar.gz"
-  git ls-files -z --cached --others --exclude-standard | tar -cz --null -T - -f "$sources" &&
-    gcloud compute tpus tpu-vm scp "$sources" "$name:" --worker=all &&
-    on_all_hosts 'set -e; mkdir -p survey_jax; tar -xzf survey_jax.tar.gz -C survey_jax; cd survey_jax
+  [ -n "$dry" ] || git ls-files -z --cached --others --exclude-standard | tar -cz --null -T - -f "$sources" || return
+  tpus tpu-vm scp "$sources" "$name:" --worker=all &&
+    send_token &&
+    on_all_hosts 'set -e; mkdir -p survey_jax .cache/huggingface; tar -xzf survey_jax.tar.gz -C survey_jax
+      [ ! -f hugging_face_token ] || { chmod 600 hugging_face_token; mv hugging_face_token .cache/huggingface/token; }
+      cd survey_jax
       python3 -m pip install --quiet --user uv
       [ -d .venv ] || python3 -m uv venv --quiet --python 3.12
       python3 -m uv pip install --quiet --constraint constraints/python3.12.txt --editable ".[tpu,gcs]"'
@@ -85,7 +115,7 @@ case $action in
   create)
     [ $# = 1 ] || fail "usage: launch/tpu_pod.sh create NAME TYPE"
     create "$1"
-    wait_for_slice
+    [ -n "$dry" ] || wait_for_slice
     ;;
   check)
     wait_for_slice

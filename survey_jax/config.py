@@ -50,7 +50,8 @@ class ModelConfig:
     """The base model, and how it computes."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    weights: str = field(default="", metadata=MAY_CHANGE)  # a hub id, a Hugging Face directory, or a .gguf file
+    # A hub id, or a Hugging Face directory or a .gguf file, here or in a bucket (gs://, s3://).
+    weights: str = field(default="", metadata=MAY_CHANGE)
     revision: str = field(default="main", metadata=MAY_CHANGE)  # of a hub id: a branch, tag or commit
     # Fields of its config.json that are not known here and, as you have checked, change no logit: docs/models.md.
     ignore_fields: tuple[str, ...] = ()
@@ -85,7 +86,7 @@ class DataConfig:
     """Survey tables, and how their rows become prompts."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    # Survey tables, together one data set; "demo" is the one in this package.
+    # Survey tables, here or in a bucket, together one data set; "demo" is the one in this package.
     tables: tuple[str, ...] = field(default=(), metadata=MAY_CHANGE)
     question_columns: tuple[str, ...] = ("question",)  # columns of the wording: the first that a row has
     template: TemplateName = "question_first"  # of the prompt: docs/prompts.md

@@ -93,9 +93,10 @@ def write_model(config: Config, workdir: epath.Path, checkpoints: Checkpoints, s
     scale = config.lora.alpha / config.lora.rank if config.lora.rank else 0.0
     write_json(folder / "survey_jax.json", instructions(config, pretrained, step, checkpoints.temperatures(step)))
     if FORMAT.value == "peft":
-        revision = None if Path(config.model.weights).expanduser().exists() else config.model.revision
+        weights = config.model.weights
+        revision = None if "://" in weights or Path(weights).expanduser().exists() else config.model.revision
         say("writing adapters")
-        write_adapter(pretrained, trained, scale, folder, config.model.weights, revision, DTYPE.value)
+        write_adapter(pretrained, trained, scale, folder, weights, revision, DTYPE.value)
     else:
         say(f"merging {len(pretrained.source.names)} tensors")
         write_metadata_files(pretrained, folder, DTYPE.value)

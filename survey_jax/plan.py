@@ -69,8 +69,8 @@ def main() -> None:
     if not math.isfinite(PRICE.value or 0):
         raise UserError(f"--price={PRICE.value}: must be a number")
     decoder = read_architecture(model, config.model.ignore_fields)
-    answers = answers_an_epoch(config, DATA.value) if DATA.value else None
     mesh, chip, domain = make_devices(config)
+    answers = answers_an_epoch(config, DATA.value) if DATA.value else None  # after the devices are made: it may print
     candidates = list(variants(config, mesh)) if SEARCH.value else [config]
     if not candidates:
         rows, needed = config.batch.batch_size * config.batch.microbatches, row_devices(mesh)

@@ -125,6 +125,7 @@ def test_binary(world, arguments, named):
         (["--config.data.splits.max_rows=-1"], "max_rows"),
         (["--config.optim.loss=wasserstein", "--config.data.option_order=shuffled"], "needs options in scale order"),
         (["--config.lora.dropout=0.1", "--config.lora.rank=0"], "leaves out ranks of adapters"),
+        (["--config.model.weights=az://b/w"], "az://b/w: must be gs://BUCKET/NAME, s3://BUCKET/NAME or a local path"),
         (["--confg.optim.lr=1"], "confg"),
         (["--config.optimizer.lr=1"], "--config.optimizer.lr: no such setting; did you mean --config.optim.lr?"),
         (["--config.qqq=1"], "--config.qqq: no such setting"),

@@ -125,6 +125,11 @@ def _file(error: Exception) -> str | None:
     return None
 
 
+def short(error: Exception) -> str:
+    """What a library says, in one line that is not too long."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
 def plural(count: int, noun: str) -> str:
     """1 row, 2 rows, 1,000 rows."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

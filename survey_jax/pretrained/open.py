@@ -1,4 +1,4 @@
-"""Opens a pretrained model from the hub, a folder or a GGUF file, without reading its weights yet."""
+"""Opens a pretrained model from the hub, a folder, a GGUF file or a bucket, without reading its weights yet."""
 
 import dataclasses
 import hashlib
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from survey_jax import __version__
+from survey_jax.common.buckets import local_file, local_folder
 from survey_jax.common.console import say
-from survey_jax.common.errors import UserError
+from survey_jax.common.errors import UserError, short
 from survey_jax.model.architecture import DecoderConfig
 from survey_jax.pretrained import fingerprint
 from survey_jax.pretrained.families import decoder_config
@@ -31,6 +32,9 @@ _ELSEWHERE = "or get it elsewhere (`hf download ID --local-dir DIR`) and set --c
 _TOKENIZER_NAMES = ("tokenizer", "special_tokens", "added_tokens", "vocab", "chat_template")
 # Suffixes; .json: config.json, too, which names the kind of tokenizer.
 _TOKENIZER_FILES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
+_BUCKET_FILES = [f"*{suffix}" for suffix in (".safetensors", *_TOKENIZER_FILES)]  # of a folder in a bucket
+# The same weights; JSON beside them stays, as it is in the tokenizer's fingerprint.
+_BUCKET_DOUBLES = ["original/*", "consolidated*.safetensors"]
 _ROWS = 1 << 10  # of embedding and head compared at a time
 
 
@@ -68,7 +72,7 @@ class Pretrained:
             # A repository's own code is never run.
             return transformers.AutoTokenizer.from_pretrained(self.path, trust_remote_code=False)
         except Exception as error:  # a file of another shape ends in any
-            raise UserError(f"{self.path}: has no tokenizer that transformers can load ({_short(error)})") from error
+            raise UserError(f"{self.path}: has no tokenizer that transformers can load ({short(error)})") from error
 
     def tokenizer_fingerprint(self) -> str:
         """Hash of everything that can change the tokenizer's result: its files, and the versions of packages."""
@@ -106,7 +110,9 @@ class Pretrained:
 
 
 def open_pretrained(weights: str, revision: str = "main", ignore_fields: Collection[str] = ()) -> Pretrained:
-    """Opens a model: a .gguf file, a Hugging Face directory, or a hub id (downloaded into the hub's cache).
+    """Opens a model: a .gguf file or a Hugging Face directory, here or in a bucket, or a hub id.
+
+    What is not here is copied into the hub's cache first.
 
     A head that is stored beside an embedding to which config.json ties it, and that differs from it, is used, as
     transformers 5 does; a line says so.
@@ -150,7 +156,11 @@ def _same(source: TensorSource, one: str, other: str) -> bool:
 
 
 def locate(weights: str, revision: str) -> Path:
-    """The local path of a model; a hub id is downloaded first. UserError, with a remedy, if it is not found."""
+    """The local path of a model, copied from a bucket or the hub first. UserError, with a remedy, if there is none."""
+    if "://" in weights:
+        if weights.endswith(".gguf"):
+            return local_file(weights)
+        return local_folder(weights, _BUCKET_FILES, _BUCKET_DOUBLES, "config.json")
     path = Path(weights).expanduser()
     if path.exists():
         return path
@@ -169,18 +179,16 @@ def locate(weights: str, revision: str) -> Path:
         )
     except huggingface_hub.errors.GatedRepoError as error:
         raise UserError(
-            f"{weights}: is gated; accept its licence on its page at the hub and run `hf auth login`, {_ELSEWHERE}"
+            f"{weights}: is gated; accept its licence on its page at the hub, and set HF_TOKEN or run `hf auth login`, "
+            f"{_ELSEWHERE}"
         ) from error
     except huggingface_hub.errors.RevisionNotFoundError as error:
         raise UserError(f"{weights}: has no revision {revision!r} at the hub; set --config.model.revision") from error
     except huggingface_hub.errors.RepositoryNotFoundError as error:
-        raise UserError(f"{weights}: is not at the hub, or private; check the id, or run `hf auth login`") from error
+        raise UserError(
+            f"{weights}: is not at the hub, or private; check the id, or set HF_TOKEN or run `hf auth login`"
+        ) from error
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
-            f"{weights}: cannot be fetched from the hub ({_short(error)}); check the network, {_ELSEWHERE}"
+            f"{weights}: cannot be fetched from the hub ({short(error)}); check the network, {_ELSEWHERE}"
         ) from error
-
-
-def _short(error: Exception) -> str:
-    """What a library says, in one line that is not too long."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -27,6 +27,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from survey_jax.common.buckets import local_file
 from survey_jax.common.errors import UserError
 from survey_jax.common.files import atomic_write
 from survey_jax.survey.bad_rows import BadRows, Reasons
@@ -106,7 +107,7 @@ def read_table(
     """Reads and validates a survey table.
 
     Args:
-      path: a .jsonl, .jsonl.gz or .parquet file.
+      path: a .jsonl, .jsonl.gz or .parquet file, here or in a bucket (gs://, s3://).
       question_columns: where the question's wording stands, for files that carry several: the first that a row has.
       dropped: where given, bad rows are left out, and counted in it by reason.
 
@@ -121,17 +122,18 @@ def read_table(
     >>> rows[0].question_id, rows[0].options, rows[0].n
     ('gss_natspac', ('Too much', 'About the right amount', 'Too little'), 2086.0)
     """
-    path = Path(path)
-    if path.name.endswith(LONG_SUFFIXES):
+    where = str(path)
+    if where.endswith(LONG_SUFFIXES):
         raise UserError(
-            f"{path}: not a survey table, but results in long form, which are not read back, or a file of respondents, "
-            "of which survey_jax.prepare makes a table; give a .parquet or .jsonl table"
+            f"{where}: not a survey table, but results in long form, which are not read back, or a file of "
+            "respondents, of which survey_jax.prepare makes a table; give a .parquet or .jsonl table"
         )
-    if not str(path).endswith(SUFFIXES):
-        raise UserError(f"{path}: not a survey table; expected one of {', '.join(SUFFIXES)}")
-    answers = parse_rows(read_rows(path), str(path), question_columns, dropped)
+    if not where.endswith(SUFFIXES):
+        raise UserError(f"{where}: not a survey table; expected one of {', '.join(SUFFIXES)}")
+    file = local_file(where) if "://" in where else Path(path)
+    answers = parse_rows(read_rows(file), where, question_columns, dropped)
     if not answers:
-        raise UserError(f"{path}: has no rows" + (" that are not bad" if dropped else ""))
+        raise UserError(f"{where}: has no rows" + (" that are not bad" if dropped else ""))
     return answers
 
 

@@ -1,5 +1,6 @@
 """launch/slurm.sbatch under a real Slurm: requeued, preempted, cancelled, refused."""
 
+import contextlib
 import json
 import os
 import stat
@@ -30,9 +31,9 @@ pytestmark = pytest.mark.skipif(
 # Stands in for training: on SIGTERM it "saves" and ends with 75, one by one; resumed, it is done.
 STUB = """#!/usr/bin/env bash
 [ "$1" != -c ] || exit 0
-echo "process $SLURM_PROCID of $SLURM_NTASKS, GPUs ${JAX_LOCAL_DEVICE_IDS:-by number}: $*"
+echo "process $SLURM_PROCID of $SLURM_NTASKS, GPUs ${JAX_LOCAL_DEVICE_IDS:-by number}: $* ${HF_TOKEN:+has the token}"
 [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0
-[ "${STUB:-}" != done ] || exit 0
+[ -z "${STUB:-}" ] || { [[ $* != *"${STUB#done}"* ]] || exit "${SAVED:-0}"; exit 0; }
 trap 'trap - TERM; sleep 0.$SLURM_PROCID; exit 75' TERM
 for i in $(seq 600); do sleep 0.1; done
 """
@@ -128,6 +129,15 @@ def test_requeued_in_mid_run_it_ends_with_the_same_bits(slurm: SlurmCluster, tmp
         np.testing.assert_array_equal(a, b)
 
 
+def running(words: str) -> bool:
+    """Whether any process on this machine has these words in its command line."""
+    commands = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            commands.append(file.read_text(errors="replace"))
+    return any(words in command for command in commands)
+
+
 def test_preempted_or_its_node_lost_it_comes_back_and_cancelled_it_does_not(
     slurm: SlurmCluster, tmp_path: Path, stub
 ) -> None:
@@ -149,7 +159,12 @@ def test_preempted_or_its_node_lost_it_comes_back_and_cancelled_it_does_not(
 
     lost = submit()
     slurm.call("scontrol", "update", "NodeName=localhost", "State=DOWN", "Reason=lost")
-    slurm.call("scontrol", "update", "NodeName=localhost", "State=RESUME")
+    # A node that comes back with the job still on it is not used any more: "duplicate jobid".
+    for _ in range(300):
+        if not running(f"{tmp_path}/bin/python") and not running("slurm_script"):
+            break
+        time.sleep(0.1)
+    slurm.call("scontrol", "update", "NodeName=localhost", "State=RESUME", check=False)  # it may be back already
     end = slurm.finished(lost)
     assert (end["JobState"], end["Restarts"]) == ("COMPLETED", "1"), log.read_text()
 
@@ -158,6 +173,25 @@ def test_preempted_or_its_node_lost_it_comes_back_and_cancelled_it_does_not(
     end = slurm.finished(cancelled)
     assert (end["JobState"], end["Restarts"]) == ("CANCELLED", "0"), log.read_text()
     assert not list((tmp_path / "run").iterdir()), "the file that proves the folder shared is gone"
+
+
+def test_jobs_of_seeds_are_queued_again_one_by_one(slurm: SlurmCluster, tmp_path: Path, stub) -> None:
+    """The last one of them has the number of all. The token reaches all, and is shown nowhere."""
+    options = ["--array=3,5", "--ntasks-per-node=1", NO_GPU, f"--output={tmp_path}/%a.log"]
+    command = [SCRIPT, tmp_path / "tiny.py", f"--workdir={tmp_path / 'runs'}"]
+    job = slurm.submit(*options, *command, STUB="seed=5", SAVED="75", HF_TOKEN="hf_secretsecret", **stub)
+    ends = {seed: slurm.finished(f"{job}_{seed}") for seed in ("3", "5")}
+    logs = {seed: (tmp_path / f"{seed}.log").read_text() for seed in ends}
+    assert {seed: (end["JobState"], end["Restarts"]) for seed, end in ends.items()} == {
+        "3": ("COMPLETED", "0"),
+        "5": ("COMPLETED", "1"),
+    }, logs
+    assert ends["5"]["JobId"] == job
+    assert f"job {job}_5: saved, queued again" in logs["5"]
+    for seed, log in logs.items():
+        assert f"--config.run.seed={seed} --workdir={tmp_path}/runs/seed_{seed}" in log
+        assert "has the token" in log
+        assert "hf_secret" not in log + slurm.call("scontrol", "show", "job", "--details", f"{job}_{seed}")
 
 
 def test_one_process_per_gpu_or_per_node(slurm: SlurmCluster, tmp_path: Path, stub) -> None:

@@ -1,11 +1,13 @@
 """The YAML of launch/ against what reads it: the JobSet API's own schema and SkyPilot's own parser."""
 
+import base64
 import copy
 import importlib.util
 import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ import yaml
 from places import ROOT
 
 SKYPILOT = ROOT / "launch" / "skypilot.yaml"
+TOKEN = "hf_secretsecretsecret"
 JOBSETS = ("gke_jobset_tpu.yaml", "gke_jobset_gpu.yaml")
 
 
@@ -116,14 +119,61 @@ def test_the_numbers_of_the_gpu_jobset_agree() -> None:
     assert set(re.findall(r"\$\((\w+)\)", " ".join(container["args"]))) <= defined
 
 
+@pytest.mark.parametrize("name", JOBSETS)
+def test_the_queue_takes_a_jobset(name: str) -> None:
+    """Kueue starts it where it has the label, and a quota for all that its pods ask for on nodes like its own."""
+    text = (ROOT / "launch" / name).read_text()
+    labelled = re.sub("^  # (labels: .*)$", r"  \1", text, flags=re.MULTILINE)
+    assert labelled != text
+    document = yaml.safe_load(labelled)
+    check_schema(document)
+
+    queues = list(yaml.safe_load_all((ROOT / "launch" / "gke_kueue.yaml").read_text()))
+    assert {queue["apiVersion"] for queue in queues} == {"kueue.x-k8s.io/v1beta2"}
+    (local,) = (queue for queue in queues if queue["kind"] == "LocalQueue")
+    (cluster,) = (queue for queue in queues if queue["kind"] == "ClusterQueue")
+    flavors = {queue["metadata"]["name"]: queue["spec"] for queue in queues if queue["kind"] == "ResourceFlavor"}
+    assert document["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": local["metadata"]["name"]}
+    assert local["spec"] == {"clusterQueue": cluster["metadata"]["name"]}
+    assert set(cluster["spec"]) == {"namespaceSelector", "resourceGroups"}
+
+    pods, job = job_of(document)["parallelism"], job_of(document)["template"]["spec"]
+    ((resource, each),) = container_of(document)["resources"]["limits"].items()
+    (group,) = (group for group in cluster["spec"]["resourceGroups"] if resource in group["coveredResources"])
+    (flavor,) = group["flavors"]
+    assert flavor["resources"] == [{"name": resource, "nominalQuota": pods * each}]
+    assert flavors[flavor["name"]] == {"nodeLabels": job["nodeSelector"]}
+
+
+@pytest.mark.parametrize("name", JOBSETS)
+def test_the_token_is_a_secret_of_the_cluster(name: str) -> None:
+    """Made by a command that does not have it among its words."""
+    (variable,) = (v for v in container_of(jobset(name))["env"] if v["name"] == "HF_TOKEN")
+    secret = {"name": "hugging-face", "key": "token", "optional": True}
+    assert variable == {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": secret}}
+    text = (ROOT / "launch" / name).read_text()
+    (made,) = re.findall(r"^#   (printf .* kubectl create secret .*)$", text, re.MULTILINE)
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    command = ["bash", "-c", f"{made} --dry-run=client --output=yaml"]
+    done = subprocess.run(command, env=os.environ | {"HF_TOKEN": TOKEN}, capture_output=True, text=True, check=True)
+    found = yaml.safe_load(done.stdout)
+    assert (found["kind"], found["metadata"]["name"]) == ("Secret", secret["name"])
+    assert {key: base64.b64decode(value).decode() for key, value in found["data"].items()} == {secret["key"]: TOKEN}
+
+
 READ = """
-import json, sky, yaml
+import json, sys, sky, yaml
 from sky.jobs import recovery_strategy
 from sky.utils import registry
 
 from places import ROOT
 config = yaml.safe_load(open("launch/skypilot.yaml"))
-task = sky.Task.from_yaml_config(config, env_overrides=[("CONFIG", "c.py"), ("WORKDIR", "gs://bucket/run")])
+given = {"env_overrides": [("CONFIG", "c.py"), ("WORKDIR", "gs://bucket/run")]}
+assert not sky.Task.from_yaml_config(dict(config), **given).secrets["HF_TOKEN"].get_secret_value()  # is not needed
+task = sky.Task.from_yaml_config(config, **given, secrets_overrides=[("HF_TOKEN", sys.argv[1])])
+assert task.secrets["HF_TOKEN"].get_secret_value() == sys.argv[1]
+print(task, task.envs, task.secrets)
 (resources,) = task.resources
 recovery = resources.job_recovery
 known = registry.JOBS_RECOVERY_STRATEGY_REGISTRY.from_str(recovery["strategy"]) is not None
@@ -136,11 +186,12 @@ sky.Task.from_yaml("launch/skypilot.yaml")
 def test_skypilot_reads_its_task(tmp_path: Path) -> None:
     """And refuses it where the config or the bucket is not given."""
     environment = os.environ | {"HOME": str(tmp_path)}  # it writes there
-    command = [sys.executable, "-c", READ]
+    command = [sys.executable, "-c", READ, TOKEN]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [2, "c.py", True, [75], True]
     assert "Environment variable 'CONFIG' is None" in done.stderr
+    assert TOKEN not in done.stdout + done.stderr
 
 
 def test_skypilot_runs_one_process_a_node(tmp_path: Path) -> None:
@@ -154,7 +205,7 @@ def test_skypilot_runs_one_process_a_node(tmp_path: Path) -> None:
     given = {"SKYPILOT_NUM_GPUS_PER_NODE": "8", "CONFIG": "c.py", "WORKDIR": "gs://b/r", "FLAGS": "--a=1 --b=2"}
 
     def run(**changes: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"HOME": str(tmp_path)} | node | given | changes
+        environment = os.environ | {"HOME": str(tmp_path), "HF_TOKEN": TOKEN} | node | given | changes
         command = ["bash", "-c", yaml.safe_load(SKYPILOT.read_text())["run"]]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 

@@ -211,7 +211,10 @@ def refusing(monkeypatch: pytest.MonkeyPatch, error: type, message: str = "403 C
     [
         ("GatedRepoError", r"^org/m: is gated; accept its licence .* run `hf auth login`, or .*model\.weights=DIR$"),
         ("RevisionNotFoundError", r"^org/m: has no revision 'v9' at the hub; set --config\.model\.revision$"),
-        ("RepositoryNotFoundError", r"^org/m: is not at the hub, or private; check the id, or run `hf auth login`$"),
+        (
+            "RepositoryNotFoundError",
+            r"^org/m: is not at the hub, .* check the id, or set HF_TOKEN or run `hf auth login`$",
+        ),
         (
             "HfHubHTTPError",
             r"^org/m: cannot be fetched from the hub \(403 Client Error more\); check the network, or .*",
