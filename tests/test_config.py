@@ -33,7 +33,7 @@ from survey_jax.config import (
 )
 from survey_jax.config import settings as config_settings
 from survey_jax.inputs.prompts import TEMPLATES
-from survey_jax.model.architecture import PROJECTIONS
+from survey_jax.model.architecture import EXPERTS, PROJECTIONS
 from survey_jax.model.decoder import REMAT
 from survey_jax.model.quantize import KINDS
 from survey_jax.survey.splits.config import SplitConfig
@@ -227,15 +227,22 @@ def test_shipped_configs_are_valid(file):
         "published": ["llama3_8b"],
         "mine": ["a.parquet,b.parquet"],
         "all_surveys": ["a.parquet,b.parquet"],
+        "large": ["70b,a.parquet,b.parquet"],
     }.get(file.stem, [])
     config = validate(load(file).get_config(*arguments))
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
+@pytest.mark.parametrize("arguments", ["", "8b", "9b,a.parquet"])
+def test_a_large_config_without_size_or_tables_is_refused(arguments):
+    with pytest.raises(UserError, match=f"configs/large.py:{arguments}: name one of 8b, 70b and your tables"):
+        load(FOLDER / "large.py").get_config(arguments)
+
+
 def test_choices_are_those_of_the_code_that_reads_them():
     choices = {name: typing.get_args(kind) for name, kind in (("loss", LossName), ("template", TemplateName))}
     assert (choices["loss"], choices["template"]) == (tuple(LOSSES), tuple(TEMPLATES))
-    assert (typing.get_args(Projection), typing.get_args(Remat)) == (PROJECTIONS, tuple(REMAT))
+    assert (typing.get_args(Projection), typing.get_args(Remat)) == ((*PROJECTIONS, *EXPERTS), tuple(REMAT))
     by_name = {setting.name: setting.choices for setting in config_settings()}
     assert by_name["config.model.quantize"] == ("", *KINDS)
     assert by_name["config.data.option_order"] == ("listed", "reversed", "shuffled")

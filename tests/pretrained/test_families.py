@@ -257,6 +257,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"model_type": "deepseek_v3"},
         "architecture 'deepseek_v3' is not supported; choose one of llama, qwen2",
     ),
+    "Mamba 2": ({"model_type": "granitemoehybrid"}, "architecture 'granitemoehybrid' is not supported; choose one of"),
+    "short convolutions": ({"model_type": "lfm2"}, "architecture 'lfm2' is not supported; choose one of llama"),
     "missing": ({"vocab_size": None}, "field 'vocab_size' is missing"),
     "unknown": ({"value_gate": "sigmoid"}, "value_gate = 'sigmoid' is not supported (the field is unknown"),
     "unknown zero": ({"skip_scale": 0}, "skip_scale = 0 is not supported (the field is unknown"),
