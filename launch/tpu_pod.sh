@@ -92,7 +92,7 @@ install() { # the files that git knows or would take, as they are now; uv brings
       cd survey_jax
       python3 -m pip install --quiet --user uv
       [ -d .venv ] || python3 -m uv venv --quiet --python 3.12
-      python3 -m uv pip install --quiet --constraint constraints/python3.12.txt --editable ".[tpu,gcs]"'
+      python3 -m uv pip install --quiet --constraint constraints/python3.12.txt --editable ".[tpu,gcs,s3]"'
 }
 
 stop() { # what an interrupted `run` left behind would keep the chips

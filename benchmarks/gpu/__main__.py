@@ -20,6 +20,7 @@ failed. Last come the tables, as gpu.md.
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -62,6 +63,8 @@ TINY_TRAINING = ("--config.optim.epochs=1", "--config.batch.batch_size=1", "--co
 
 
 def main() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that a measurement does not outlive this process
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     check_choice("parts", CHOSEN.value, PARTS)
     check_choice("sides", SIDES_FLAG.value, KNOWN_SIDES)
     for model in MODELS_FLAG.value:

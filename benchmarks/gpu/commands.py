@@ -22,8 +22,7 @@ from typing import Any
 
 from benchmarks.gpu import chance_survey
 from benchmarks.gpu.look import ROOT
-from benchmarks.speed.made_model import tell
-from survey_jax.common.errors import UserError
+from benchmarks.speed.made_model import AbsentError, tell
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
@@ -55,10 +54,10 @@ def smoke(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def training(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """UserError where the weights are not there; RuntimeError if a command fails."""
+    """AbsentError where the weights are not there; RuntimeError if a command fails."""
     if not (ROOT / spec["weights"]).exists():
         name = Path(spec["weights"]).stem
-        raise UserError(f"{spec['weights']} is absent: python -m survey_jax.fetch {name}, or bring the file")
+        raise AbsentError(f"{spec['weights']} is absent: python -m survey_jax.fetch {name}, or bring the file")
     table = spec["data"]
     if table == "made":
         table = str(chance_survey.write(folder / "made.jsonl", spec["questions"], spec["countries"]))

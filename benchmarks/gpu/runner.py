@@ -45,7 +45,10 @@ def run(m: Measurement, left: float, environment: Mapping[str, str]) -> dict[str
     took = {"took": round(time.monotonic() - begin, 1)}
     if process.returncode:
         return {"failed": why(errors, process.returncode), "log": errors[-LOG:]} | took
-    return json.loads(printed.splitlines()[-1]) | took
+    try:
+        return dict(json.loads(printed.splitlines()[-1])) | took
+    except (IndexError, ValueError, TypeError):
+        return {"failed": "it ended without a result", "log": (printed + errors)[-LOG:]} | took
 
 
 def why(errors: str, code: int) -> str:

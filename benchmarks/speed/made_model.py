@@ -56,13 +56,19 @@ class Made:
     trees: list[speed_data.Tree]
 
 
+class AbsentError(UserError):
+    """A file or a package is not there, and may be another time."""
+
+
 def tell(measure: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Prints what was measured by the process's one argument, a specification, as a line of JSON.
 
-    Where it cannot be measured here, the line has the reason as "unavailable".
+    Where it cannot be measured here, the line has the reason as "unavailable", or as "left_out" if that can be mended.
     """
     try:
         found = measure(json.loads(sys.argv[1]))
+    except AbsentError as error:
+        found = {"left_out": str(error)}
     except UserError as error:
         found = {"unavailable": str(error)}
     print(json.dumps(found), flush=True)

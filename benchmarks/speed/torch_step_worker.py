@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.speed import made_model, speed_data
-from benchmarks.speed.made_model import OPTIONS
+from benchmarks.speed.made_model import OPTIONS, AbsentError
 from benchmarks.speed.speed_flops import unique_flops
 from benchmarks.speed.speed_worker import memory
 from survey_jax.common.errors import UserError
@@ -22,14 +22,14 @@ from survey_jax.planning.architectures import read_architecture
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
-    """What the process prints. UserError where a package is missing, or PyTorch has no such kernel for the model."""
+    """What the process prints. AbsentError where a package is missing, UserError where PyTorch has no such kernel."""
     try:
         import torch
         import transformers
 
         from benchmarks.speed.torch_recipes import CLIP, LR, with_adapters
     except ImportError as error:
-        raise UserError(f"it needs PyTorch, transformers and PEFT: {error}") from error
+        raise AbsentError(f"it needs PyTorch, transformers and PEFT: {error}") from error
 
     decoder, job = read_architecture(spec["model"]), speed_data.JOBS[spec["job"]]
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -148,6 +148,7 @@ def test_only_the_same_measurement_is_done_before():
     assert runner.is_done(stored, m)
     assert runner.is_done(stored | {"unavailable": "no GPU"}, m)
     assert not runner.is_done(stored | {"failed": "why"}, m)
+    assert not runner.is_done(stored | {"left_out": "weights are absent"}, m)
     assert not runner.is_done(stored | {"spec": {"rows": 4}}, m)
     assert not runner.is_done(None, m)
 
