@@ -148,10 +148,11 @@ def test_search_keeps_the_batch_and_finds_the_fastest_that_fits(small: Path, tmp
     [
         (("--mesh=data:1,fsdp:8", "--devices=4"), "does not cover the 4 devices"),
         (("--mesh=fsdp:-1",), "--devices: say how many, or give --mesh sizes without -1"),
+        (("--mesh=expert:2", "--config.batch.batch_size=8"), "cannot split a model without experts"),
         (("--mesh=fsdp:16", "--config.batch.batch_size=8"), "must be a multiple of data x fsdp x expert = 16"),
         (("--mesh=fsdp:8", "--model=Llama-9-8B"), "neither a file nor a known model; did you mean Llama-3.1-8B"),
         (("--devices=1000000000",), "16384"),  # before memory is asked for a mesh of that size
-        (("--mesh=data:1000000000",), "is not one of data, fsdp, tensor and a number"),
+        (("--mesh=data:1000000000",), "is not one of data, fsdp, tensor, expert and a number"),
         (("--mesh=data:99999",), "16,384"),
         (("--mesh=data:1", "--options=27"), "26"),
         (("--mesh=data:1", "--config.lora.rank=1000000"), "config.lora.rank"),

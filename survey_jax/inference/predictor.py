@@ -104,6 +104,7 @@ def over_prompts(
     letters: np.ndarray,
     label: str,
     done: int = 0,
+    most: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Runs an `evaluation_step` on all batches; yields answers [n, ...] and the indices of their prompts [n].
 
@@ -112,12 +113,13 @@ def over_prompts(
     Args:
       label: shown with the progress.
       done: how many batches to skip at the beginning.
+      most: how many batches to run; None: all.
 
     Raises:
       Stopped: between two batches, see `distributed.check_stop`.
     """
     shape, step_config = evaluation_layout(model, prompts)
-    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:]
+    batches = evaluation_batches(prompts, shape, local_rows(model.mesh, shape.batch_size))[done:][:most]
     poll, on_devices = Poll(), on_every_device(model.mesh, letters)
 
     def dispatched() -> Iterator[Any]:
@@ -200,7 +202,9 @@ class Predictor:
     def letter_mass(self, params: nnx.State, prompts: Sequence[Prompt]) -> float:
         """Mean probability of the options' letters among all tokens, over the first batch of prompts."""
         prompts = prompts[: self._model.shape.batch_size * self._model.shape.answers_per_seq]  # no batch has more
-        mass, _ = next(over_prompts(self._model, self._mass, params, prompts, self._letters, "the letters' mass"))
+        mass, _ = next(
+            over_prompts(self._model, self._mass, params, prompts, self._letters, "the letters' mass", most=1)
+        )
         return float(mass.mean())
 
 

@@ -172,13 +172,14 @@ def _mix(
     def product(y: Float[Array, "NU i"], name: str) -> Float[Array, "NU o"]:
         out = checkpoint_name(times(y, weights[name], dtype), PRODUCT)
         if (bias := weights.get(f"{name}_bias")) is not None:
-            out += bias.astype(out.dtype).at[by_expert].get(mode="clip")
+            out += bias.astype(out.dtype).at[by_expert].get(mode="fill", fill_value=0)
         if (a := weights.get(f"{name}_lora_a")) is not None:
             out += times(times(y, a, x.dtype), weights[f"{name}_lora_b"], x.dtype) * lora_scale
         return out
 
     inputs = here(tokens[order // used])
-    made = here(product(gated(product(inputs, "expert_gate"), product(inputs, "expert_up")), "expert_down"))
+    inner = here(gated(product(inputs, "expert_gate"), product(inputs, "expert_up")))
+    made = here(product(inner, "expert_down"))
     made = made[jnp.argsort(order)].reshape(*chosen.shape, -1)  # [B, T, U, D], by token again
     mixed = jnp.sum(made * share[..., None].astype(made.dtype), axis=-2)
     if expert:

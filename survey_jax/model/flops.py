@@ -176,7 +176,15 @@ def attention_pairs(seq_len: int, shape: TreeShape | None) -> int:
 
 
 def step_bytes(
-    c: DecoderConfig, *, batch_size: int, microbatches: int, seq_len: int, itemsize: int, lora_rank: int, remat: str
+    c: DecoderConfig,
+    *,
+    batch_size: int,
+    microbatches: int,
+    seq_len: int,
+    itemsize: int,
+    lora_rank: int,
+    remat: str,
+    expert: int = 1,
 ) -> float:
     """Bytes that the layers' matrix products read and write if every operand and result passes through memory once.
 
@@ -185,10 +193,11 @@ def step_bytes(
     Args:
       batch_size: sequences of one microbatch.
       itemsize: bytes of a number.
+      expert: devices over which experts are split: each reads its own.
     """
     widths = projection_widths(c)
     passes = 2 + (not lora_rank) + (remat == "full")  # forward, input's gradient, weight's gradient, forward again
-    weights = microbatches * weights_used(projection_widths(c, c.experts)) * itemsize  # all experts are read
+    weights = microbatches * weights_used(projection_widths(c, c.experts // expert)) * itemsize
     channels = sum(n * sum(map(sum, w.values())) for n, w in widths)
     activations = microbatches * batch_size * seq_len * channels * itemsize
     attending = sum(len(stack.layers) for stack in stacks(c) if not stack.shape.delta)

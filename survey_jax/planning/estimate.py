@@ -23,7 +23,7 @@ from survey_jax.parallel.accelerators import Accelerator
 from survey_jax.parallel.sharding import ROWS, row_devices
 from survey_jax.parallel.sharding_table import bytes_per_device
 from survey_jax.planning.hlo_traffic import Traffic, traffic
-from survey_jax.training.build import check_rows, make_step_config, trainable
+from survey_jax.training.build import check_experts, check_rows, make_step_config, trainable
 from survey_jax.training.optimizer import abstract_optimizer
 from survey_jax.training.step import TrainState, compiled_train_step
 
@@ -85,8 +85,9 @@ class Plan:
 
 
 def abstract_state(config: Config, decoder: DecoderConfig, mesh: Mesh, options: int) -> AbstractState:
-    """The arrays of `train.py`, with the same shardings. UserError if the mesh does not divide the batch."""
+    """The arrays of `train.py`, with the same shardings. UserError if the mesh does not divide them."""
     check_rows(config.batch.batch_size, mesh)
+    check_experts(config, decoder, mesh.shape["expert"])
     b, kind = config.batch, trainable(config)
     lora, prior = config.lora, bool(config.model.prior)
     model = abstract_model(decoder, lora.rank, lora.projections, config.model.quantize, prior)
@@ -192,6 +193,7 @@ def _step_bytes(config: Config, decoder: DecoderConfig, mesh: Mesh, state: Abstr
         itemsize=np.dtype(config.model.dtype if config.model.dtype != "bfloat16" else "float16").itemsize,
         lora_rank=config.lora.rank,
         remat=config.model.remat,
+        expert=mesh.shape["expert"],
     )
     update = 2 * bytes_per_device(state.train) + bytes_per_device(state.train.params)
     return products / mesh.shape["tensor"] + update

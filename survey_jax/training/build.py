@@ -15,7 +15,7 @@ from survey_jax.inputs.prompts import Prompt
 from survey_jax.inputs.task import batch_shape
 from survey_jax.inputs.trees import BatchShape, group_questions, tree_shape
 from survey_jax.model.abstract import abstract_model
-from survey_jax.model.architecture import DecoderConfig, widest_head
+from survey_jax.model.architecture import EXPERTS, DecoderConfig, widest_head
 from survey_jax.model.attention_kernels import why_not_cudnn, why_not_splash
 from survey_jax.model.block import Numerics
 from survey_jax.model.lora import LoraParam, absent
@@ -118,7 +118,8 @@ def outline_model(config: Config, pretrained: Pretrained, options: int) -> tuple
     check_attention(config, pretrained.config, mesh.devices.flat[0])
     lora, decoder, prior = config.lora, pretrained.config, bool(config.model.prior)
     abstract = abstract_model(decoder, lora.rank, lora.projections, config.model.quantize, prior)
-    if missing := absent(abstract, lora.projections if lora.rank else ()):
+    missing = absent(abstract, lora.projections) if lora.rank else []
+    if missing and set(EXPERTS).isdisjoint(lora.projections):
         say(f"note: {', '.join(missing)} of this model are experts, which get adapters where config.lora.projections "
             "names expert_gate, expert_up, expert_down")  # fmt: skip
     kind = trainable(config)
