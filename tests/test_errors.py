@@ -534,7 +534,7 @@ def test_run_on_a_quantised_base(train, world, finished):
         (["--controls=orders:1000000000"], "'orders:1000000000' is no control; choose from "),
         (["--batch_size=1000000000"], "config.batch.batch_size = 1000000000: must be at most 1,048,576"),
         (["--mesh=fsdp:1000000000"], "--mesh=fsdp:1000000000: "),
-        (["--mesh=fsdp:100000000"], "fsdp=100000000 x tensor=1 does not cover the 1 devices here"),
+        (["--mesh=fsdp:100000000"], "fsdp=100000000 x tensor=1 x expert=1 does not cover the 1 devices here"),
         (["--mesh=fsdp:--1"], "'fsdp:--1' is not one of data, fsdp, tensor, expert and a number"),
     ],
 )
